@@ -1,0 +1,1 @@
+//! The controller plugin: sizes a disaggregated job or refuses it.

@@ -1,0 +1,1 @@
+//! The SPANK plugin: native submit options and self-sizing steps.

@@ -1,0 +1,1 @@
+//! A simulated Slurm that drives the real plugin files.

@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The core of slurm-disagg: a test configuration goes in, a plan comes out.
+//!
+//! Data goes one way: `input` → `plan` → (`output` | `run` | the C ABI | the plugins).
