@@ -2,3 +2,7 @@
 //! The core of slurm-disagg: a test configuration goes in, a plan comes out.
 //!
 //! Data goes one way: `input` → `plan` → (`output` | `run` | the C ABI | the plugins).
+
+pub mod diagnostic;
+pub mod input;
+pub mod plan;

@@ -1,0 +1,214 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From the YAML of a test configuration to the facts that a plan needs.
+//!
+//! The files are the test suite's, not ours: sections and keys that the plan does not use are left
+//! alone, save for a warning where a key looks like a mistyped one.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::fields::{Fields, Section};
+use super::{source, yaml};
+use crate::diagnostic::{Diagnostic, Diagnostics, Position, Source};
+use crate::plan::Traced;
+use crate::plan::config::{Benchmark, Config, Environment, Field, Hardware, Slurm, Worker};
+use crate::plan::layout::MAX_COUNT;
+use crate::plan::rules::is_gen_only;
+
+/// The most GPUs that a node may have.
+const MAX_GPUS_PER_NODE: u32 = 1024;
+
+/// A configuration and what is worth saying about it.
+pub type Read = (Config, Vec<Diagnostic>);
+
+/// Reads a configuration file.
+///
+/// # Errors
+/// All that is wrong with it, with positions.
+pub fn read(path: &Path) -> Result<Read, Diagnostics> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = [".yaml", ".yml"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+    parse(name, &source::read(path)?)
+}
+
+/// Reads a configuration's text; `name` is the configuration's.
+///
+/// # Errors
+/// All that is wrong with it, with positions.
+pub fn parse(name: &str, source: &Arc<Source>) -> Result<Read, Diagnostics> {
+    if name.is_empty() || name.contains(|c: char| c.is_control() || c == '/') {
+        let message = format!("{name:?} cannot be the name of a configuration");
+        let help = "rename the file: its name becomes part of the test id and of file names";
+        return Err(Diagnostic::error(message).help(help).into());
+    }
+    let document = yaml::parse(source)?;
+    if document.root.is_none() {
+        let start = document.at(Position { line: 1, column: 1, length: 1 });
+        return Err(Diagnostic::error("the configuration is empty").at(start).into());
+    }
+    let (mut fields, root) = Fields::new(&document);
+    fields.warn_of_typos(&root, ROOT_KEYS);
+
+    let benchmark = fields.section(&root, "benchmark");
+    fields.warn_of_typos(&benchmark, BENCHMARK_KEYS);
+    let hardware = fields.section(&root, "hardware");
+    fields.warn_of_typos(&hardware, HARDWARE_KEYS);
+    let environment = fields.section(&root, "environment");
+    fields.warn_of_typos(&environment, ENVIRONMENT_KEYS);
+    let slurm = fields.section(&root, "slurm");
+    fields.warn_of_typos(&slurm, SLURM_KEYS);
+    let workers = fields.section(&root, "worker_config");
+    fields.warn_of_typos(&workers, WORKERS_KEYS);
+    let generation = fields.section(&workers, "gen");
+    let context = fields.section(&workers, "ctx");
+
+    let start = Position { line: 1, column: 1, length: 1 };
+    let sections = std::iter::once((String::new(), document.at(start)))
+        .chain(root.entries().iter().map(|(key, _)| (key.name.clone(), document.at(key.position))))
+        .collect();
+    let mut config = Config {
+        bad_fields: Vec::new(),
+        name: name.to_owned(),
+        path: source.name.clone(),
+        sha256: sha256(source.text.as_bytes()),
+        sections,
+        benchmark: Benchmark {
+            mode: mode(&mut fields, &benchmark),
+            concurrency: fields.numbers(&benchmark, "concurrency_list"),
+        },
+        hardware: Hardware {
+            gpus_per_node: fields.integer(&hardware, "gpus_per_node", 1..=MAX_GPUS_PER_NODE),
+            num_ctx_servers: fields.integer(&hardware, "num_ctx_servers", 0..=MAX_COUNT),
+            num_gen_servers: fields.integer(&hardware, "num_gen_servers", 0..=MAX_COUNT),
+        },
+        generation: worker(&mut fields, &generation),
+        context: worker(&mut fields, &context),
+        environment: Environment {
+            worker: fields.assignments(&environment, "worker_env_var"),
+            server: fields.assignments(&environment, "server_env_var"),
+            benchmark: fields.assignments(&environment, "benchmark_env_var"),
+        },
+        slurm: Slurm {
+            job_time: match fields.text(&slurm, "job_time") {
+                Field::Good(time) if is_placeholder(&time.value) => Field::Missing,
+                time => time,
+            },
+            set_segment: fields.truth(&slurm, "set_segment"),
+        },
+    };
+    config.bad_fields = fields.bad_fields;
+    if fields.diagnostics.has_errors() {
+        return Err(fields.diagnostics);
+    }
+    Ok((config, fields.diagnostics.0))
+}
+
+fn mode<'d>(fields: &mut Fields<'d>, benchmark: &Section<'d>) -> Field<String> {
+    let mode = fields.text(benchmark, "mode");
+    if let Field::Good(Traced { value, origin }) = &mode
+        && !MODES.contains(&value.as_str())
+        && !is_gen_only(value)
+    {
+        let warning =
+            Diagnostic::warning(format!("benchmark.mode `{value}` is not known; it counts as e2e"))
+                .at(origin.location.clone())
+                .help(format!("known modes: {}", MODES.join(", ")));
+        fields.diagnostics.push(warning);
+    }
+    mode
+}
+
+fn worker<'d>(fields: &mut Fields<'d>, section: &Section<'d>) -> Worker {
+    fields.warn_of_typos(section, WORKER_KEYS);
+    let mut size = |key| fields.integer(section, key, 1..=MAX_COUNT);
+    Worker {
+        tensor_parallel_size: size("tensor_parallel_size"),
+        pipeline_parallel_size: size("pipeline_parallel_size"),
+        context_parallel_size: size("context_parallel_size"),
+    }
+}
+
+/// `<partition>` and the like: the test suite's mark for "to be filled in".
+fn is_placeholder(text: &str) -> bool {
+    text.starts_with('<') && text.ends_with('>')
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+const MODES: &[&str] = &["e2e", "gen_only", "gen_only_no_context", "ctx_only"];
+
+// Keys that the test suite's configurations have, for telling typos from keys of other tools.
+const ROOT_KEYS: &[&str] = &[
+    "metadata",
+    "slurm",
+    "benchmark",
+    "hardware",
+    "sequence",
+    "environment",
+    "profiling",
+    "accuracy",
+    "worker_config",
+    "server_configs",
+    "cache_transceiver_precheck",
+];
+const BENCHMARK_KEYS: &[&str] = &[
+    "mode",
+    "use_nv_sa_benchmark",
+    "multi_round",
+    "benchmark_ratio",
+    "streaming",
+    "concurrency_list",
+    "input_length",
+    "output_length",
+    "dataset_file",
+];
+const HARDWARE_KEYS: &[&str] = &["gpus_per_node", "num_ctx_servers", "num_gen_servers", "gpu_type"];
+const ENVIRONMENT_KEYS: &[&str] = &[
+    "container_mount",
+    "container_image",
+    "model_path",
+    "trtllm_repo",
+    "trtllm_wheel_path",
+    "build_wheel",
+    "cuda_architectures",
+    "work_dir",
+    "dataset_file",
+    "worker_env_var",
+    "ctx_worker_env_var",
+    "gen_worker_env_var",
+    "server_env_var",
+    "benchmark_env_var",
+];
+const SLURM_KEYS: &[&str] = &[
+    "script_file",
+    "partition",
+    "account",
+    "job_time",
+    "job_name",
+    "extra_args",
+    "set_segment",
+    "numa_bind",
+];
+const WORKERS_KEYS: &[&str] = &["gen", "ctx", "eplb_num_slots"];
+const WORKER_KEYS: &[&str] = &[
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "context_parallel_size",
+    "moe_expert_parallel_size",
+    "moe_tensor_parallel_size",
+    "max_batch_size",
+    "max_num_tokens",
+    "max_seq_len",
+    "max_input_len",
+    "enable_attention_dp",
+    "cuda_graph_config",
+    "kv_cache_config",
+    "moe_config",
+    "cp_config",
+    "speculative_config",
+    "cache_transceiver_config",
+];

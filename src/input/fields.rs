@@ -1,0 +1,366 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reading typed fields out of a YAML document, collecting every error instead of the first.
+
+use std::ops::RangeInclusive;
+
+use super::scalar::{Reading, Scalar, classify};
+use super::yaml::{Document, Key, Node, Value, is_null};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location, Position, nearest};
+use crate::plan::assignments::{self, Assignment};
+use crate::plan::config::Field;
+use crate::plan::origin::{Origin, Traced};
+
+/// The longest environment string that is read, in bytes: Linux's limit for one string.
+const MAX_ENV_STRING: usize = 128 << 10;
+
+/// Reads fields of one document.
+pub struct Fields<'d> {
+    document: &'d Document,
+    /// What was found so far, besides what is wrong with single fields.
+    pub diagnostics: Diagnostics,
+    /// What is wrong with single fields, whether they are used or not.
+    pub bad_fields: Vec<Diagnostic>,
+}
+
+/// A mapping of the document and the path that leads to it.
+#[derive(Clone)]
+pub struct Section<'d> {
+    path: String,
+    node: Option<&'d Node>,
+}
+
+impl<'d> Section<'d> {
+    fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// The mapping's entries.
+    pub fn entries(&self) -> &'d [(Key, Node)] {
+        match self.node.map(|node| &node.value) {
+            Some(Value::Map(entries)) => entries,
+            _ => &[],
+        }
+    }
+}
+
+impl<'d> Fields<'d> {
+    /// Starts at the root of a document, which must be a mapping.
+    pub fn new(document: &'d Document) -> (Self, Section<'d>) {
+        let mut fields = Self {
+            document,
+            diagnostics: Diagnostics(document.warnings.clone()),
+            bad_fields: Vec::new(),
+        };
+        let root = document.root.as_ref();
+        if let Some(node) = root.filter(|node| !matches!(node.value, Value::Map(_))) {
+            let message = format!("the file must be a mapping of sections, not {}", node.kind());
+            fields.error(node.position, message);
+        }
+        (fields, Section { path: String::new(), node: root })
+    }
+
+    fn at(&self, position: Position) -> Location {
+        self.document.at(position)
+    }
+
+    /// Reports an error at a position.
+    pub fn error(&mut self, position: Position, message: impl Into<String>) {
+        self.diagnostics.push(Diagnostic::error(message).at(self.at(position)));
+    }
+
+    fn wrong(&self, position: Position, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::error(message).at(self.at(position))
+    }
+
+    fn warn(&mut self, position: Position, message: String, help: String) {
+        self.diagnostics.push(Diagnostic::warning(message).at(self.at(position)).help(help));
+    }
+
+    fn origin(&self, path: String, position: Position) -> Origin {
+        Origin { rule: "".into(), input: path.into(), location: Some(self.at(position)) }
+    }
+
+    /// A mapping inside a mapping; a missing or null one is empty.
+    pub fn section(&mut self, parent: &Section<'d>, key: &str) -> Section<'d> {
+        let path = parent.path_of(key);
+        let mut node = parent.node.and_then(|node| node.get(key)).filter(|node| !is_null(node));
+        if let Some(wrong) = node.filter(|node| !matches!(node.value, Value::Map(_))) {
+            self.error(wrong.position, format!("{path} must be a mapping, not {}", wrong.kind()));
+            node = None;
+        }
+        Section { path, node }
+    }
+
+    /// Reads one field with a function of its path and node; a null one counts as missing.
+    fn field<T>(
+        &mut self,
+        section: &Section<'d>,
+        key: &str,
+        read: impl FnOnce(&mut Self, &str, &'d Node) -> Result<T, Diagnostic>,
+    ) -> Field<T> {
+        let found = section.node.and_then(|node| node.get(key)).filter(|node| !is_null(node));
+        let Some(node) = found else { return Field::Missing };
+        let path = section.path_of(key);
+        match read(self, &path, node) {
+            Ok(value) => Field::Good(Traced::new(value, self.origin(path, node.position))),
+            Err(diagnostic) => self.bad(diagnostic),
+        }
+    }
+
+    fn bad<T>(&mut self, diagnostic: Diagnostic) -> Field<T> {
+        self.bad_fields.push(diagnostic.clone());
+        Field::Bad(diagnostic)
+    }
+
+    /// Warns about keys that are not known and look like known ones.
+    pub fn warn_of_typos(&mut self, section: &Section<'d>, known: &[&str]) {
+        for (key, _) in section.entries() {
+            if known.contains(&key.name.as_str()) {
+                continue;
+            }
+            if let [close, ..] = nearest(&key.name, known.iter().copied(), 1)[..] {
+                let warning = Diagnostic::warning(format!(
+                    "{} is not a key that is known here",
+                    section.path_of(&key.name)
+                ));
+                self.diagnostics.push(
+                    warning.at(self.at(key.position)).help(format!("did you mean `{close}`?")),
+                );
+            }
+        }
+    }
+
+    /// Refuses keys that are not known: for files of this project's own form.
+    pub fn refuse_unknown(&mut self, section: &Section<'d>, known: &[&str]) {
+        for (key, _) in section.entries() {
+            if known.contains(&key.name.as_str()) {
+                continue;
+            }
+            let help = match nearest(&key.name, known.iter().copied(), 1)[..] {
+                [close, ..] => format!("did you mean `{close}`?"),
+                _ => format!("known keys: {}", known.join(", ")),
+            };
+            let message = format!("unknown key {}", section.path_of(&key.name));
+            self.diagnostics.push(self.wrong(key.position, message).help(help));
+        }
+    }
+
+    /// A whole number in a range. An empty value is wrong: it is no number, and Python's tests
+    /// fail on it.
+    pub fn integer(
+        &mut self,
+        section: &Section<'d>,
+        key: &str,
+        range: RangeInclusive<u32>,
+    ) -> Field<u32> {
+        let (low, high) = (*range.start(), *range.end());
+        if let Some(node) = section.node.and_then(|node| node.get(key)).filter(|n| is_null(n)) {
+            let empty = self.wrong(node.position, format!("{} has no value", section.path_of(key)));
+            let help = format!("write a whole number from {low} to {high}, or remove the key");
+            return self.bad(empty.help(help));
+        }
+        self.field(section, key, |fields, path, node| {
+            let number = fields.whole_number(path, node)?;
+            u32::try_from(number).ok().filter(|number| range.contains(number)).ok_or_else(|| {
+                fields.wrong(node.position, format!("{path} must be from {low} to {high}"))
+            })
+        })
+    }
+
+    fn whole_number(&mut self, path: &str, node: &Node) -> Result<i128, Diagnostic> {
+        let at = node.position;
+        let Value::Scalar { text, plain } = &node.value else {
+            let message = format!("{path} must be a whole number, not {}", node.kind());
+            return Err(self.wrong(at, message));
+        };
+        match if *plain { classify(text) } else { Scalar::Text } {
+            Scalar::Int(number) => Ok(number),
+            Scalar::Float(number) if number.fract() == 0.0 && number.abs() < 1e15 => {
+                let warning = format!("{path} is written with a point; {number} is read");
+                self.warn(at, warning, format!("write {number}"));
+                Ok(number as i128)
+            }
+            Scalar::Bool(value) => {
+                let number = i128::from(value);
+                let warning = format!("{path} is a truth value; it counts as {number}");
+                self.warn(at, warning, format!("write {number}"));
+                Ok(number)
+            }
+            Scalar::Ambiguous { yaml11, yaml12 } => Err(self
+                .ambiguous(path, at, yaml11, yaml12)
+                .help("write the number in plain decimal digits")),
+            Scalar::Text if text.trim().parse::<i128>().is_ok() => Err(self
+                .wrong(at, format!("{path} is text, not a number"))
+                .help(format!("write {} without quotes", text.trim()))),
+            Scalar::Text | Scalar::Float(_) | Scalar::Null => {
+                Err(self.wrong(at, format!("{path} must be a whole number")))
+            }
+        }
+    }
+
+    fn ambiguous(&self, path: &str, at: Position, yaml11: Reading, yaml12: Reading) -> Diagnostic {
+        self.wrong(
+            at,
+            format!(
+                "{path} is {yaml11} to PyYAML (YAML 1.1) but {yaml12} to YAML 1.2: it is refused"
+            ),
+        )
+    }
+
+    /// One line of text. A number that is not quoted is taken as it is written.
+    pub fn text(&mut self, section: &Section<'d>, key: &str) -> Field<String> {
+        self.field(section, key, |fields, path, node| fields.one_text(path, node))
+    }
+
+    fn one_text(&self, path: &str, node: &Node) -> Result<String, Diagnostic> {
+        let Value::Scalar { text, plain } = &node.value else {
+            let message = format!("{path} must be text, not {}", node.kind());
+            return Err(self.wrong(node.position, message));
+        };
+        if let (true, Scalar::Ambiguous { yaml11, yaml12 }) = (*plain, classify(text)) {
+            return Err(self
+                .ambiguous(path, node.position, yaml11, yaml12)
+                .help("put the value in quotes"));
+        }
+        if text.contains(|c: char| c.is_control()) {
+            let message = format!("{path} must be one line without control characters");
+            return Err(self.wrong(node.position, message));
+        }
+        Ok(text.clone())
+    }
+
+    /// A list of texts; one text counts as a list of one.
+    pub fn texts(&mut self, section: &Section<'d>, key: &str) -> Field<Vec<String>> {
+        self.field(section, key, |fields, path, node| {
+            items(node).iter().map(|item| fields.one_text(path, item)).collect()
+        })
+    }
+
+    /// A truth value.
+    pub fn truth(&mut self, section: &Section<'d>, key: &str) -> Field<bool> {
+        self.field(section, key, |fields, path, node| {
+            let meaning = match &node.value {
+                Value::Scalar { text, plain: true } => classify(text),
+                _ => Scalar::Text,
+            };
+            match meaning {
+                Scalar::Bool(value) => Ok(value),
+                Scalar::Ambiguous { yaml11, yaml12 } => Err(fields
+                    .ambiguous(path, node.position, yaml11, yaml12)
+                    .help("write true or false")),
+                _ => {
+                    let message = format!("{path} must be true or false, without quotes");
+                    Err(fields.wrong(node.position, message))
+                }
+            }
+        })
+    }
+
+    /// One word out of a set.
+    pub fn choice<T: Copy>(
+        &mut self,
+        section: &Section<'d>,
+        key: &str,
+        choices: &[(&str, T)],
+    ) -> Field<T> {
+        self.field(section, key, |fields, path, node| {
+            let text = fields.one_text(path, node)?;
+            let found = choices.iter().find(|(name, _)| *name == text);
+            found.map(|(_, value)| *value).ok_or_else(|| {
+                let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+                let message = format!("{path} must be one of: {}", names.join(", "));
+                fields.wrong(node.position, message)
+            })
+        })
+    }
+
+    /// An environment string: `NAME=VALUE …`.
+    pub fn assignments(&mut self, section: &Section<'d>, key: &str) -> Field<Vec<Assignment>> {
+        self.field(section, key, |fields, path, node| {
+            let wrong = |message: String| {
+                let help = "write one text: 'NAME=VALUE NAME=VALUE'";
+                Err(fields.wrong(node.position, message).help(help))
+            };
+            let Value::Scalar { text, plain } = &node.value else {
+                return wrong(format!("{path} must be text, not {}", node.kind()));
+            };
+            if text.len() > MAX_ENV_STRING {
+                return wrong(format!("{path} is longer than {MAX_ENV_STRING} bytes"));
+            }
+            if *plain && !matches!(classify(text), Scalar::Text) {
+                return wrong(format!("{path} must be text"));
+            }
+            assignments::parse(text).map_err(|error| {
+                let position = fields.inside(node, text, error.offset);
+                let message = format!("{path}: {}", error.message);
+                fields.wrong(position, message).help(error.help)
+            })
+        })
+    }
+
+    /// The position of a character of a scalar's text, where the text stands in the file as it
+    /// is; else that of the scalar.
+    fn inside(&self, node: &Node, text: &str, offset: usize) -> Position {
+        let start = node.position;
+        let location = self.at(start);
+        let rest = location.source_line().chars().skip(start.column as usize - 1);
+        let quote = usize::from(rest.clone().next().is_some_and(|c| c == '"' || c == '\''));
+        let mut shown = rest.skip(quote);
+        if !text.chars().all(|c| shown.next() == Some(c)) {
+            return start;
+        }
+        Position { column: start.column + (quote + offset) as u32, length: 1, ..start }
+    }
+
+    /// One or several numbers: a number, a text of numbers, or a list of either.
+    pub fn numbers(&mut self, section: &Section<'d>, key: &str) -> Field<Vec<u64>> {
+        self.field(section, key, |fields, path, node| {
+            let mut numbers = Vec::new();
+            for item in items(node) {
+                let wrong = fields
+                    .wrong(
+                        item.position,
+                        format!("{path} must be one or several numbers from 1 to {MAX_NUMBER}"),
+                    )
+                    .help("write 64, \"1 2 4\" or [1, 2, 4]");
+                match &item.value {
+                    Value::Scalar { text, plain }
+                        if !plain || matches!(classify(text), Scalar::Text) =>
+                    {
+                        let words = text.split(|c: char| c == ',' || c.is_whitespace());
+                        for word in words.filter(|word| !word.is_empty()) {
+                            numbers.push(number(word).ok_or_else(|| wrong.clone())?);
+                        }
+                    }
+                    _ => {
+                        let number = fields.whole_number(path, item)?;
+                        let fits = (1..=MAX_NUMBER).contains(&number);
+                        numbers.push(u64::try_from(number).ok().filter(|_| fits).ok_or(wrong)?);
+                    }
+                }
+            }
+            if numbers.is_empty() {
+                return Err(fields.wrong(node.position, format!("{path} names no number")));
+            }
+            Ok(numbers)
+        })
+    }
+}
+
+fn items(node: &Node) -> &[Node] {
+    match &node.value {
+        Value::List(items) => items,
+        _ => std::slice::from_ref(node),
+    }
+}
+
+const MAX_NUMBER: i128 = 1_000_000_000;
+
+/// A number as Python's `int()` reads it: decimal digits, single underscores between them.
+fn number(word: &str) -> Option<u64> {
+    let shape = !word.starts_with('_') && !word.ends_with('_') && !word.contains("__");
+    let digits = word.replace('_', "");
+    let valid = shape && digits.bytes().all(|b| b.is_ascii_digit());
+    let value: i128 = valid.then(|| digits.parse().ok()).flatten()?;
+    (1..=MAX_NUMBER).contains(&value).then_some(value as u64)
+}

@@ -1,0 +1,89 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The base command that every role's command starts from: variables, launcher, argument vector.
+
+use super::origin::{Origin, Traced};
+use super::template::Template;
+
+/// The command before any role changes it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BaseCommand {
+    /// Its variables, in order.
+    pub env: Vec<(String, Traced<Template>)>,
+    /// The path of `trtllm-llmapi-launch`.
+    pub launcher: Traced<String>,
+    /// The command without the launcher.
+    pub argv: Vec<Traced<String>>,
+}
+
+/// Where things are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Directories {
+    /// D: the TensorRT-LLM source tree.
+    pub source: Traced<String>,
+    /// M: the models.
+    pub models: Traced<String>,
+    /// W: the workspace of the submission.
+    pub workspace: Traced<String>,
+}
+
+/// Where pytest's own working directory is, below the source tree.
+pub const TEST_ROOT: &str = "tests/integration/defs";
+
+/// Where the launcher is, below the source tree.
+pub const LAUNCHER: &str = "tensorrt_llm/llmapi/trtllm-llmapi-launch";
+
+/// The option that names a role's JUnit file.
+pub const JUNIT_OPTION: &str = "--junit-xml=";
+
+const RULE: &str = "base command of the performance tests";
+
+impl BaseCommand {
+    /// The command that runs `node_id` (`MODULE::FUNCTION[ID]`) with a test-id prefix.
+    pub fn new(dirs: &Directories, prefix: &Traced<String>, node_id: Traced<String>) -> Self {
+        let source = |origin: &Origin| origin.by_rule(RULE);
+        let d = &dirs.source.value;
+        let from_d = source(&dirs.source.origin);
+        let from_m = source(&dirs.models.origin);
+        let from_w = source(&dirs.workspace.origin);
+        let from_rule = Origin::rule(RULE);
+        let workspace = dirs.workspace.value.trim_end_matches('/');
+
+        let variable = |name: &str, value: &str, origin: &Origin| {
+            (name.to_owned(), Traced::new(Template::literal(value), origin.clone()))
+        };
+        let env = vec![
+            variable("LLM_ROOT", d, &from_d),
+            variable("LLM_BACKEND_ROOT", &format!("{d}/triton_backend"), &from_d),
+            variable("LLM_MODELS_ROOT", &dirs.models.value, &from_m),
+            variable("MODEL_CACHE_DIR", &dirs.models.value, &from_m),
+            variable("COLUMNS", "300", &from_rule),
+            variable("NCCL_DEBUG", "INFO", &from_rule),
+        ];
+        let argument = |text: String, origin: &Origin| Traced::new(text, origin.clone());
+        let mut argv: Vec<_> =
+            ["pytest", "-vv", "--timeout-method=thread", "--timeout=3600", "--rootdir"]
+                .into_iter()
+                .map(|text| argument(text.into(), &from_rule))
+                .collect();
+        argv.push(argument(format!("{d}/{TEST_ROOT}"), &from_d));
+        argv.push(argument(
+            format!("--test-prefix={}", prefix.value),
+            &prefix.origin.by_rule(RULE),
+        ));
+        argv.push(argument(format!("--output-dir={workspace}/"), &from_w));
+        argv.push(argument(format!("--csv={workspace}/report.csv"), &from_w));
+        argv.push(argument("-o".into(), &from_rule));
+        argv.push(argument("junit_logging=out-err".into(), &from_rule));
+        argv.push(argument(format!("{JUNIT_OPTION}{workspace}/results.xml"), &from_w));
+        argv.push(node_id);
+        Self { env, launcher: argument(format!("{d}/{LAUNCHER}"), &from_d), argv }
+    }
+}
+
+/// Whether the launcher is used, and why.
+///
+/// It starts one rank per GPU and sets up MPI between them, so one node with one GPU has no use
+/// for it.
+pub fn uses_launcher(total_nodes: u32, gpus_per_node: u32) -> bool {
+    total_nodes > 1 || gpus_per_node > 1
+}

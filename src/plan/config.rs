@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The facts of a test configuration that a plan depends on, already typed and located.
+//!
+//! `input` reads them from YAML; the planner never sees the text.
+
+use super::assignments::Assignment;
+use super::origin::Traced;
+use crate::diagnostic::{Diagnostic, Diagnostics, Location};
+
+/// A test configuration.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Config {
+    /// Its name: the file's name without `.yaml`.
+    pub name: String,
+    /// Its path, as found.
+    pub path: String,
+    /// SHA-256 of its bytes, in lower-case hexadecimal.
+    pub sha256: String,
+    /// Where each top-level section stands, for what is missing in it.
+    pub sections: Vec<(String, Location)>,
+    /// `benchmark`.
+    pub benchmark: Benchmark,
+    /// `hardware`.
+    pub hardware: Hardware,
+    /// `worker_config.gen`.
+    pub generation: Worker,
+    /// `worker_config.ctx`.
+    pub context: Worker,
+    /// `environment`.
+    pub environment: Environment,
+    /// `slurm`.
+    pub slurm: Slurm,
+    /// What is wrong with fields, used or not.
+    pub bad_fields: Vec<Diagnostic>,
+}
+
+impl Config {
+    /// Where a top-level section stands; the file's start when it has no such section.
+    pub fn location(&self, section: &str) -> Option<Location> {
+        let found = self.sections.iter().find(|(name, _)| name == section);
+        found.or(self.sections.first()).map(|(_, location)| location.clone())
+    }
+}
+
+/// A field of a configuration. One that is wrong is an error only where it is used.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Field<T> {
+    /// It is not there.
+    #[default]
+    Missing,
+    /// It cannot be taken; why.
+    Bad(Diagnostic),
+    /// Its value.
+    Good(Traced<T>),
+}
+
+impl<T> Field<T> {
+    /// The value, for use: what is wrong with the field is added to the errors.
+    pub fn get(&self, errors: &mut Diagnostics) -> Option<&Traced<T>> {
+        match self {
+            Self::Good(value) => Some(value),
+            Self::Missing => None,
+            Self::Bad(diagnostic) => {
+                errors.push_once(diagnostic.clone());
+                None
+            }
+        }
+    }
+
+    /// Whether it is not there at all.
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Self::Missing)
+    }
+}
+
+/// `benchmark`: what is measured.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Benchmark {
+    /// `mode`: `e2e`, `gen_only`, `gen_only_no_context` or a name containing one of them.
+    pub mode: Field<String>,
+    /// `concurrency_list`: requests in flight; one or several numbers.
+    pub concurrency: Field<Vec<u64>>,
+}
+
+/// `hardware`: the size of the test.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Hardware {
+    /// `gpus_per_node`: GPUs of each node.
+    pub gpus_per_node: Field<u32>,
+    /// `num_ctx_servers`: context servers.
+    pub num_ctx_servers: Field<u32>,
+    /// `num_gen_servers`: generation servers.
+    pub num_gen_servers: Field<u32>,
+}
+
+/// `worker_config.gen` and `worker_config.ctx`: one server's parallel sizes.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Worker {
+    /// `tensor_parallel_size`, in GPUs; missing: 1.
+    pub tensor_parallel_size: Field<u32>,
+    /// `pipeline_parallel_size`; missing: 1.
+    pub pipeline_parallel_size: Field<u32>,
+    /// `context_parallel_size`; missing: 1.
+    pub context_parallel_size: Field<u32>,
+}
+
+/// `environment`: the variables of the roles.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Environment {
+    /// `worker_env_var`: of context and generation servers.
+    pub worker: Field<Vec<Assignment>>,
+    /// `server_env_var`: of the DISAGG_SERVER.
+    pub server: Field<Vec<Assignment>>,
+    /// `benchmark_env_var`: of the BENCHMARK.
+    pub benchmark: Field<Vec<Assignment>>,
+}
+
+/// `slurm`: what the configuration asks of Slurm.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Slurm {
+    /// `job_time`: the time limit, in Slurm's own form.
+    pub job_time: Field<String>,
+    /// `set_segment`: ask for one segment (an NVLink domain) of as many nodes as the job has.
+    pub set_segment: Field<bool>,
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+//! All that a plan is computed from. `input` fills it; nothing else is ever consulted.
+
+use super::command::Directories;
+use super::config::Config;
+use super::layout::{FrontendNode, Placement};
+use super::origin::Traced;
+use super::test_id::Generation;
+
+/// What is asked for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// The test configuration.
+    pub config: Config,
+    /// D, M and W.
+    pub directories: Directories,
+    /// The pytest module, function and test-id prefix (`PERF_TEST_MODULE`, …).
+    pub test: TestNames,
+    /// The generation of rules; the test id's form decides without one.
+    pub rules: Option<Traced<Generation>>,
+    /// How servers share nodes.
+    pub placement: Traced<Placement>,
+    /// The node of DISAGG_SERVER and BENCHMARK.
+    pub frontend_node: Traced<FrontendNode>,
+    /// The MPI type of the workers' steps.
+    pub mpi: Traced<String>,
+    /// What Slurm is asked for besides the sizes.
+    pub job: JobSettings,
+    /// The container, when there is one.
+    pub container: Option<ContainerSettings>,
+    /// A script that each step runs instead of its command.
+    pub run_script: Option<Traced<String>>,
+    /// A script that runs on every node before the servers start.
+    pub install_script: Option<Traced<String>>,
+    /// Names of variables whose values are never shown.
+    pub secrets: Vec<String>,
+}
+
+/// How the test is named to pytest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TestNames {
+    /// `PERF_TEST_MODULE`.
+    pub module: Traced<String>,
+    /// `PERF_TEST_FUNCTION`.
+    pub function: Traced<String>,
+    /// `PERF_TEST_PREFIX`.
+    pub prefix: Traced<String>,
+}
+
+/// What Slurm is asked for besides the sizes.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct JobSettings {
+    /// The partition; Slurm's default without one.
+    pub partition: Option<Traced<String>>,
+    /// The account; Slurm's default without one.
+    pub account: Option<Traced<String>>,
+    /// The time limit, in Slurm's form.
+    pub time: Option<Traced<String>>,
+    /// The job's name.
+    pub name: Option<Traced<String>>,
+    /// Whether the cluster knows `--segment` (topology/block); without it none is asked for.
+    pub segment: Option<Traced<bool>>,
+}
+
+/// The container that the steps run in (pyxis).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ContainerSettings {
+    /// The image.
+    pub image: Traced<String>,
+    /// Mounts besides those of D, W and M, as `SOURCE:TARGET[:FLAGS]`.
+    pub mounts: Vec<Traced<String>>,
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Values of environment variables that may refer to variables of the step they are set in.
+//!
+//! `$NAME` and `${NAME}` are references; `$$` is a dollar sign. Nothing else is special: there is
+//! no command substitution, no default, no quoting, so a template is safe to expand anywhere.
+
+use serde::{Deserialize, Serialize};
+
+/// A value with references, in its written form (`/tmp/cache_${SLURM_LOCALID}`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Template(String);
+
+/// A piece of a template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// Text that stands for itself.
+    Text(&'a str),
+    /// The value of a variable of the step's environment; empty when it is not set.
+    Variable(&'a str),
+}
+
+impl Template {
+    /// A value that stands for itself: its dollar signs are doubled.
+    pub fn literal(text: &str) -> Self {
+        Self(text.replace('$', "$$"))
+    }
+
+    /// The written form.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Takes a written form as it is. A dollar sign that starts no reference stands for itself.
+    pub fn from_written(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// Adds text that stands for itself.
+    pub fn push_text(&mut self, text: &str) {
+        self.0.push_str(&text.replace('$', "$$"));
+    }
+
+    /// Adds a reference to a variable.
+    pub fn push_variable(&mut self, name: &str) {
+        self.0.push_str("${");
+        self.0.push_str(name);
+        self.0.push('}');
+    }
+
+    /// Adds another template.
+    pub fn push(&mut self, other: &Template) {
+        self.0.push_str(&other.0);
+    }
+
+    /// The pieces, in order. Neighbouring pieces of text are not joined.
+    pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {
+        Parts { rest: &self.0 }
+    }
+
+    /// The names that it refers to, in order, with repetitions.
+    pub fn variables(&self) -> impl Iterator<Item = &str> {
+        self.parts().filter_map(|part| match part {
+            Part::Variable(name) => Some(name),
+            Part::Text(_) => None,
+        })
+    }
+
+    /// Whether it refers to no variable.
+    pub fn is_literal(&self) -> bool {
+        self.variables().next().is_none()
+    }
+
+    /// The value in an environment; a variable that is not set there counts as empty.
+    pub fn expand<'v>(&self, mut lookup: impl FnMut(&str) -> Option<&'v str>) -> String {
+        let mut value = String::with_capacity(self.0.len());
+        for part in self.parts() {
+            match part {
+                Part::Text(text) => value.push_str(text),
+                Part::Variable(name) => value.push_str(lookup(name).unwrap_or_default()),
+            }
+        }
+        value
+    }
+}
+
+struct Parts<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Iterator for Parts<'a> {
+    type Item = Part<'a>;
+
+    fn next(&mut self) -> Option<Part<'a>> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let Some(dollar) = self.rest.find('$') else {
+            return Some(Part::Text(std::mem::take(&mut self.rest)));
+        };
+        if dollar > 0 {
+            let (text, rest) = self.rest.split_at(dollar);
+            self.rest = rest;
+            return Some(Part::Text(text));
+        }
+        let after = &self.rest[1..];
+        if let Some(rest) = after.strip_prefix('$') {
+            self.rest = rest;
+            return Some(Part::Text("$"));
+        }
+        if let Some((name, rest)) = braced(after).or_else(|| bare(after)) {
+            self.rest = rest;
+            return Some(Part::Variable(name));
+        }
+        self.rest = after;
+        Some(Part::Text("$"))
+    }
+}
+
+fn braced(text: &str) -> Option<(&str, &str)> {
+    let (name, rest) = text.strip_prefix('{')?.split_once('}')?;
+    is_name(name).then_some((name, rest))
+}
+
+fn bare(text: &str) -> Option<(&str, &str)> {
+    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+    let (name, rest) = text.split_at(end);
+    is_name(name).then_some((name, rest))
+}
+
+/// Whether a text can name an environment variable: letters, digits and `_`, no digit first.
+pub fn is_name(text: &str) -> bool {
+    !text.starts_with(|c: char| c.is_ascii_digit())
+        && !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn value(written: &str) -> String {
+        Template::from_written(written).expand(|name| (name == "A").then_some("1"))
+    }
+
+    #[test]
+    fn both_forms_of_a_reference_are_expanded() {
+        assert_eq!(value("x$A-${A}_$B."), "x1-1_.");
+    }
+
+    #[test]
+    fn two_dollar_signs_are_one() {
+        assert_eq!(value("$$A costs 5$"), "$A costs 5$");
+    }
+
+    #[test]
+    fn what_a_shell_would_run_is_text() {
+        assert_eq!(value("$(id) `id` ${A:-b} ${"), "$(id) `id` ${A:-b} ${");
+    }
+
+    proptest! {
+        #[test]
+        fn a_literal_stands_for_itself(text in "\\PC*") {
+            let template = Template::literal(&text);
+            prop_assert!(template.is_literal());
+            prop_assert_eq!(template.expand(|_| Some("boom")), text);
+        }
+
+        #[test]
+        fn expanding_never_fails(text in "\\PC*") {
+            Template::from_written(text).expand(|_| None);
+        }
+    }
+}
