@@ -3,6 +3,30 @@
 
 pub mod config;
 pub mod fields;
+pub mod find;
+pub mod request;
 pub mod scalar;
+pub mod site;
 pub mod source;
 pub mod yaml;
+
+use std::path::PathBuf;
+
+/// What the process that asks for a plan is surrounded by; explicit, so that a plugin, a test and
+/// a command can each say it.
+pub struct Surroundings<'a> {
+    /// Looks an environment variable up; `None` when it is not set or not UTF-8.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// The directory that relative paths start from.
+    pub current_dir: PathBuf,
+}
+
+impl Surroundings<'static> {
+    /// Those of this process.
+    ///
+    /// # Errors
+    /// The current directory is gone or unreadable.
+    pub fn of_process() -> std::io::Result<Self> {
+        Ok(Self { env: &|name| std::env::var(name).ok(), current_dir: std::env::current_dir()? })
+    }
+}

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From what a person said (options, environment, settings, configuration) to a request.
+
+use std::path::{Path, PathBuf};
+
+use super::site::{FRONTEND_NODES, PLACEMENTS};
+use super::{Surroundings, config, find, site};
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::plan::command::Directories;
+use crate::plan::request::{ContainerSettings, JobSettings, Request, TestNames};
+use crate::plan::{FrontendNode, Generation, Origin, Placement, Traced};
+
+/// What was said on a command line. All but the configuration may be left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The configuration, by name or path.
+    pub config: String,
+    /// D, the source tree; else the site's, else the tree that the configuration lies in.
+    pub trtllm_dir: Option<String>,
+    /// M, the models; else the site's.
+    pub models_dir: Option<String>,
+    /// W, the workspace; else `disagg_<config>` in the current directory.
+    pub workspace: Option<String>,
+    /// The settings file to read instead of the usual ones.
+    pub site: Option<PathBuf>,
+    /// The generation of rules; else the test id's form decides.
+    pub rules: Option<Generation>,
+    /// How servers share nodes.
+    pub placement: Option<Placement>,
+    /// The node of DISAGG_SERVER and BENCHMARK.
+    pub frontend_node: Option<FrontendNode>,
+    /// The account.
+    pub account: Option<String>,
+    /// The partition.
+    pub partition: Option<String>,
+    /// The time limit.
+    pub time: Option<String>,
+    /// The job's name.
+    pub job_name: Option<String>,
+    /// The MPI type.
+    pub mpi: Option<String>,
+    /// The container image.
+    pub container_image: Option<String>,
+    /// The run script.
+    pub run_script: Option<String>,
+    /// The install script.
+    pub install_script: Option<String>,
+}
+
+/// The MPI type of CTX and GEN steps when nothing else is said.
+const DEFAULT_MPI: &str = "pmix";
+/// Variables whose values are never shown, whatever the site says.
+const SECRETS: &[&str] = &["HF_TOKEN"];
+
+/// Builds the request, with what is worth saying about its inputs.
+///
+/// # Errors
+/// All that is wrong with the options, the settings and the configuration.
+pub fn build(
+    options: &Options,
+    around: &Surroundings,
+) -> Result<(Request, Vec<Diagnostic>), Diagnostics> {
+    let site = site::load(around, options.site.as_deref())?;
+    let absolute = |path: &str| around.current_dir.join(path);
+    let named_tree = options
+        .trtllm_dir
+        .as_deref()
+        .or(site.trtllm_dir.as_ref().map(|directory| directory.value.as_str()))
+        .map(absolute);
+    let path = find::config(&options.config, named_tree.as_deref(), &around.current_dir)?;
+    let (config, warnings) = config::read(&path)?;
+
+    let mut errors = Diagnostics::default();
+    let mut chosen = Chosen { errors: &mut errors };
+    let tree_around = find::source_dir_of(&path).map(|tree| {
+        Traced::new(
+            tree.to_string_lossy().into_owned(),
+            Origin::input("the source tree that the configuration lies in"),
+        )
+    });
+    let source = chosen.directory(
+        "the TensorRT-LLM source tree",
+        "--trtllm-dir",
+        "trtllm_dir in the site's settings",
+        (&options.trtllm_dir, site.trtllm_dir.clone().or(tree_around)),
+        around,
+    );
+    let models = chosen.directory(
+        "the models directory",
+        "--models-dir",
+        "CLUSTER_LLM_DATA in the environment, or models_dir in the site's settings",
+        (&options.models_dir, site.models_dir.clone()),
+        around,
+    );
+    let default_workspace = Traced::new(
+        format!("disagg_{}", config.name),
+        Origin::rule("disagg_<config> in the current directory"),
+    );
+    let workspace = chosen.directory(
+        "the workspace",
+        "--workspace",
+        "",
+        (&options.workspace, Some(default_workspace)),
+        around,
+    );
+    let request = Request {
+        config,
+        directories: Directories { source, models, workspace },
+        test: TestNames {
+            module: chosen.or("perf/test_perf_sanity.py", site.perf_test_module),
+            function: chosen.or("test_e2e", site.perf_test_function),
+            prefix: chosen.or("disagg_upload", site.perf_test_prefix),
+        },
+        rules: options.rules.map(|rules| Traced::new(rules, Origin::input("--rules"))),
+        placement: choice("--placement", options.placement, site.placement),
+        frontend_node: choice("--frontend-node", options.frontend_node, site.frontend_node),
+        mpi: chosen
+            .text("--mpi", &options.mpi, site.mpi_type)
+            .unwrap_or_else(|| Traced::new(DEFAULT_MPI.into(), Origin::rule("the default"))),
+        job: JobSettings {
+            partition: chosen.text("--partition", &options.partition, site.partition),
+            account: chosen.text("--account", &options.account, site.account),
+            time: chosen.text("--time", &options.time, site.time),
+            name: chosen.text("--job-name", &options.job_name, site.job_name),
+            segment: site.segment,
+        },
+        container: chosen
+            .text("--container-image", &options.container_image, site.container_image)
+            .map(|image| ContainerSettings {
+                image,
+                mounts: site
+                    .container_mounts
+                    .map(|mounts| {
+                        let origin = mounts.origin;
+                        let mount = |mount| Traced::new(mount, origin.clone());
+                        mounts.value.into_iter().map(mount).collect()
+                    })
+                    .unwrap_or_default(),
+            }),
+        run_script: chosen.path("--run-sh", &options.run_script, site.run_script, around),
+        install_script: chosen.path(
+            "--install-sh",
+            &options.install_script,
+            site.install_script,
+            around,
+        ),
+        secrets: SECRETS
+            .iter()
+            .map(|name| (*name).to_owned())
+            .chain(site.secrets.map(|secrets| secrets.value).unwrap_or_default())
+            .collect(),
+    };
+    if errors.has_errors() { Err(errors) } else { Ok((request, warnings)) }
+}
+
+/// Chooses between the command line and the site, and checks what was chosen.
+struct Chosen<'e> {
+    errors: &'e mut Diagnostics,
+}
+
+impl Chosen<'_> {
+    fn text(
+        &mut self,
+        option: &'static str,
+        said: &Option<String>,
+        site: Option<Traced<String>>,
+    ) -> Option<Traced<String>> {
+        let said = said.as_ref().map(|text| Traced::new(text.clone(), Origin::input(option)));
+        if said.as_ref().is_some_and(|text| text.value.contains(|c: char| c.is_control())) {
+            self.errors.push(Diagnostic::error(format!(
+                "{option} must be one line without control characters"
+            )));
+        }
+        said.or(site)
+    }
+
+    fn or(&self, default: &str, site: Option<Traced<String>>) -> Traced<String> {
+        site.unwrap_or_else(|| Traced::new(default.to_owned(), Origin::rule("the default")))
+    }
+
+    fn path(
+        &mut self,
+        option: &'static str,
+        said: &Option<String>,
+        site: Option<Traced<String>>,
+        around: &Surroundings,
+    ) -> Option<Traced<String>> {
+        let Traced { value, origin } = self.text(option, said, site)?;
+        Some(Traced::new(absolute(&around.current_dir, &value), origin))
+    }
+
+    fn directory(
+        &mut self,
+        what: &str,
+        option: &'static str,
+        otherwise: &str,
+        (said, site): (&Option<String>, Option<Traced<String>>),
+        around: &Surroundings,
+    ) -> Traced<String> {
+        let path = self.path(option, said, site, around);
+        path.unwrap_or_else(|| {
+            self.errors.push(
+                Diagnostic::error(format!("{what} is not known"))
+                    .help(format!("give {option}, or set {otherwise}")),
+            );
+            Traced::default()
+        })
+    }
+}
+
+fn absolute(current_dir: &Path, path: &str) -> String {
+    let joined = current_dir.join(path).to_string_lossy().into_owned();
+    match joined.trim_end_matches('/') {
+        "" => "/".to_owned(),
+        trimmed => trimmed.to_owned(),
+    }
+}
+
+fn choice<T: Default>(option: &'static str, said: Option<T>, site: Option<Traced<T>>) -> Traced<T> {
+    said.map(|value| Traced::new(value, Origin::input(option)))
+        .or(site)
+        .unwrap_or_else(|| Traced::new(T::default(), Origin::rule("the default")))
+}
+
+/// Reads the name of a placement, for options.
+///
+/// # Errors
+/// The names that there are.
+pub fn placement(name: &str) -> Result<Placement, String> {
+    named(name, PLACEMENTS)
+}
+
+/// Reads the name of a frontend node, for options.
+///
+/// # Errors
+/// The names that there are.
+pub fn frontend_node(name: &str) -> Result<FrontendNode, String> {
+    named(name, FRONTEND_NODES)
+}
+
+fn named<T: Copy>(name: &str, choices: &[(&str, T)]) -> Result<T, String> {
+    choices.iter().find(|(known, _)| *known == name).map(|(_, value)| *value).ok_or_else(|| {
+        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
+        format!("must be one of: {}", names.join(", "))
+    })
+}
+
+/// The site's settings and the plan for a configuration, in one step.
+///
+/// # Errors
+/// All that is wrong with the inputs or that keeps them from making a plan.
+pub fn plan(
+    options: &Options,
+    around: &Surroundings,
+) -> Result<(crate::plan::Plan, Vec<Diagnostic>), Diagnostics> {
+    let (request, mut warnings) = build(options, around)?;
+    match crate::plan::plan(&request) {
+        Ok(plan) => Ok((plan, warnings)),
+        Err(Diagnostics(errors)) => {
+            warnings.extend(errors);
+            Err(Diagnostics(warnings))
+        }
+    }
+}
