@@ -5,4 +5,5 @@
 
 pub mod diagnostic;
 pub mod input;
+pub mod output;
 pub mod plan;

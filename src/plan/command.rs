@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The base command that every role's command starts from: variables, launcher, argument vector.
 
+use serde::{Deserialize, Serialize};
+
 use super::origin::{Origin, Traced};
+use super::role::Env;
 use super::template::Template;
 
 /// The command before any role changes it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BaseCommand {
     /// Its variables, in order.
-    pub env: Vec<(String, Traced<Template>)>,
+    pub env: Env,
     /// The path of `trtllm-llmapi-launch`.
     pub launcher: Traced<String>,
     /// The command without the launcher.
@@ -48,17 +51,17 @@ impl BaseCommand {
         let from_rule = Origin::rule(RULE);
         let workspace = dirs.workspace.value.trim_end_matches('/');
 
-        let variable = |name: &str, value: &str, origin: &Origin| {
-            (name.to_owned(), Traced::new(Template::literal(value), origin.clone()))
-        };
-        let env = vec![
-            variable("LLM_ROOT", d, &from_d),
-            variable("LLM_BACKEND_ROOT", &format!("{d}/triton_backend"), &from_d),
-            variable("LLM_MODELS_ROOT", &dirs.models.value, &from_m),
-            variable("MODEL_CACHE_DIR", &dirs.models.value, &from_m),
-            variable("COLUMNS", "300", &from_rule),
-            variable("NCCL_DEBUG", "INFO", &from_rule),
-        ];
+        let mut env = Env::default();
+        for (name, value, origin) in [
+            ("LLM_ROOT", d.clone(), &from_d),
+            ("LLM_BACKEND_ROOT", format!("{d}/triton_backend"), &from_d),
+            ("LLM_MODELS_ROOT", dirs.models.value.clone(), &from_m),
+            ("MODEL_CACHE_DIR", dirs.models.value.clone(), &from_m),
+            ("COLUMNS", "300".to_owned(), &from_rule),
+            ("NCCL_DEBUG", "INFO".to_owned(), &from_rule),
+        ] {
+            env.set(name, &Template::literal(&value), origin.clone());
+        }
         let argument = |text: String, origin: &Origin| Traced::new(text, origin.clone());
         let mut argv: Vec<_> =
             ["pytest", "-vv", "--timeout-method=thread", "--timeout=3600", "--rootdir"]

@@ -72,8 +72,9 @@ impl<'p> Instance<'p> {
             &Template::literal(&name),
             Origin::rule("the name of the step's role"),
         );
-        if self.shares_nodes() {
-            let ids: Vec<_> = self.gpus.clone().map(|gpu| gpu.to_string()).collect();
+        let gpus = self.own_gpus();
+        if !gpus.is_empty() {
+            let ids: Vec<_> = gpus.map(|gpu| gpu.to_string()).collect();
             let origin =
                 Origin::rule("packed placement: servers on one node have GPUs of their own");
             env.set("CUDA_VISIBLE_DEVICES", &Template::literal(&ids.join(",")), origin);
@@ -87,20 +88,12 @@ impl<'p> Instance<'p> {
         let own = |argument: &'p Traced<String>| match argument
             .value
             .strip_prefix(JUNIT_OPTION)
-            .map(|path| self.own_file(path))
+            .map(|path| own_file(path, &self.name.to_string()))
         {
             Some(path) => Cow::Owned(format!("{JUNIT_OPTION}{path}")),
             None => Cow::Borrowed(argument.value.as_str()),
         };
         self.role.argv.iter().map(own).collect()
-    }
-
-    /// `results.xml` → `results-GEN_3.xml`.
-    fn own_file(&self, path: &str) -> String {
-        match path.strip_suffix(".xml") {
-            Some(stem) => format!("{stem}-{}.xml", self.name),
-            None => format!("{path}-{}", self.name),
-        }
     }
 
     /// Its JUnit file, when its command writes one.
@@ -109,7 +102,7 @@ impl<'p> Instance<'p> {
             .argv
             .iter()
             .find_map(|argument| argument.value.strip_prefix(JUNIT_OPTION))
-            .map(|path| self.own_file(path))
+            .map(|path| own_file(path, &self.name.to_string()))
     }
 
     /// Its hosts among the allocation's; `None` when the allocation is smaller than the plan.
@@ -125,10 +118,34 @@ impl<'p> Instance<'p> {
         (0..self.role.step.tasks).map(|rank| hosts.get((rank / per_node) as usize)).collect()
     }
 
+    /// The file in the workspace that its output goes to.
+    pub fn log_file(&self) -> String {
+        let index = self.name.index;
+        match self.name.kind {
+            RoleKind::Gen => format!("gen_server_{index}.log"),
+            RoleKind::Ctx => format!("ctx_server_{index}.log"),
+            RoleKind::DisaggServer => "disagg_server.log".to_owned(),
+            RoleKind::Benchmark => "benchmark.log".to_owned(),
+        }
+    }
+
+    /// The GPUs that are its own among those of its nodes; empty where it has whole nodes.
+    pub fn own_gpus(&self) -> Range<u32> {
+        if self.shares_nodes() { self.gpus.clone() } else { 0..0 }
+    }
+
     /// Whether other servers run on its nodes too.
     fn shares_nodes(&self) -> bool {
         self.plan.placement == Placement::Packed
             && self.name.kind.is_worker()
             && self.role.step.tasks < self.plan.layout.gpus_per_node
+    }
+}
+
+/// A role's own variant of a file: `results.xml` → `results-GEN_3.xml`.
+pub fn own_file(path: &str, name: &str) -> String {
+    match path.strip_suffix(".xml") {
+        Some(stem) => format!("{stem}-{name}.xml"),
+        None => format!("{path}-{name}"),
     }
 }

@@ -53,6 +53,8 @@ pub struct Plan {
     pub frontend_node: FrontendNode,
     /// Whether CTX and GEN run under `trtllm-llmapi-launch`.
     pub llmapi_launch: bool,
+    /// The command that every role's command started from.
+    pub base_command: command::BaseCommand,
     /// What each kind of step runs; a kind that the test lacks is absent.
     pub roles: BTreeMap<RoleKind, Role>,
     /// Variables of the whole job.

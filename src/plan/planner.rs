@@ -120,6 +120,7 @@ impl Planner<'_> {
             placement: request.placement.value,
             frontend_node: request.frontend_node.value,
             llmapi_launch: launcher,
+            base_command: base,
             roles,
             job_env,
             container_env,
@@ -275,7 +276,7 @@ impl Planner<'_> {
                 EnvSource::ServerEnv => &config.server,
                 EnvSource::BenchmarkEnv => &config.benchmark,
                 EnvSource::BaseCommand => {
-                    for (name, value) in &base.env {
+                    for (name, value) in base.env.iter() {
                         env.set(name, &value.value, value.origin.clone());
                     }
                     continue;

@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The one place where text becomes shell text.
+//!
+//! Whatever a value holds, a shell reads back exactly that value and runs nothing of it.
+
+use std::borrow::Cow;
+
+use crate::plan::template::{Part, Template};
+
+/// A word that a POSIX shell reads as this text.
+pub fn word(text: &str) -> Cow<'_, str> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_@%+:,./-=".contains(&b);
+    if !text.is_empty() && text.bytes().all(plain) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("'{}'", text.replace('\'', r"'\''")))
+}
+
+/// Words separated by blanks.
+pub fn words<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
+    texts.into_iter().map(word).collect::<Vec<_>>().join(" ")
+}
+
+/// The same text in double quotes, for readers that look for `NAME="…"`.
+pub fn double(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for c in text.chars() {
+        if matches!(c, '"' | '\\' | '$' | '`') {
+            quoted.push('\\');
+        }
+        quoted.push(c);
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// A word that a shell reads as the template's value; its variables are those of the shell, and
+/// one that is not set there counts as empty, also under `set -u`.
+pub fn template(value: &Template) -> String {
+    let mut quoted = String::new();
+    let mut text = String::new();
+    let flush = |text: &mut String, quoted: &mut String| {
+        if !text.is_empty() {
+            quoted.push_str(&word(text));
+            text.clear();
+        }
+    };
+    for part in value.parts() {
+        match part {
+            Part::Text(piece) => text.push_str(piece),
+            Part::Variable(name) => {
+                flush(&mut text, &mut quoted);
+                quoted.push_str(&format!("\"${{{name}-}}\""));
+            }
+        }
+    }
+    flush(&mut text, &mut quoted);
+    if quoted.is_empty() { "''".to_owned() } else { quoted }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::process::Command;
+
+    /// What bash makes of words: each argument ended by a NUL byte.
+    fn bash(script: &str) -> Vec<String> {
+        let output = Command::new("bash").args(["-euc", script]).env("A", "a b*").output().unwrap();
+        assert!(output.status.success(), "{script}: {output:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.split_terminator('\0').map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn plain_words_stay_readable() {
+        assert_eq!(
+            words(["pytest", "--timeout=3600", "a b", ""]),
+            "pytest --timeout=3600 'a b' ''"
+        );
+    }
+
+    #[test]
+    fn a_template_takes_its_variables_from_the_shell() {
+        let template = template(&Template::from_written("x '$A' ${UNSET_HERE}$$A"));
+        assert_eq!(bash(&format!("printf '%s\\0' {template}")), ["x 'a b*' $A"]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn bash_reads_back_every_text(texts in prop::collection::vec("[^\0]{0,20}", 1..20)) {
+            let single = words(texts.iter().map(String::as_str));
+            prop_assert_eq!(&bash(&format!("printf '%s\\0' {single}")), &texts);
+            let double: Vec<_> = texts.iter().map(|text| double(text)).collect();
+            prop_assert_eq!(&bash(&format!("printf '%s\\0' {}", double.join(" "))), &texts);
+        }
+    }
+}

@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The scripts of a submission: the prefix (what Slurm is asked for, and the exports that run
+//! scripts know) and the launch script, which starts, watches and ends the steps.
+//!
+//! The launch script needs nothing but bash 4.4, srun and scontrol in the job.
+
+use std::fmt::Write;
+
+use super::quote;
+use crate::plan::command::JUNIT_OPTION;
+use crate::plan::instance::own_file;
+use crate::plan::template::Part;
+use crate::plan::{Container, Env, Job, Plan, Role, RoleKind, Template, Traced};
+
+/// The `#SBATCH` options of a job, in order, each as one argument.
+pub fn sbatch_options(job: &Job) -> Vec<String> {
+    let mut options = vec![
+        format!("--output={}", job.output.value),
+        format!("--nodes={}", job.nodes.value),
+        format!("--ntasks={}", job.ntasks.value),
+        format!("--ntasks-per-node={}", job.ntasks_per_node.value),
+        format!("--gpus-per-node={}", job.gpus_per_node.value),
+    ];
+    let known = [("partition", &job.partition), ("account", &job.account)];
+    for (name, value) in known {
+        options.extend(value.as_ref().map(|value| format!("--{name}={}", value.value)));
+    }
+    options.extend(job.segment.as_ref().map(|segment| format!("--segment={}", segment.value)));
+    options.push(format!("--job-name={}", job.name.value));
+    options.push(format!("--time={}", job.time.value));
+    options
+}
+
+/// The arguments that run a step in the container, in order; they may refer to `${SLURM_JOB_ID}`.
+pub fn container_arguments(plan: &Plan) -> Vec<String> {
+    let Some(Container { name, image, workdir, mounts }) = &plan.container else {
+        return Vec::new();
+    };
+    let mounts: Vec<_> = mounts.iter().map(|mount| mount.value.as_str()).collect();
+    [
+        format!("--container-name={}", name.as_str()),
+        format!("--container-image={}", image.value),
+        format!("--container-workdir={}", workdir.value),
+        format!("--container-mounts={}", mounts.join(",")),
+    ]
+    .into_iter()
+    .chain(plan.container_env.iter().map(|name| format!("--container-env={name}")))
+    .collect()
+}
+
+/// The shell text of a role's command: `unset … && NAME=VALUE … COMMAND …`.
+pub fn command_text(role: &Role) -> String {
+    let unset = match role.unset.is_empty() {
+        true => String::new(),
+        false => {
+            let names: Vec<_> = role.unset.iter().map(|name| name.value.as_str()).collect();
+            format!("unset {} && ", names.join(" "))
+        }
+    };
+    unset + &assigned_command(&role.env, &role.argv)
+}
+
+/// `NAME=VALUE … COMMAND …` as shell text.
+fn assigned_command<'a>(env: &Env, argv: impl IntoIterator<Item = &'a Traced<String>>) -> String {
+    env.iter()
+        .map(|(name, value)| format!("{name}={}", quote::template(&value.value)))
+        .chain(argv.into_iter().map(|argument| quote::word(&argument.value).into_owned()))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+/// The base command as shell text.
+fn base_command(plan: &Plan, with_launcher: bool) -> String {
+    let base = &plan.base_command;
+    let launcher = with_launcher.then_some(&base.launcher);
+    assigned_command(&base.env, launcher.into_iter().chain(&base.argv))
+}
+
+/// `slurm_launch_prefix.sh`.
+pub fn prefix(plan: &Plan) -> String {
+    let mut script = String::from("#!/bin/bash\n");
+    for option in sbatch_options(&plan.job) {
+        let _ = writeln!(script, "#SBATCH {}", quote::word(&option));
+    }
+    let workspace = plan.workspace.trim_end_matches('/');
+    let export = |name: &str, value: &str| format!("export {name}={}\n", quote::double(value));
+    script.push_str(
+        r#"
+set -xEeuo pipefail
+trap '{ status=$?; set +x; } 2>/dev/null; echo "${BASH_SOURCE[0]}:${LINENO}: error: \`${BASH_COMMAND}\` exited with status ${status}" >&2' ERR
+
+"#,
+    );
+    script.push_str(&export("jobWorkspace", &format!("{workspace}/disagg_workspace")));
+    script.push_str(&export("llmSrcNode", &plan.source_dir));
+    script.push_str(&export("stageName", &format!("disagg_perf_test_{}", plan.test.config)));
+    script.push_str("export perfMode=true\n");
+    script.push_str(&export("resourcePathNode", &plan.source_dir));
+    script.push_str(&export("pytestCommand", &base_command(plan, plan.llmapi_launch)));
+    script.push_str(&export("coverageConfigFile", &format!("{workspace}/coverage_config.json")));
+    script.push_str("export NVIDIA_IMEX_CHANNELS=\"${NVIDIA_IMEX_CHANNELS:-0}\"\n");
+    let _ = write!(
+        script,
+        r#"if [[ -z "${{NVIDIA_VISIBLE_DEVICES:-}}" ]]; then
+    gpus="$({{ nvidia-smi -L 2>/dev/null || true; }} | grep -c '^GPU ' || true)"
+    [[ "${{gpus}}" -gt 0 ]] || gpus={}
+    NVIDIA_VISIBLE_DEVICES="$(seq -s, 0 $((gpus - 1)))"
+fi
+export NVIDIA_VISIBLE_DEVICES
+"#,
+        plan.layout.gpus_per_node
+    );
+    script
+}
+
+/// `slurm_launch_generated.sh`.
+pub fn launch(plan: &Plan) -> String {
+    let mut script = prefix(plan);
+    script.push('\n');
+    for (name, value) in plan.job_env.iter() {
+        let _ = writeln!(script, "export {name}={}", quote::template(&value.value));
+    }
+    let secret = plan.roles.values().any(|role| secrets(plan, role).next().is_some());
+    quietly(secret, &mut script, |script| {
+        for (name, text) in command_variables(plan) {
+            let _ = writeln!(script, "export {name}={}", quote::double(&text));
+        }
+    });
+    for (name, path) in [("runScript", &plan.run_script), ("installScript", &plan.install_script)] {
+        let _ = writeln!(script, "export {name}={}", quote::double(path.as_deref().unwrap_or("")));
+    }
+    for (name, value) in &plan.variables {
+        let _ = writeln!(script, "export {name}={}", quote::word(value));
+    }
+    script.push_str("srunArgs=(\n");
+    for argument in container_arguments(plan) {
+        let argument = Template::from_written(argument);
+        let _ = writeln!(script, "    {}", quote::template(&argument));
+    }
+    script.push_str(")\n");
+    script.push_str(WATCH);
+    let _ = write!(
+        script,
+        r#"
+mapfile -t nodes < <(scontrol show hostnames "${{SLURM_JOB_NODELIST:?run this script in a job: sbatch $0}}")
+if (( ${{#nodes[@]}} < totalNodes )); then
+    echo "slurm-disagg: the job has ${{#nodes[@]}} nodes, the plan needs ${{totalNodes}}" >&2
+    exit 1
+fi
+mkdir -p "${{jobWorkspace}}"
+if [[ -n "${{installScript}}" ]]; then
+    srun --nodes="${{totalNodes}}" --ntasks="${{totalNodes}}" --ntasks-per-node=1 --job-name=install --output={} "${{srunArgs[@]}}" bash "${{installScript}}"
+fi
+"#,
+        quote::word(&in_workspace(plan, "install.log"))
+    );
+    for (kind, role) in &plan.roles {
+        script.push_str(&step_function(plan, *kind, role));
+    }
+    script.push('\n');
+    for instance in plan.instances() {
+        let gpus: Vec<_> = instance.own_gpus().map(|gpu| gpu.to_string()).collect();
+        let _ = writeln!(
+            script,
+            "start {} {} {} {} {}",
+            instance.name,
+            instance.nodes.start,
+            instance.nodes.len(),
+            quote::word(&in_workspace(plan, &instance.log_file())),
+            quote::word(&gpus.join(",")),
+        );
+    }
+    script.push_str("watch\n");
+    script
+}
+
+fn in_workspace(plan: &Plan, file: &str) -> String {
+    format!("{}/{file}", plan.workspace.trim_end_matches('/'))
+}
+
+/// The variables that hold the roles' commands, by the names that people's drafts know.
+fn command_variables(plan: &Plan) -> Vec<(&'static str, String)> {
+    let text = |kind| plan.roles.get(&kind).map(command_text);
+    [
+        ("pytestCommandNoLLMAPILaunch", Some(base_command(plan, false))),
+        ("pytestCommandWorker", text(RoleKind::Gen)),
+        ("pytestCommandDisaggServer", text(RoleKind::DisaggServer)),
+        ("pytestCommandBenchmark", text(RoleKind::Benchmark)),
+    ]
+    .into_iter()
+    .filter_map(|(name, text)| text.map(|text| (name, text)))
+    .collect()
+}
+
+/// Starts, watches and ends steps. A server's end before the benchmark's ends the job.
+const WATCH: &str = r#"
+declare -A steps=()
+
+# start NAME FIRST_NODE NODES LOG GPUS: starts one step in the background.
+start() {
+    local name="$1" first="$2" count="$3" log="$4" gpus="$5" hosts
+    hosts="$(IFS=,; echo "${nodes[*]:first:count}")"
+    (
+        trap - ERR EXIT
+        export DISAGG_SERVING_TYPE="${name}"
+        [[ -z "${gpus}" ]] || export CUDA_VISIBLE_DEVICES="${gpus}"
+        "step_${name%%_[0-9]*}" "${name}" "${count}" "${hosts}" "${log}"
+    ) &
+    steps["$!"]="${name}"
+}
+
+# stop: ends the steps that still run.
+stop() {
+    local pid
+    for pid in "${!steps[@]}"; do
+        kill -TERM "${pid}" 2>/dev/null || true
+    done
+    for pid in "${!steps[@]}"; do
+        wait "${pid}" 2>/dev/null || true
+    done
+}
+
+# watch: waits until the benchmark ends, or a server does before it; exits with the test's status.
+watch() {
+    local pid status name
+    trap stop EXIT
+    trap 'exit 143' TERM INT
+    while true; do
+        wait -n || true
+        for pid in "${!steps[@]}"; do
+            if kill -0 "${pid}" 2>/dev/null; then
+                continue
+            fi
+            status=0
+            wait "${pid}" || status=$?
+            name="${steps["${pid}"]}"
+            unset "steps[${pid}]"
+            if [[ "${name}" == BENCHMARK ]]; then
+                echo "slurm-disagg: BENCHMARK ended with status ${status}" >&2
+                exit "${status}"
+            fi
+            echo "slurm-disagg: ${name} ended before the benchmark, with status ${status}: ending the job" >&2
+            exit "$(( status > 0 ? status : 1 ))"
+        done
+    done
+}
+"#;
+
+/// The function that runs one step of a kind: `step_KIND NAME NODES HOSTS LOG`.
+fn step_function(plan: &Plan, kind: RoleKind, role: &Role) -> String {
+    let step = &role.step;
+    let mut srun = vec![
+        "--nodes=\"$2\"".to_owned(),
+        format!("--ntasks={}", step.tasks),
+        "--nodelist=\"$3\"".to_owned(),
+        format!("--distribution=plane={}", step.tasks_per_node),
+    ];
+    srun.extend(step.mpi.as_ref().map(|mpi| quote::word(&format!("--mpi={mpi}")).into_owned()));
+    srun.extend(step.overlap.then(|| "--overlap".to_owned()));
+    srun.extend(step.kill_on_bad_exit.then(|| "--kill-on-bad-exit=1".to_owned()));
+    srun.extend(["--job-name=\"$1\"".to_owned(), "--output=\"$4\"".to_owned()]);
+    let srun = srun.join(" ");
+
+    let mut lines = format!("\nstep_{kind}() {{\n");
+    let command = match &plan.run_script {
+        Some(_) => {
+            quietly(secrets(plan, role).next().is_some(), &mut lines, |lines| {
+                let text = command_text(&instance_role(role));
+                let _ = writeln!(lines, "    export pytestCommand={}", with_name(&text));
+            });
+            "bash \"${runScript}\"".to_owned()
+        }
+        None => {
+            quietly(secrets(plan, role).next().is_some(), &mut lines, |lines| {
+                for (name, value) in secrets(plan, role) {
+                    let _ = writeln!(lines, "    export {name}={}", quote::template(&value.value));
+                }
+            });
+            let command = env_command(&instance_role(role), &plan.secrets);
+            command.iter().map(|argument| with_name(argument)).collect::<Vec<_>>().join(" ")
+        }
+    };
+    let _ = writeln!(lines, "    exec srun {srun} \"${{srunArgs[@]}}\" {command}\n}}");
+    lines
+}
+
+/// Stands for the instance's name until the text is quoted; no input has control characters.
+const NAME: &str = "\u{1}";
+
+/// A role whose own files are named after an instance that is not known yet.
+fn instance_role(role: &Role) -> Role {
+    let mut role = role.clone();
+    for argument in &mut role.argv {
+        if let Some(path) = argument.value.strip_prefix(JUNIT_OPTION) {
+            argument.value = format!("{JUNIT_OPTION}{}", own_file(path, NAME));
+        }
+    }
+    role
+}
+
+/// A word in which the step function's first argument takes the place of the instance's name.
+fn with_name(text: &str) -> String {
+    let pieces = text.split(NAME).map(|piece| match piece {
+        "" => "".into(),
+        _ => quote::word(piece),
+    });
+    match text {
+        "" => "''".to_owned(),
+        _ => pieces.collect::<Vec<_>>().join("\"$1\""),
+    }
+}
+
+/// The variables of a role whose values are never shown: not by `set -x`, and not as arguments of
+/// a process, which every user of a node can see.
+fn secrets<'a>(
+    plan: &'a Plan,
+    role: &'a Role,
+) -> impl Iterator<Item = (&'a str, &'a Traced<Template>)> {
+    role.env.iter().filter(|(name, _)| plan.secrets.iter().any(|secret| secret == name))
+}
+
+/// Writes lines that `set -x` must not print, where there is a secret in them.
+fn quietly(secret: bool, script: &mut String, write: impl FnOnce(&mut String)) {
+    if secret {
+        script.push_str("{ set +x; } 2>/dev/null\n");
+    }
+    write(script);
+    if secret {
+        script.push_str("set -x\n");
+    }
+}
+
+/// A role's command as an argument vector: `env` changes to its directory, removes and sets its
+/// variables, and expands those that refer to others in each rank.
+///
+/// Variables that are secret are left out: they travel in the environment.
+pub fn env_command(role: &Role, secrets: &[String]) -> Vec<String> {
+    let mut command = vec!["env".to_owned(), "-C".to_owned(), role.cwd.clone()];
+    for name in &role.unset {
+        command.extend(["-u".to_owned(), name.value.clone()]);
+    }
+    let shown = role.env.iter().filter(|(name, _)| !secrets.iter().any(|secret| secret == name));
+    let (literal, referring): (Vec<_>, Vec<_>) =
+        shown.partition(|(_, value)| value.value.is_literal());
+    if !referring.is_empty() {
+        let split = referring.iter().map(|(name, v)| format!("{name}={}", env_split(&v.value)));
+        command.extend(["-S".to_owned(), split.collect::<Vec<_>>().join(" ")]);
+    }
+    command.extend(
+        literal.into_iter().map(|(name, v)| format!("{name}={}", v.value.expand(|_| None))),
+    );
+    command.extend(role.argv.iter().map(|argument| argument.value.clone()));
+    command
+}
+
+/// A template in the language of `env -S` (coreutils 8.30): double quotes, backslashes, `${NAME}`.
+fn env_split(value: &Template) -> String {
+    let mut text = String::from("\"");
+    for part in value.parts() {
+        match part {
+            Part::Variable(name) => {
+                let _ = write!(text, "${{{name}}}");
+            }
+            Part::Text(piece) => {
+                for c in piece.chars() {
+                    if matches!(c, '"' | '\\' | '$') {
+                        text.push('\\');
+                    }
+                    text.push(c);
+                }
+            }
+        }
+    }
+    text.push('"');
+    text
+}
