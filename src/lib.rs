@@ -7,3 +7,6 @@ pub mod diagnostic;
 pub mod input;
 pub mod output;
 pub mod plan;
+#[cfg(feature = "cli")]
+pub mod run;
+pub mod slurm;

@@ -23,14 +23,16 @@ const MAX_GPUS_PER_NODE: u32 = 1024;
 /// A configuration and what is worth saying about it.
 pub type Read = (Config, Vec<Diagnostic>);
 
-/// Reads a configuration file.
+/// Reads a configuration file; messages call it `shown`.
 ///
 /// # Errors
 /// All that is wrong with it, with positions.
-pub fn read(path: &Path) -> Result<Read, Diagnostics> {
+pub fn read(path: &Path, shown: &str) -> Result<Read, Diagnostics> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let name = [".yaml", ".yml"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
-    parse(name, &source::read(path)?)
+    let (mut config, warnings) = parse(name, &source::read(path, shown)?)?;
+    config.path = path.to_string_lossy().into_owned();
+    Ok((config, warnings))
 }
 
 /// Reads a configuration's text; `name` is the configuration's.

@@ -23,9 +23,7 @@ pub fn config(
     source_dir: Option<&Path>,
     current_dir: &Path,
 ) -> Result<PathBuf, Diagnostic> {
-    let is_path = name_or_path.contains('/')
-        || [".yaml", ".yml"].iter().any(|end| name_or_path.ends_with(end));
-    if is_path {
+    if is_path(name_or_path) {
         return Ok(current_dir.join(name_or_path));
     }
     let Some(source_dir) = source_dir else {
@@ -53,6 +51,11 @@ pub fn config(
         format!("nearest names: {}", near.join(", "))
     };
     Err(Diagnostic::error(message).help(help))
+}
+
+/// Whether a text names a configuration by its path.
+pub fn is_path(name_or_path: &str) -> bool {
+    name_or_path.contains('/') || [".yaml", ".yml"].iter().any(|end| name_or_path.ends_with(end))
 }
 
 fn known_names(source_dir: &Path) -> Vec<String> {

@@ -68,7 +68,11 @@ pub fn build(
         .or(site.trtllm_dir.as_ref().map(|directory| directory.value.as_str()))
         .map(absolute);
     let path = find::config(&options.config, named_tree.as_deref(), &around.current_dir)?;
-    let (config, warnings) = config::read(&path)?;
+    let shown = match find::is_path(&options.config) {
+        true => options.config.clone(),
+        false => path.to_string_lossy().into_owned(),
+    };
+    let (config, warnings) = config::read(&path, &shown)?;
 
     let mut errors = Diagnostics::default();
     let mut chosen = Chosen { errors: &mut errors };

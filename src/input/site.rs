@@ -117,7 +117,7 @@ pub fn load(around: &Surroundings, explicit: Option<&Path>) -> Result<Site, Diag
 
 impl Site {
     fn read_file(&mut self, path: &Path) -> Result<(), Diagnostics> {
-        let document = yaml::parse(&source::read(path)?)?;
+        let document = yaml::parse(&source::read(path, &path.to_string_lossy())?)?;
         let (mut fields, root) = Fields::new(&document);
         let known: Vec<_> = KEYS.iter().map(|(key, _)| *key).collect();
         fields.refuse_unknown(&root, &known);

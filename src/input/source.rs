@@ -13,13 +13,13 @@ use crate::diagnostic::{Diagnostic, Location, Position, Source};
 /// real ones are a hundredth of it.
 pub const MAX_FILE: u64 = 4 << 20;
 
-/// Reads a text file whole.
+/// Reads a text file whole; messages call it `shown`.
 ///
 /// # Errors
 /// One [`Diagnostic`] that says why: missing, unreadable, not a regular file (a FIFO would hang
 /// the submission), larger than [`MAX_FILE`], not UTF-8 (with the position of the first bad byte).
-pub fn read(path: &Path) -> Result<Arc<Source>, Diagnostic> {
-    let name = path.to_string_lossy().into_owned();
+pub fn read(path: &Path, shown: &str) -> Result<Arc<Source>, Diagnostic> {
+    let name = shown.to_owned();
     let fail = |what: String| Err(Diagnostic::error(format!("{name}: {what}")));
     // Without O_NONBLOCK, opening a FIFO would wait for a writer.
     let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);

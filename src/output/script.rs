@@ -31,20 +31,23 @@ pub fn sbatch_options(job: &Job) -> Vec<String> {
     options
 }
 
-/// The arguments that run a step in the container, in order; they may refer to `${SLURM_JOB_ID}`.
-pub fn container_arguments(plan: &Plan) -> Vec<String> {
+/// The arguments that run a step in the container, in order.
+pub fn container_arguments(plan: &Plan) -> Vec<Template> {
     let Some(Container { name, image, workdir, mounts }) = &plan.container else {
         return Vec::new();
     };
+    let mut container_name = Template::literal("--container-name=");
+    container_name.push(name);
     let mounts: Vec<_> = mounts.iter().map(|mount| mount.value.as_str()).collect();
+    let literal = |option: &str, value: &str| Template::literal(&format!("--{option}={value}"));
     [
-        format!("--container-name={}", name.as_str()),
-        format!("--container-image={}", image.value),
-        format!("--container-workdir={}", workdir.value),
-        format!("--container-mounts={}", mounts.join(",")),
+        container_name,
+        literal("container-image", &image.value),
+        literal("container-workdir", &workdir.value),
+        literal("container-mounts", &mounts.join(",")),
     ]
     .into_iter()
-    .chain(plan.container_env.iter().map(|name| format!("--container-env={name}")))
+    .chain(plan.container_env.iter().map(|name| literal("container-env", name)))
     .collect()
 }
 
@@ -134,7 +137,6 @@ pub fn launch(plan: &Plan) -> String {
     }
     script.push_str("srunArgs=(\n");
     for argument in container_arguments(plan) {
-        let argument = Template::from_written(argument);
         let _ = writeln!(script, "    {}", quote::template(&argument));
     }
     script.push_str(")\n");

@@ -155,6 +155,13 @@ impl Env {
         }
     }
 
+    /// Changes the value of a variable that is there.
+    pub fn replace(&mut self, name: &str, value: &Template) {
+        if let Some((_, slot)) = self.0.iter_mut().find(|(known, _)| known == name) {
+            slot.value = value.clone();
+        }
+    }
+
     /// The value of a variable.
     pub fn get(&self, name: &str) -> Option<&Template> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, traced)| &traced.value)

@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+use disagg::input::request::{Options, frontend_node, placement};
+use disagg::plan::{FrontendNode, Generation, InstanceName, Placement};
+
+/// Plan, check and submit disaggregated LLM-serving tests on Slurm.
+///
+/// A test configuration goes in; what comes out is how many nodes the job takes, what each step
+/// runs and where, and the scripts to submit.
+#[derive(Debug, Parser)]
+#[command(name = "slurm-disagg", version, disable_help_subcommand = true, after_help = EXIT)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXIT: &str = "\
+Exit status: 0 done, 1 it failed, 2 the input or the usage is wrong (and nothing was written).";
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Plan(PlanArgs),
+    Check(CheckArgs),
+    Explain(ExplainArgs),
+    Submit(SubmitArgs),
+    /// Print the completions of a shell.
+    ///
+    /// For bash: slurm-disagg completions bash > /etc/bash_completion.d/slurm-disagg
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
+    /// Write the man pages into a directory.
+    Man {
+        /// The directory; it is made when it is missing.
+        directory: PathBuf,
+    },
+}
+
+/// What a plan is made from.
+#[derive(Debug, Args)]
+pub struct Inputs {
+    /// The configuration, by name (looked up in the source tree) or path.
+    #[arg(value_name = "CONFIG", required_unless_present = "config_file")]
+    pub config: Option<String>,
+
+    /// The same as an option.
+    #[arg(long, alias = "config", value_name = "CONFIG", conflicts_with = "config")]
+    pub config_file: Option<String>,
+
+    /// D, the TensorRT-LLM source tree. Default: the site's, else the tree that the configuration
+    /// lies in.
+    #[arg(long, value_name = "DIR")]
+    pub trtllm_dir: Option<String>,
+
+    /// M, the models. Default: CLUSTER_LLM_DATA, else the site's.
+    #[arg(long, value_name = "DIR")]
+    pub models_dir: Option<String>,
+
+    /// W, the workspace that the submission's files and results go to. Default: disagg_CONFIG in
+    /// the current directory.
+    #[arg(long, value_name = "DIR")]
+    pub workspace: Option<String>,
+
+    /// The settings file to read instead of /etc/slurm-disagg/site.yaml and
+    /// ~/.config/slurm-disagg/site.yaml.
+    #[arg(long, value_name = "FILE")]
+    pub site: Option<PathBuf>,
+
+    /// The generation of rules. Default: what the test id's form says.
+    #[arg(long, value_parser = generation)]
+    pub rules: Option<Generation>,
+
+    /// How servers share nodes: exclusive or packed. Default: exclusive.
+    #[arg(long, value_parser = placement)]
+    pub placement: Option<Placement>,
+
+    /// The node of DISAGG_SERVER and BENCHMARK: first, last, ctx or own. Default: first.
+    #[arg(long, value_parser = frontend_node)]
+    pub frontend_node: Option<FrontendNode>,
+
+    /// The Slurm account. Default: CLUSTER_ACCOUNT, else the site's.
+    #[arg(long)]
+    pub account: Option<String>,
+
+    /// The Slurm partition. Default: CLUSTER_PARTITION, else the site's.
+    #[arg(long)]
+    pub partition: Option<String>,
+
+    /// The time limit, in Slurm's form. Default: the site's, else the configuration's job_time,
+    /// else 04:00:00.
+    #[arg(long)]
+    pub time: Option<String>,
+
+    /// The job's name. Default: disagg_perf_test.
+    #[arg(long, value_name = "NAME")]
+    pub job_name: Option<String>,
+
+    /// The MPI type of CTX and GEN steps. Default: MPI_TYPE, else the site's, else pmix.
+    #[arg(long, value_name = "TYPE")]
+    pub mpi: Option<String>,
+
+    /// The image that steps run in (pyxis). Default: DOCKER_IMAGE, else the site's, else none.
+    #[arg(long, value_name = "IMAGE")]
+    pub container_image: Option<String>,
+
+    /// A script that each step runs instead of its command, with pytestCommand and
+    /// DISAGG_SERVING_TYPE in its environment.
+    #[arg(long, value_name = "FILE")]
+    pub run_sh: Option<String>,
+
+    /// A script that runs on every node before the servers start.
+    #[arg(long, value_name = "FILE")]
+    pub install_sh: Option<String>,
+}
+
+impl Inputs {
+    /// As the core takes them.
+    pub fn options(&self) -> Options {
+        Options {
+            config: self.config.clone().or(self.config_file.clone()).unwrap_or_default(),
+            trtllm_dir: self.trtllm_dir.clone(),
+            models_dir: self.models_dir.clone(),
+            workspace: self.workspace.clone(),
+            site: self.site.clone(),
+            rules: self.rules,
+            placement: self.placement,
+            frontend_node: self.frontend_node,
+            account: self.account.clone(),
+            partition: self.partition.clone(),
+            time: self.time.clone(),
+            job_name: self.job_name.clone(),
+            mpi: self.mpi.clone(),
+            container_image: self.container_image.clone(),
+            run_script: self.run_sh.clone(),
+            install_script: self.install_sh.clone(),
+        }
+    }
+}
+
+fn generation(name: &str) -> Result<Generation, String> {
+    match name {
+        "classic" => Ok(Generation::Classic),
+        _ => Err("must be: classic".into()),
+    }
+}
+
+/// Show what a test takes and runs, without writing or submitting anything.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  slurm-disagg plan config.yaml --trtllm-dir ~/TensorRT-LLM --models-dir /lustre/models
+  slurm-disagg plan gb200_deepseek-r1-fp4_1k1k --role GEN_0
+  slurm-disagg plan config.yaml --nodes 'gb[01-12]'      the nodes of each instance
+  slurm-disagg plan config.yaml --format json | jq .layout")]
+pub struct PlanArgs {
+    #[command(flatten)]
+    pub inputs: Inputs,
+
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t = PlanFormat::Table)]
+    pub format: PlanFormat,
+
+    /// Show one instance: GEN_<i>, CTX_<i>, DISAGG_SERVER or BENCHMARK.
+    #[arg(long, value_name = "ROLE")]
+    pub role: Option<InstanceName>,
+
+    /// The job's nodes as a Slurm hostlist, to see which of them each instance gets.
+    #[arg(long, value_name = "LIST")]
+    pub nodes: Option<String>,
+}
+
+/// How a plan is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PlanFormat {
+    /// For people.
+    Table,
+    /// The whole plan.
+    Json,
+    /// NAME=VALUE lines of the sizes, for a shell to source.
+    Env,
+}
+
+/// Check configurations and say all that is wrong with them.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  slurm-disagg check config.yaml
+  slurm-disagg check tests/scripts/perf-sanity/disaggregated/*.yaml --format json")]
+pub struct CheckArgs {
+    /// The configurations' files.
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// How to print what is found.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// How something is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Say where each value of a plan comes from: the rule, and the input with its place.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  slurm-disagg explain config.yaml                          every value
+  slurm-disagg explain config.yaml --name UCX_TLS           one variable
+  slurm-disagg explain config.yaml --name --ntasks          one option")]
+pub struct ExplainArgs {
+    #[command(flatten)]
+    pub inputs: Inputs,
+
+    /// Only this variable, option or argument.
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
+    pub name: Option<String>,
+
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// Write the files of a submission into the workspace.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  slurm-disagg submit config.yaml --trtllm-dir ~/TensorRT-LLM --workspace /lustre/me/run1 --dry-run")]
+pub struct SubmitArgs {
+    #[command(flatten)]
+    pub inputs: Inputs,
+
+    /// Write the files and stop: nothing is submitted.
+    #[arg(long, required = true)]
+    pub dry_run: bool,
+
+    /// Overwrite the files of another test.
+    #[arg(long)]
+    pub force: bool,
+}

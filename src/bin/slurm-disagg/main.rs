@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command. Each subcommand is one file; this one only dispatches.
+//!
+//! Exit status: 0 done (or: the test passed), 1 it failed, 2 the input or the usage is wrong.
+
+mod args;
+mod check;
+mod explain;
+mod generate;
+mod plan;
+mod submit;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use disagg::diagnostic::{Diagnostic, Diagnostics};
+use disagg::input::Surroundings;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result =
+        Surroundings::of_process().map_err(Failure::from).and_then(|around| match &cli.command {
+            Command::Plan(args) => plan::run(args, &around),
+            Command::Check(args) => check::run(args, &around),
+            Command::Explain(args) => explain::run(args, &around),
+            Command::Submit(args) => submit::run(args, &around),
+            Command::Completions { shell } => generate::completions(*shell),
+            Command::Man { directory } => generate::man_pages(directory),
+        });
+    match result {
+        Ok(code) => code,
+        Err(Failure::Input(found)) => {
+            report(&found.0);
+            ExitCode::from(2)
+        }
+        // Whoever read the output has closed it: `slurm-disagg plan … | head`.
+        Err(Failure::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(Failure::Io(error)) => {
+            eprintln!("slurm-disagg: {error}");
+            ExitCode::FAILURE
+        }
+        Err(Failure::Other(message)) => {
+            eprintln!("slurm-disagg: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Why a subcommand ended early.
+enum Failure {
+    /// The input is wrong; nothing was written.
+    Input(Diagnostics),
+    /// Reading or writing failed.
+    Io(io::Error),
+    /// Anything else, in a sentence.
+    Other(String),
+}
+
+impl From<Diagnostics> for Failure {
+    fn from(found: Diagnostics) -> Self {
+        Self::Input(found)
+    }
+}
+
+impl From<Diagnostic> for Failure {
+    fn from(found: Diagnostic) -> Self {
+        Self::Input(found.into())
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+type Outcome = Result<ExitCode, Failure>;
+
+/// Prints diagnostics where Slurm's own messages go too.
+fn report(found: &[Diagnostic]) {
+    for diagnostic in found {
+        eprintln!("{diagnostic}");
+    }
+}
+
+/// Prints to standard output; a closed pipe is an error that ends the command quietly.
+fn print(text: &str) -> Result<(), Failure> {
+    Ok(io::stdout().write_all(text.as_bytes())?)
+}

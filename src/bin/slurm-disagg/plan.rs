@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `slurm-disagg plan`.
+
+use std::process::ExitCode;
+
+use disagg::diagnostic::Diagnostic;
+use disagg::input::{Surroundings, request};
+use disagg::output::{self, table};
+use disagg::plan::Plan;
+use disagg::slurm::hostlist;
+
+use crate::args::{PlanArgs, PlanFormat};
+use crate::{Outcome, print, report};
+
+pub fn run(args: &PlanArgs, around: &Surroundings) -> Outcome {
+    let (plan, warnings) = request::plan(&args.inputs.options(), around)?;
+    report(&warnings);
+    let nodes = args.nodes.as_deref().map(hostlist::expand).transpose();
+    let nodes = nodes.map_err(|error| Diagnostic::error(format!("--nodes: {error}")))?;
+    if let Some(nodes) = &nodes
+        && nodes.len() < plan.layout.total_nodes as usize
+    {
+        let message = format!(
+            "--nodes names {} nodes; the plan takes {}",
+            nodes.len(),
+            plan.layout.total_nodes
+        );
+        return Err(Diagnostic::error(message).into());
+    }
+    let plan = output::without_secrets(&plan);
+    print(&text(args, &plan, nodes.as_deref())?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(args: &PlanArgs, plan: &Plan, nodes: Option<&[String]>) -> Result<String, crate::Failure> {
+    let Some(role) = args.role else {
+        return Ok(match args.format {
+            PlanFormat::Table => table::plan(plan, nodes),
+            PlanFormat::Json => serde_json::to_string_pretty(plan)? + "\n",
+            PlanFormat::Env => output::env(plan),
+        });
+    };
+    let Some(instance) = plan.instance(role) else {
+        let known: Vec<_> = plan.instances().take(20).map(|i| i.name.to_string()).collect();
+        let help = format!("its instances: {}", known.join(", "));
+        let message = format!("--role {role}: the plan has no such instance");
+        return Err(Diagnostic::error(message).help(help).into());
+    };
+    Ok(match args.format {
+        PlanFormat::Table => table::instance(&instance, nodes),
+        PlanFormat::Json => {
+            let view = output::instance::View::new(&instance, nodes);
+            serde_json::to_string_pretty(&view)? + "\n"
+        }
+        PlanFormat::Env => instance
+            .env()
+            .iter()
+            .map(|(name, value)| format!("{name}={}\n", output::quote::template(&value.value)))
+            .collect(),
+    })
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where every value of a plan comes from: `slurm-disagg explain`.
+
+use serde::Serialize;
+
+use super::HIDDEN;
+use crate::plan::{Origin, Plan};
+
+/// One value of a plan, with its source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Entry {
+    /// What kind of value: `env`, `unset`, `argument`, `sbatch`, `srun`, `container`.
+    pub kind: &'static str,
+    /// Whose it is: a role, or `job`.
+    pub whose: String,
+    /// Its name: a variable, an option.
+    pub name: String,
+    /// The value; empty where there is none.
+    pub value: String,
+    /// The rule and the input that it comes from.
+    pub source: String,
+}
+
+/// Every value of the plan.
+pub fn entries(plan: &Plan) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let mut add = |kind, whose: &str, name: &str, value: &str, origin: &Origin| {
+        let secret = kind == "env" && plan.secrets.iter().any(|secret| secret == name);
+        entries.push(Entry {
+            kind,
+            whose: whose.to_owned(),
+            name: name.to_owned(),
+            value: if secret { HIDDEN } else { value }.to_owned(),
+            source: origin.to_string(),
+        });
+    };
+    let job = &plan.job;
+    let text = [
+        ("--job-name", Some(&job.name)),
+        ("--output", Some(&job.output)),
+        ("--time", Some(&job.time)),
+        ("--partition", job.partition.as_ref()),
+        ("--account", job.account.as_ref()),
+    ];
+    for (name, value) in text.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        add("sbatch", "job", name, &value.value, &value.origin);
+    }
+    let number = [
+        ("--nodes", Some(&job.nodes)),
+        ("--ntasks", Some(&job.ntasks)),
+        ("--ntasks-per-node", Some(&job.ntasks_per_node)),
+        ("--gpus-per-node", Some(&job.gpus_per_node)),
+        ("--segment", job.segment.as_ref()),
+    ];
+    for (name, value) in number.into_iter().filter_map(|(name, value)| Some((name, value?))) {
+        add("sbatch", "job", name, &value.value.to_string(), &value.origin);
+    }
+    for (name, value) in plan.job_env.iter() {
+        add("env", "job", name, value.value.as_str(), &value.origin);
+    }
+    if let Some(container) = &plan.container {
+        let name = Origin::rule("one container for each job and node");
+        add("container", "job", "--container-name", container.name.as_str(), &name);
+        let (image, workdir) = (&container.image, &container.workdir);
+        add("container", "job", "--container-image", &image.value, &image.origin);
+        add("container", "job", "--container-workdir", &workdir.value, &workdir.origin);
+        for mount in &container.mounts {
+            add("container", "job", "--container-mounts", &mount.value, &mount.origin);
+        }
+    }
+    for (kind, role) in &plan.roles {
+        let whose = kind.name();
+        for name in &role.unset {
+            add("unset", whose, &name.value, "", &name.origin);
+        }
+        for (name, value) in role.env.iter() {
+            add("env", whose, name, value.value.as_str(), &value.origin);
+        }
+        for argument in &role.argv {
+            let (name, value) = argument.value.split_once('=').unwrap_or((&argument.value, ""));
+            add("argument", whose, name, value, &argument.origin);
+        }
+        let step = &role.step;
+        let mut srun = |name, value: &str, rule: &'static str| {
+            add("srun", whose, name, value, &Origin::rule(rule));
+        };
+        srun("--nodes", &step.nodes.to_string(), "⌈world size / GPUs per node⌉; 1 for a client");
+        srun("--ntasks", &step.tasks.to_string(), "the world size: one rank for each GPU");
+        let per_node = step.tasks_per_node.to_string();
+        srun("--ntasks-per-node", &per_node, "min(world size, GPUs per node)");
+        if let Some(mpi) = &step.mpi {
+            srun("--mpi", mpi, "MPI only for CTX and GEN; MPI_TYPE, mpi_type or pmix");
+        }
+        if step.overlap {
+            srun("--overlap", "", "the step shares its nodes with others");
+        }
+        if step.kill_on_bad_exit {
+            srun("--kill-on-bad-exit", "1", "one failed rank ends its step");
+        }
+    }
+    entries
+}
+
+/// The entries whose name is the given one, dashes and case aside; all of them without a name.
+pub fn select(entries: Vec<Entry>, name: Option<&str>) -> Vec<Entry> {
+    let Some(name) = name else { return entries };
+    let bare = |text: &str| text.trim_start_matches('-').to_ascii_lowercase();
+    entries.into_iter().filter(|entry| bare(&entry.name) == bare(name)).collect()
+}

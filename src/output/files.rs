@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The files of a submission, by the names that people's tooling knows.
+
+use serde::Serialize;
+
+use super::script;
+use crate::plan::Plan;
+
+/// A file of the workspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Its name in the workspace.
+    pub name: &'static str,
+    /// What is in it.
+    pub content: String,
+    /// Whether it can be run.
+    pub executable: bool,
+}
+
+/// The plan itself; it is written last, so that a workspace with a plan is whole.
+pub const PLAN: &str = "plan.json";
+/// The script to hand to sbatch.
+pub const LAUNCH: &str = "slurm_launch_generated.sh";
+/// The names of all files of a submission, [`PLAN`] last.
+pub const NAMES: [&str; 6] = [
+    "test_list_disagg.txt",
+    "node_info.json",
+    "slurm_launch_prefix.sh",
+    "slurm_srun_args.txt",
+    LAUNCH,
+    PLAN,
+];
+
+/// The numbers that tooling reads from `node_info.json`.
+#[derive(Serialize)]
+struct NodeInfo {
+    num_ctx_servers: u32,
+    num_gen_servers: u32,
+    ctx_world_size: u32,
+    gen_world_size: u32,
+    ctx_nodes: u32,
+    gen_nodes: u32,
+    total_nodes: u32,
+    total_gpus: u32,
+    gpus_per_node: u32,
+}
+
+/// The files of a submission, [`PLAN`] last. `slurm_srun_args.txt` is absent without a container.
+///
+/// # Errors
+/// None in practice: everything that is written has a JSON form.
+pub fn all(plan: &Plan) -> Result<Vec<File>, serde_json::Error> {
+    let layout = &plan.layout;
+    let node_info = NodeInfo {
+        num_ctx_servers: layout.num_ctx_servers,
+        num_gen_servers: layout.num_gen_servers,
+        ctx_world_size: layout.gpus_per_ctx_server,
+        gen_world_size: layout.gpus_per_gen_server,
+        ctx_nodes: layout.num_ctx_servers * layout.nodes_per_ctx_server,
+        gen_nodes: layout.num_gen_servers * layout.nodes_per_gen_server,
+        total_nodes: layout.total_nodes,
+        total_gpus: layout.total_gpus,
+        gpus_per_node: layout.gpus_per_node,
+    };
+    let file = |name, content, executable| File { name, content, executable };
+    let mut files = vec![
+        file("test_list_disagg.txt", format!("{}\n", plan.test.node_id()), false),
+        file("node_info.json", json(&node_info)?, false),
+        file("slurm_launch_prefix.sh", script::prefix(plan), true),
+    ];
+    if plan.container.is_some() {
+        // One argument a line; a reference to a variable stands as the shell writes it.
+        let arguments = script::container_arguments(plan);
+        let lines = arguments.iter().map(|argument| argument.as_str().replace("$$", "$") + "\n");
+        files.push(file("slurm_srun_args.txt", lines.collect(), false));
+    }
+    files.push(file(LAUNCH, script::launch(plan), true));
+    files.push(file(PLAN, json(plan)?, false));
+    Ok(files)
+}
+
+fn json(value: &impl Serialize) -> Result<String, serde_json::Error> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}

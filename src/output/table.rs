@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A plan as a person reads it.
+
+use std::fmt::Write;
+
+use crate::diagnostic::Printable;
+use crate::plan::{FrontendNode, Instance, Layout, Placement, Plan, Role, RoleKind};
+
+/// Rows of a table, aligned; the first row is its head. Numbers align right.
+fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+    };
+    let widths: Vec<_> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(&widths) {
+            let is_number = !cell.is_empty() && cell.chars().all(|c| c.is_ascii_digit());
+            let pad = " ".repeat(width - cell.chars().count());
+            let _ = if is_number {
+                write!(line, "  {pad}{cell}")
+            } else {
+                write!(line, "  {cell}{pad}")
+            };
+        }
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}
+
+/// The whole plan. With the allocation's node names, the nodes of each instance.
+pub fn plan(plan: &Plan, nodes: Option<&[String]>) -> String {
+    let mut text = String::new();
+    let test = &plan.test;
+    let _ = writeln!(text, "{}", Printable(&test.node_id()));
+    let _ = writeln!(
+        text,
+        "  configuration  {} (sha256 {})",
+        Printable(&test.config_path),
+        &test.config_sha256.get(..12).unwrap_or("")
+    );
+    let _ =
+        writeln!(text, "  mode           {} ({} rules)", Printable(&test.mode), plan.rules.name());
+    let _ = writeln!(text, "  job            {}", job_line(plan));
+    let _ = writeln!(text, "  {}", launcher_line(plan));
+    text.push('\n');
+    let head = ["role", "servers", "nodes", "GPUs", "tasks", "per node", "where"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for (kind, role) in &plan.roles {
+        rows.push(role_row(plan, *kind, role));
+    }
+    text.push_str(&table(&rows));
+    text.push('\n');
+    for (kind, role) in &plan.roles {
+        let _ = writeln!(text, "  {kind}: {}", Printable(&shortened(role)));
+    }
+    if let Some(nodes) = nodes {
+        text.push('\n');
+        text.push_str(&instances(plan, nodes));
+    }
+    for note in &plan.notes {
+        let _ = writeln!(text, "\nnote: {}", Printable(note));
+    }
+    text
+}
+
+/// `3 nodes × 4 GPUs, 12 tasks, time limit 04:00:00, partition batch`.
+pub fn job_line(plan: &Plan) -> String {
+    let Layout { total_nodes, gpus_per_node, .. } = plan.layout;
+    let mut line = format!(
+        "{total_nodes} node{} × {gpus_per_node} GPU{}, {} task{}, time limit {}",
+        plural(total_nodes),
+        plural(gpus_per_node),
+        plan.job.ntasks.value,
+        plural(plan.job.ntasks.value),
+        Printable(&plan.job.time.value)
+    );
+    for (name, value) in [("partition", &plan.job.partition), ("account", &plan.job.account)] {
+        if let Some(value) = value {
+            let _ = write!(line, ", {name} {}", Printable(&value.value));
+        }
+    }
+    line
+}
+
+fn plural(count: u32) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+/// Whether the launcher is used, and why.
+pub fn launcher_line(plan: &Plan) -> &'static str {
+    if plan.llmapi_launch {
+        "trtllm-llmapi-launch: used (multi-node or multi-GPU)"
+    } else {
+        "trtllm-llmapi-launch: not used (one node, one GPU)"
+    }
+}
+
+/// The same in the words that people's checks look for under a Chinese locale.
+pub fn launcher_line_zh(plan: &Plan) -> &'static str {
+    if plan.llmapi_launch {
+        "✓ 将使用 trtllm-llmapi-launch (多节点/多GPU)"
+    } else {
+        "✓ 单节点单GPU，不使用 trtllm-llmapi-launch"
+    }
+}
+
+fn role_row(plan: &Plan, kind: RoleKind, role: &Role) -> Vec<String> {
+    let step = &role.step;
+    let gpus = if kind.is_worker() { (role.count * step.tasks).to_string() } else { String::new() };
+    vec![
+        kind.name().to_owned(),
+        role.count.to_string(),
+        step.nodes.to_string(),
+        gpus,
+        step.tasks.to_string(),
+        step.tasks_per_node.to_string(),
+        place(plan, kind),
+    ]
+}
+
+/// Which of the job's nodes a kind gets, counted from 0.
+fn place(plan: &Plan, kind: RoleKind) -> String {
+    let mine = plan.instances().filter(|instance| instance.name.kind == kind);
+    let (first, last) = mine.fold((u32::MAX, 0), |(first, last), instance| {
+        (first.min(instance.nodes.start), last.max(instance.nodes.end))
+    });
+    let range = match last.saturating_sub(first) {
+        0 | 1 => format!("node {first}"),
+        _ => format!("nodes {first}-{}", last - 1),
+    };
+    match (kind.is_worker(), plan.placement, plan.frontend_node) {
+        (true, Placement::Packed, _) => format!("{range}, packed"),
+        (false, _, FrontendNode::Own) => format!("{range}, of their own"),
+        _ => range,
+    }
+}
+
+/// The command without what every role has: variables by number, long values cut.
+fn shortened(role: &Role) -> String {
+    let name = |path: &str| path.rsplit('/').next().unwrap_or(path).to_owned();
+    let mut words = Vec::new();
+    if !role.unset.is_empty() {
+        let names: Vec<_> = role.unset.iter().map(|name| name.value.as_str()).collect();
+        words.push(format!("unset {};", names.join(" ")));
+    }
+    words.push(format!("{} variable{};", role.env.len(), plural(role.env.len() as u32)));
+    if let Some(first) = role.argv.first() {
+        words.push(name(&first.value));
+    }
+    if let Some(second) = role.argv.get(1).filter(|second| !second.value.starts_with('-')) {
+        words.push(second.value.clone());
+    }
+    if let Some(last) = role.argv.last() {
+        words.push("…".into());
+        words.push(last.value.clone());
+    }
+    words.join(" ")
+}
+
+/// Each instance with its nodes.
+pub fn instances(plan: &Plan, nodes: &[String]) -> String {
+    let mut rows = vec![["instance", "nodes", "GPUs"].map(str::to_owned).to_vec()];
+    for instance in plan.instances() {
+        let hosts = instance
+            .hosts(nodes)
+            .map_or_else(|| "(not in this node list)".to_owned(), crate::slurm::hostlist::compress);
+        let gpus = match instance.gpus.len() {
+            0 => String::new(),
+            _ => format!("{}-{}", instance.gpus.start, instance.gpus.end - 1),
+        };
+        rows.push(vec![instance.name.to_string(), hosts, gpus]);
+    }
+    table(&rows)
+}
+
+/// One instance: its step, its environment, its command.
+pub fn instance(instance: &Instance<'_>, nodes: Option<&[String]>) -> String {
+    let mut text = String::new();
+    let step = &instance.role.step;
+    let _ = writeln!(
+        text,
+        "{}: {} node{}, {} task{}, {} per node{}",
+        instance.name,
+        step.nodes,
+        plural(step.nodes),
+        step.tasks,
+        plural(step.tasks),
+        step.tasks_per_node,
+        step.mpi.as_ref().map(|mpi| format!(", --mpi={mpi}")).unwrap_or_default()
+    );
+    if let Some(hosts) = nodes.and_then(|nodes| instance.hosts(nodes)) {
+        let _ = writeln!(text, "  on {}", crate::slurm::hostlist::compress(hosts));
+    }
+    for name in &instance.role.unset {
+        let _ = writeln!(text, "  unset {}", name.value);
+    }
+    for (name, value) in instance.env().iter() {
+        let shown = super::shown(instance.plan, name, value.value.as_str());
+        let _ = writeln!(text, "  {name}={}", Printable(shown));
+    }
+    for argument in instance.argv() {
+        let _ = writeln!(text, "    {}", Printable(&argument));
+    }
+    text
+}

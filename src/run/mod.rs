@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What happens on a machine: writing the workspace, submitting, supervising, reporting.
+
+pub mod workspace;
