@@ -9,7 +9,7 @@ use crate::plan::template::{Part, Template};
 
 /// A word that a POSIX shell reads as this text.
 pub fn word(text: &str) -> Cow<'_, str> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_@%+:,./-=".contains(&b);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_@%+:./-=".contains(&b);
     if !text.is_empty() && text.bytes().all(plain) {
         return Cow::Borrowed(text);
     }

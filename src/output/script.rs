@@ -90,7 +90,7 @@ pub fn prefix(plan: &Plan) -> String {
     script.push_str(
         r#"
 set -xEeuo pipefail
-trap '{ status=$?; set +x; } 2>/dev/null; echo "${BASH_SOURCE[0]}:${LINENO}: error: \`${BASH_COMMAND}\` exited with status ${status}" >&2' ERR
+trap 'echo "${BASH_SOURCE[0]}:${LINENO}: error: \`${BASH_COMMAND}\` exited with status $?" >&2' ERR
 
 "#,
     );
@@ -156,10 +156,12 @@ fi
 "#,
         quote::word(&in_workspace(plan, "install.log"))
     );
+    script.push_str("\n# step NAME NODES HOSTS LOG: runs one step.\nstep() {\n");
+    script.push_str("    case \"${1%%_[0-9]*}\" in\n");
     for (kind, role) in &plan.roles {
-        script.push_str(&step_function(plan, *kind, role));
+        script.push_str(&step_case(plan, *kind, role));
     }
-    script.push('\n');
+    script.push_str("    esac\n}\n\n");
     for instance in plan.instances() {
         let gpus: Vec<_> = instance.own_gpus().map(|gpu| gpu.to_string()).collect();
         let _ = writeln!(
@@ -172,7 +174,7 @@ fi
             quote::word(&gpus.join(",")),
         );
     }
-    script.push_str("watch\n");
+    script.push_str(END);
     script
 }
 
@@ -195,61 +197,55 @@ fn command_variables(plan: &Plan) -> Vec<(&'static str, String)> {
 }
 
 /// Starts, watches and ends steps. A server's end before the benchmark's ends the job.
+///
+/// Each step reports its end through one pipe: `wait -n` of bash misses children that end while
+/// another command runs.
 const WATCH: &str = r#"
-declare -A steps=()
+exec {ended}<> <(:)
+running=0
 
 # start NAME FIRST_NODE NODES LOG GPUS: starts one step in the background.
 start() {
     local name="$1" first="$2" count="$3" log="$4" gpus="$5" hosts
     hosts="$(IFS=,; echo "${nodes[*]:first:count}")"
     (
-        trap - ERR EXIT
+        trap - ERR TERM INT
+        set +e
         export DISAGG_SERVING_TYPE="${name}"
         [[ -z "${gpus}" ]] || export CUDA_VISIBLE_DEVICES="${gpus}"
-        "step_${name%%_[0-9]*}" "${name}" "${count}" "${hosts}" "${log}"
+        (step "${name}" "${count}" "${hosts}" "${log}")
+        echo "${name} $?" >&"${ended}"
     ) &
-    steps["$!"]="${name}"
+    running=$((running + 1))
 }
 
-# stop: ends the steps that still run.
+# stop: asks the steps that still run to end, and waits half a minute; Slurm ends what is left.
 stop() {
-    local pid
-    for pid in "${!steps[@]}"; do
-        kill -TERM "${pid}" 2>/dev/null || true
-    done
-    for pid in "${!steps[@]}"; do
-        wait "${pid}" 2>/dev/null || true
+    scancel --signal=TERM "${SLURM_JOB_ID}" || true
+    while (( running > 0 )) && read -r -t 30 _ <&"${ended}"; do
+        running=$((running - 1))
     done
 }
 
-# watch: waits until the benchmark ends, or a server does before it; exits with the test's status.
-watch() {
-    local pid status name
-    trap stop EXIT
-    trap 'exit 143' TERM INT
-    while true; do
-        wait -n || true
-        for pid in "${!steps[@]}"; do
-            if kill -0 "${pid}" 2>/dev/null; then
-                continue
-            fi
-            status=0
-            wait "${pid}" || status=$?
-            name="${steps["${pid}"]}"
-            unset "steps[${pid}]"
-            if [[ "${name}" == BENCHMARK ]]; then
-                echo "slurm-disagg: BENCHMARK ended with status ${status}" >&2
-                exit "${status}"
-            fi
-            echo "slurm-disagg: ${name} ended before the benchmark, with status ${status}: ending the job" >&2
-            exit "$(( status > 0 ? status : 1 ))"
-        done
-    done
-}
+trap 'stop; exit 143' TERM INT
 "#;
 
-/// The function that runs one step of a kind: `step_KIND NAME NODES HOSTS LOG`.
-fn step_function(plan: &Plan, kind: RoleKind, role: &Role) -> String {
+/// Waits until the benchmark ends, or a server does before it.
+const END: &str = r#"
+read -r name status <&"${ended}"
+running=$((running - 1))
+if [[ "${name}" == BENCHMARK ]]; then
+    echo "slurm-disagg: BENCHMARK ended with status ${status}" >&2
+else
+    echo "slurm-disagg: ${name} ended before the benchmark, with status ${status}: ending the job" >&2
+    status=$(( status > 0 ? status : 1 ))
+fi
+stop
+exit "${status}"
+"#;
+
+/// How one step of a kind is run, as a case of the function `step`.
+fn step_case(plan: &Plan, kind: RoleKind, role: &Role) -> String {
     let step = &role.step;
     let mut srun = vec![
         "--nodes=\"$2\"".to_owned(),
@@ -263,26 +259,27 @@ fn step_function(plan: &Plan, kind: RoleKind, role: &Role) -> String {
     srun.extend(["--job-name=\"$1\"".to_owned(), "--output=\"$4\"".to_owned()]);
     let srun = srun.join(" ");
 
-    let mut lines = format!("\nstep_{kind}() {{\n");
+    let mut lines = format!("    {kind})\n");
     let command = match &plan.run_script {
         Some(_) => {
             quietly(secrets(plan, role).next().is_some(), &mut lines, |lines| {
                 let text = command_text(&instance_role(role));
-                let _ = writeln!(lines, "    export pytestCommand={}", with_name(&text));
+                let _ = writeln!(lines, "        export pytestCommand={}", with_name(&text));
             });
             "bash \"${runScript}\"".to_owned()
         }
         None => {
             quietly(secrets(plan, role).next().is_some(), &mut lines, |lines| {
                 for (name, value) in secrets(plan, role) {
-                    let _ = writeln!(lines, "    export {name}={}", quote::template(&value.value));
+                    let _ =
+                        writeln!(lines, "        export {name}={}", quote::template(&value.value));
                 }
             });
             let command = env_command(&instance_role(role), &plan.secrets);
             command.iter().map(|argument| with_name(argument)).collect::<Vec<_>>().join(" ")
         }
     };
-    let _ = writeln!(lines, "    exec srun {srun} \"${{srunArgs[@]}}\" {command}\n}}");
+    let _ = writeln!(lines, "        exec srun {srun} \"${{srunArgs[@]}}\" {command}\n        ;;");
     lines
 }
 
