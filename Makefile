@@ -137,6 +137,7 @@ test: ## set everything up for the tests and run them all
 	@$(MAKE) nextest all
 	@$(MAKE) check-shell check-exports check-c-examples
 	@echo "== tests"
+	@$(CARGO) test --locked --workspace --all-features --doc --quiet
 	@$(CARGO) nextest run --locked --workspace --all-features --no-fail-fast
 
 # Without optimisation the tool builds in a third of the time, and is as good here.
@@ -200,8 +201,12 @@ header: | rust ## write include/slurm_disagg.h anew (a test fails when it is out
 
 # ---- installing
 
+#
+# It builds nothing: `sudo make install` has no Rust toolchain to do it with.
+
 .PHONY: install
-install: all ## install below PREFIX (/usr/local); also LIBDIR, PLUGINDIR, DESTDIR
+install: ## install what `make` built below PREFIX (/usr/local); also LIBDIR, PLUGINDIR, DESTDIR
+	@test -e build/slurm_disagg.pc || { echo 'make install: nothing is built yet; run make first' >&2; exit 1; }
 	install -d $(addprefix $(DESTDIR),$(PREFIX)/bin $(PREFIX)/include $(LIBDIR)/pkgconfig $(PLUGINDIR))
 	install -m 755 build/slurm-disagg $(DESTDIR)$(PREFIX)/bin/
 	install -m 755 build/libslurm_disagg.so $(DESTDIR)$(LIBDIR)/libslurm_disagg.so.$(VERSION)
@@ -211,7 +216,7 @@ install: all ## install below PREFIX (/usr/local); also LIBDIR, PLUGINDIR, DESTD
 	install -m 644 include/slurm_disagg.h $(DESTDIR)$(PREFIX)/include/
 	$(file >build/installed.pc,$(call pc,$(LIBDIR),$(PREFIX)/include))
 	install -m 644 build/installed.pc $(DESTDIR)$(LIBDIR)/pkgconfig/slurm_disagg.pc
-	install -m 755 $(addprefix build/,$(filter %.so,$(PLUGINS))) $(DESTDIR)$(PLUGINDIR)/
+	install -m 755 build/spank_disagg.so $(wildcard build/job_submit_disagg.so) $(DESTDIR)$(PLUGINDIR)/
 	install -m 644 build/job_submit_disagg.lua $(DESTDIR)$(PLUGINDIR)/
 
 .PHONY: clean

@@ -289,6 +289,17 @@ impl Process {
     }
 }
 
+/// What `make` built, e.g. `spank_disagg.so`: the very files that people install.
+///
+/// # Panics
+/// When it is not there: only `make` builds it; `make test` does so first.
+#[must_use]
+pub fn built(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../build").join(name);
+    path.canonicalize()
+        .unwrap_or_else(|e| panic!("{}: {e}; run `make` before this test", path.display()))
+}
+
 fn run<A: AsRef<OsStr>>(
     argv: impl IntoIterator<Item = A>,
     command: impl Fn(A) -> Command,
