@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # Shows the stand-in on a real Slurm with nothing of ours but itself: allocates 3 nodes, starts the four roles of
-# standin_3nodes with plain srun (GEN_0 on two nodes, CTX_0 on one, MPI type pmix), waits for BENCHMARK, ends the
+# standin_3nodes with plain srun (CTX_0 on the first node, GEN_0 on the two others, MPI type pmix), waits for BENCHMARK, ends the
 # servers with SIGTERM, and exits 0 when every step did.
 #   on_slurm.sh WORKSPACE          WORKSPACE: a directory that all nodes see; SLURM_CONF says which cluster
 set -Eeuo pipefail
@@ -35,8 +35,9 @@ step() { # ROLE LOG SRUN_ARGUMENT... [-- LAUNCHER]: becomes the step
 		'perf/test_perf_sanity.py::test_e2e[disagg_upload-standin_3nodes]' >"$workspace/$log" 2>&1
 }
 
-step GEN_0 gen_server_0.log -N2 -n8 --ntasks-per-node=4 -w "${nodes[0]},${nodes[1]}" --mpi=pmix -- "$launcher" & servers=("$!")
-step CTX_0 ctx_server_0.log -N1 -n4 --ntasks-per-node=4 -w "${nodes[2]}" --mpi=pmix -- "$launcher" & servers+=("$!")
+# A PMIx step that does not start on the job's first node is the harder case: GEN_0, which spans two, is it.
+step GEN_0 gen_server_0.log -N2 -n8 --ntasks-per-node=4 -w "${nodes[1]},${nodes[2]}" --mpi=pmix -- "$launcher" & servers=("$!")
+step CTX_0 ctx_server_0.log -N1 -n4 --ntasks-per-node=4 -w "${nodes[0]}" --mpi=pmix -- "$launcher" & servers+=("$!")
 step DISAGG_SERVER disagg_server.log -N1 -n1 -w "${nodes[0]}" & servers+=("$!")
 step BENCHMARK benchmark.log -N1 -n1 -w "${nodes[0]}" & benchmark=$!
 

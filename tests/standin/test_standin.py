@@ -30,7 +30,7 @@ class Job:
 
     def __init__(self, workspace):
         self.workspace, self.processes = workspace, {}
-        self.settings = {"STANDIN_START_TIMEOUT": "20", "STANDIN_REQUEST_TIMEOUT": "20"}
+        self.settings = {"STANDIN_START_TIMEOUT": "60", "STANDIN_REQUEST_TIMEOUT": "60"}
 
     def spawn(self, name, argv, role, **env):
         log = (self.workspace / f"{name}.log").open("wb")
@@ -65,7 +65,7 @@ class Job:
         self.role("DISAGG_SERVER", test_id)
         self.role("BENCHMARK", test_id)
 
-    def end(self, name, seconds=30):
+    def end(self, name, seconds=60):
         """The status of a process that is to end by itself, negative for a signal."""
         return self.processes[name].wait(seconds)
 
@@ -78,7 +78,7 @@ class Job:
     def log(self, name):
         return (self.workspace / f"{name}.log").read_text()
 
-    def wait_for_line(self, name, text, seconds=20):
+    def wait_for_line(self, name, text, seconds=60):
         deadline = time.monotonic() + seconds
         while text not in self.log(name):
             assert time.monotonic() < deadline, f"no '{text}' in {name}: {self.log(name)}"
@@ -150,6 +150,16 @@ def test_a_test_list_and_the_ci_options_stand_in_for_a_test_on_the_command_line(
     job.spawn("AGGREGATED", command, "AGGREGATED")
     assert job.end("AGGREGATED") == 0, job.log("AGGREGATED")
     assert junit(job, "CI")[2] == "test_e2e[aggr_upload-a b-c]"
+
+
+def test_a_yaml_test_list_can_be_given_too_and_split(job):
+    test_list = TREE / "tests/integration/test_lists/test-db/standin.yml"
+    command = f"pytest --rootdir {DEFS} --collect-only -q --test-list={test_list} --splits 2 --group 2".split()
+    job.spawn("AGGREGATED", command, "AGGREGATED")
+    assert job.end("AGGREGATED") == 0
+    assert [line for line in job.log("AGGREGATED").splitlines() if "::" in line] == [
+        "perf/test_perf_sanity.py::test_e2e[disagg_upload-e2e-standin_2gen_3ctx]"
+    ]
 
 
 def test_health_tells_who_answers(job):

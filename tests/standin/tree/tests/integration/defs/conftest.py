@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-TEST = re.compile(r"^\S+?::(?P<function>\w+)\[(?P<id>.+?)\](?=\s|$)")
+TEST = re.compile(r"^\s*(?:- )?\S+?::(?P<function>\w+)\[(?P<id>.+?)\](?=\s|$)")
 
 
 def pytest_addoption(parser):
