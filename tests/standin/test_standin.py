@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stand-in's own test: its roles as local processes on loopback, without Slurm. Run: bin/pytest test_standin.py"""
 
+import contextlib
 import csv
 import http.client
 import json
@@ -18,7 +19,8 @@ HERE = Path(__file__).resolve().parent
 TREE = HERE / "tree"
 DEFS = TREE / "tests/integration/defs"
 LAUNCHER = str(TREE / "tensorrt_llm/llmapi/trtllm-llmapi-launch")
-KEPT = {name: value for name, value in os.environ.items() if not name.startswith(("SLURM", "PMI", "OMPI", "STANDIN", "DISAGG"))}
+FOREIGN = ("SLURM", "PMI", "OMPI", "STANDIN", "DISAGG")
+KEPT = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(DEFS))
@@ -36,7 +38,9 @@ class Job:
         log = (self.workspace / f"{name}.log").open("wb")
         path = f"{HERE / 'bin'}:{KEPT['PATH']}"
         env = KEPT | self.settings | {"PATH": path, "DISAGG_SERVING_TYPE": role, "LLM_ROOT": str(TREE)} | env
-        self.processes[name] = subprocess.Popen(argv, cwd=DEFS, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        self.processes[name] = subprocess.Popen(
+            argv, cwd=DEFS, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
 
     def base_command(self, role, test_id):
         w = self.workspace
@@ -94,7 +98,9 @@ def job(tmp_path):
     job = Job(tmp_path)
     yield job
     for process in job.processes.values():
-        process.kill()
+        # The whole group, as Slurm ends a whole step: a launcher killed alone would leave its command behind.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
