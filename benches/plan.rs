@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How long planning takes: inside the process, and as a whole process beside Python's YAML.
+
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use disagg::diagnostic::Source;
+use disagg::input::request::{Options, build};
+use disagg::input::{Surroundings, config};
+use disagg::plan::{self, Request};
+
+fn main() {
+    divan::main();
+    if std::env::args().any(|argument| argument == "--bench") {
+        process_beside_python();
+    }
+}
+
+/// The corpus' configuration of median size where the corpus is there; else one of our own.
+fn median_config() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let corpus = root.join("../shared/corpus/configs/tests");
+    let mut found = Vec::new();
+    let mut pending = vec![corpus];
+    while let Some(directory) = pending.pop() {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => pending.push(entry.path()),
+                Ok(metadata)
+                    if !entry.path().components().any(|c| c.as_os_str() == "aggregated") =>
+                {
+                    found.push((metadata.len(), entry.path()));
+                }
+                _ => {}
+            }
+        }
+    }
+    found.sort();
+    match found.get(found.len() / 2) {
+        Some((_, path)) => path.clone(),
+        None => root.join("tests/standin/configs/standin_3nodes.yaml"),
+    }
+}
+
+fn options(config: &Path) -> Options {
+    Options {
+        config: config.to_string_lossy().into_owned(),
+        trtllm_dir: Some("/llm".into()),
+        models_dir: Some("/models".into()),
+        workspace: Some("/work".into()),
+        ..Options::default()
+    }
+}
+
+fn request(config: &Path) -> Request {
+    let around = Surroundings { env: &|_| None, current_dir: "/".into() };
+    build(&options(config), &around).expect("the configuration is good").0
+}
+
+#[divan::bench]
+fn plan_from_yaml_text(bencher: divan::Bencher<'_, '_>) {
+    let path = median_config();
+    let text = std::fs::read_to_string(&path).expect("it can be read");
+    let source = Arc::new(Source { name: "config.yaml".into(), text });
+    let template = request(&path);
+    bencher.bench_local(|| {
+        let (config, _) = config::parse("config", black_box(&source)).expect("it is good");
+        plan::plan(&Request { config, ..template.clone() }).expect("it can be planned")
+    });
+}
+
+/// 10,000 nodes: 1,250 generation servers on 4 nodes each, 5,000 context servers on one.
+#[divan::bench]
+fn plan_of_10000_nodes_with_every_instance_and_its_nodes(bencher: divan::Bencher<'_, '_>) {
+    let text = "hardware: {gpus_per_node: 4, num_ctx_servers: 5000, num_gen_servers: 1250}\n\
+                worker_config:\n  gen: {tensor_parallel_size: 16}\n  ctx: {tensor_parallel_size: 4}\n";
+    let source = Arc::new(Source { name: "config.yaml".into(), text: text.into() });
+    let template = request(&median_config());
+    bencher.bench_local(|| {
+        let (config, _) = config::parse("config", black_box(&source)).expect("it is good");
+        let plan = plan::plan(&Request { config, ..template.clone() }).expect("it can be planned");
+        assert_eq!(plan.layout.total_nodes, 10_000);
+        let nodes = disagg::slurm::hostlist::expand("node[00001-10000]").expect("a good list");
+        plan.instances()
+            .map(|instance| instance.host_of_each_task(&nodes).expect("it fits").len())
+            .sum::<usize>()
+    });
+}
+
+/// Runs both commands in turn and prints the medians and their ratio.
+fn process_beside_python() {
+    let config = median_config();
+    let mut ours = Command::new(env!("CARGO_BIN_EXE_slurm-disagg"));
+    ours.arg("plan").arg(&config).args(["--trtllm-dir", "/llm", "--models-dir", "/models"]);
+    let mut python = Command::new("/usr/bin/python3");
+    python.args(["-c", "import sys, yaml; yaml.safe_load(open(sys.argv[1]))"]).arg(&config);
+    let (mut a, mut b) = (Vec::new(), Vec::new());
+    for _ in 0..30 {
+        a.push(time(&mut ours));
+        b.push(time(&mut python));
+    }
+    let (a, b) = (median(a), median(b));
+    println!("\nwhole process, median of 30 in turn, {}", config.display());
+    println!("  slurm-disagg plan               {a:>10.2?}");
+    println!("  python3 -c 'yaml.safe_load(…)'  {b:>10.2?}");
+    println!("  ratio                           {:>9.1}×", b.as_secs_f64() / a.as_secs_f64());
+}
+
+fn time(command: &mut Command) -> Duration {
+    let start = Instant::now();
+    let status = command.stdout(Stdio::null()).status().expect("it can be started");
+    assert!(status.success(), "{command:?}");
+    start.elapsed()
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
