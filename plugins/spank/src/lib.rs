@@ -1,1 +1,176 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The SPANK plugin: native submit options and self-sizing steps.
+//!
+//! Slurm loads this one file into every program that starts jobs or tasks. Each entry only finds
+//! out where it runs; what happens there is one module each: [`allocator`] (sbatch, salloc),
+//! [`local`] (srun), [`remote`] (slurmstepd). Only entries that do something are exported: Slurm
+//! does extra work for every one that it finds.
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+pub mod allocator;
+pub mod args;
+pub mod cmdline;
+pub mod environment;
+pub mod ffi;
+pub mod handover;
+pub mod hostfile;
+pub mod local;
+pub mod planning;
+pub mod remote;
+pub mod roles;
+pub mod running;
+pub mod step;
+
+use std::ffi::{c_char, c_int};
+
+use disagg_host::symbols::{FAILURE, SUCCESS};
+use disagg_host::version::{Release, Running};
+use disagg_host::{guard, log};
+
+use args::Settings;
+use ffi::{Context, RawHandle, Spank};
+
+disagg_host::declare_plugin! {
+    name: "disagg",
+    kind: "spank",
+    built_in: Release { major: 20, minor: 11 }.version(0),
+    adopt: Running::for_spank,
+}
+
+/// First of all, before any option is read.
+///
+/// # Safety
+/// Slurm's contract: a live handle, and `argc` C strings.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn slurm_spank_init(
+    handle: RawHandle,
+    argc: c_int,
+    argv: *mut *mut c_char,
+) -> c_int {
+    guard::entry("slurm_spank_init", when_it_panics(), || {
+        // SAFETY: the handle is the callback's own.
+        let spank = unsafe { Spank::new(handle) };
+        // SAFETY: as promised to this function.
+        let settings = || unsafe { settings(argc, argv) };
+        match ffi::context() {
+            Context::Local => {
+                args::register(spank);
+                client(local::init(&settings));
+            }
+            Context::Allocator | Context::Remote => args::register(spank),
+            // At its start slurmd tells its log what is wrong with the arguments; a client does
+            // only when it uses them.
+            Context::Daemon => drop(settings()),
+            Context::Other => {}
+        }
+        SUCCESS
+    })
+}
+
+/// When all options have been read.
+///
+/// # Safety
+/// As [`slurm_spank_init`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn slurm_spank_init_post_opt(
+    handle: RawHandle,
+    argc: c_int,
+    argv: *mut *mut c_char,
+) -> c_int {
+    guard::entry("slurm_spank_init_post_opt", when_it_panics(), || {
+        // SAFETY: the handle is the callback's own.
+        let spank = unsafe { Spank::new(handle) };
+        match ffi::context() {
+            Context::Allocator => {
+                // SAFETY: as promised to this function.
+                client(allocator::submit(spank, &|| unsafe { settings(argc, argv) }));
+            }
+            Context::Local => client(local::options_are_read(spank)),
+            Context::Remote | Context::Daemon | Context::Other => {}
+        }
+        SUCCESS
+    })
+}
+
+/// In srun, when the step exists and has not started.
+///
+/// # Safety
+/// As [`slurm_spank_init`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn slurm_spank_local_user_init(
+    handle: RawHandle,
+    _argc: c_int,
+    _argv: *mut *mut c_char,
+) -> c_int {
+    guard::entry("slurm_spank_local_user_init", FAILURE, || {
+        // SAFETY: the handle is the callback's own.
+        let spank = unsafe { Spank::new(handle) };
+        reported(local::step_exists(spank))
+    })
+}
+
+/// In the child of slurmstepd that becomes the task, as the user.
+///
+/// # Safety
+/// As [`slurm_spank_init`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn slurm_spank_task_init(
+    handle: RawHandle,
+    _argc: c_int,
+    _argv: *mut *mut c_char,
+) -> c_int {
+    guard::entry("slurm_spank_task_init", FAILURE, || {
+        // SAFETY: the handle is the callback's own.
+        let spank = unsafe { Spank::new(handle) };
+        reported(remote::task(spank))
+    })
+}
+
+/// An error of slurmstepd's side would drain the node and lose the job when the plugin is
+/// `required`, so only a client is told of one here.
+fn when_it_panics() -> c_int {
+    if ffi::context() == Context::Remote { SUCCESS } else { FAILURE }
+}
+
+fn reported(outcome: Result<(), String>) -> c_int {
+    match outcome {
+        Ok(()) => SUCCESS,
+        Err(message) => {
+            log::error(&message);
+            FAILURE
+        }
+    }
+}
+
+/// A failure ends the client here and now. Returning it would be enough for a `required` plugin; an
+/// `optional` one's failure is printed and the job submitted all the same.
+fn client(outcome: Result<(), String>) {
+    if let Err(message) = outcome {
+        log::error(&message);
+        exit(1);
+    }
+}
+
+/// Ends the client as the client itself does: nothing has been submitted or allocated yet.
+pub(crate) fn exit(code: c_int) -> ! {
+    // SAFETY: sbatch, salloc and srun have no other thread when they run these callbacks.
+    unsafe { libc::exit(code) }
+}
+
+/// The arguments of the plugin's line in plugstack.conf. What is wrong with them goes to the log:
+/// a typing error of the admin's must not stop every job of the site.
+///
+/// # Safety
+/// `argv` must be NULL or have `argc` C strings.
+unsafe fn settings(argc: c_int, argv: *mut *mut c_char) -> Settings {
+    // SAFETY: as promised to this function.
+    let arguments: Vec<String> = unsafe { ffi::strings(argv, usize::try_from(argc).unwrap_or(0)) }
+        .iter()
+        .map(|argument| argument.to_string_lossy().into_owned())
+        .collect();
+    let (settings, wrong) = Settings::read(&arguments);
+    for what in wrong {
+        log::error(&format!("disagg: plugstack.conf: {what}"));
+    }
+    settings
+}

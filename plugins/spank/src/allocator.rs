@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+//! sbatch and salloc: the plan is computed here, once, as the user, before anything is submitted.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use disagg::plan::Plan;
+use disagg_host::demand::{self, Demand};
+use disagg_host::log;
+
+use crate::args::{self, Given, HELP, Opt, Settings};
+use crate::ffi::Spank;
+use crate::{environment, handover, planning, roles};
+
+/// Computes the plan of a submission that asks for one and puts it where the job and the controller
+/// find it. Called once for each component of a heterogeneous job.
+///
+/// # Errors
+/// A message for the user; nothing must be submitted.
+pub fn submit(spank: Spank, settings: &dyn Fn() -> Settings) -> Result<(), String> {
+    let given = Given::take();
+    let role = given.get(Opt::Role).filter(|role| !role.is_empty());
+    let wanted = planning::Wanted {
+        config: args::value(Opt::Config, given.get(Opt::Config)),
+        test: args::value(Opt::Test, given.get(Opt::Test)),
+        placement: args::value(Opt::Placement, given.get(Opt::Placement)),
+    };
+    if wanted.is_empty() {
+        forget_other_plans(spank);
+        return match role {
+            Some(_) => {
+                Err(format!("disagg: --{} needs --{}", Opt::Role.name(), Opt::Config.name()))
+            }
+            None => Ok(()),
+        };
+    }
+    let settings = settings();
+    let plan = planning::plan(&wanted, &settings)?;
+    match role {
+        None => {}
+        Some(HELP) => {
+            use std::io::Write as _;
+            // Nobody is left to be told that stdout cannot be written.
+            let _ = std::io::stdout().write_all(roles::table(&plan, None).as_bytes());
+            crate::exit(0);
+        }
+        Some(role) => {
+            return Err(format!(
+                "disagg: a job has all roles: give --{}={role} to the srun that starts the step",
+                Opt::Role.name()
+            ));
+        }
+    }
+    if args::flag(Opt::Explain, given.get(Opt::Explain)) {
+        log::info(&roles::explanation(&plan));
+    }
+    if settings.announce {
+        log::info(&roles::summary(&plan));
+    }
+    demand(spank, &plan)?;
+    hand_over(&plan)?;
+    EARLIER_COMPONENT.store(true, Ordering::Relaxed);
+    Ok(())
+}
+
+/// Whether a component before this one has set anything.
+static EARLIER_COMPONENT: AtomicBool = AtomicBool::new(false);
+
+/// A submission without a config has no plan: neither that of the component before it, nor that of
+/// the job in which it is made.
+fn forget_other_plans(spank: Spank) {
+    let earlier = EARLIER_COMPONENT.swap(false, Ordering::Relaxed);
+    if earlier {
+        spank.unset_job_control(DEMAND_VARIABLE);
+    }
+    if earlier || environment::get("SLURM_JOB_ID").is_some() {
+        environment::unset(environment::PLAN);
+        environment::unset(environment::DEMAND);
+    }
+}
+
+const DEMAND_VARIABLE: &std::ffi::CStr = c"DISAGG_DEMAND";
+
+/// Tells the controller what the plan needs.
+///
+/// # Errors
+/// A plan beyond what a demand can say, or Slurm's refusal.
+pub fn demand(spank: Spank, plan: &Plan) -> Result<(), String> {
+    let job = &plan.job;
+    let demand = Demand {
+        nodes: job.nodes.value,
+        tasks: job.ntasks.value,
+        tasks_per_node: job.ntasks_per_node.value,
+        gpus_per_node: job.gpus_per_node.value,
+        config: Demand::config_label(&plan.test.config),
+        segment: job.segment.as_ref().map(|segment| segment.value),
+        time_min: None,
+    };
+    let demand =
+        demand.checked().map_err(|error| format!("disagg: the plan is too large: {error}"))?;
+    spank
+        .set_job_control(demand::VARIABLE, &demand.to_string())
+        .map_err(|error| format!("disagg: {error}"))
+}
+
+/// Gives the job its plan and the variables of the whole job.
+///
+/// # Errors
+/// When a long plan cannot be written to a file.
+pub fn hand_over(plan: &Plan) -> Result<(), String> {
+    let directory = std::env::current_dir()
+        .map_err(|error| format!("disagg: the working directory is not there: {error}"))?;
+    environment::set(environment::PLAN, &handover::write(plan, &directory)?);
+    for (name, value) in plan.job_env.iter() {
+        environment::set(name, &value.value.expand(|_| None));
+    }
+    Ok(())
+}

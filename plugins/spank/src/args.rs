@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where each setting comes from: the command line first, then the environment, then the arguments
+//! of the plugin's line in plugstack.conf.
+
+use std::ffi::{CStr, c_char, c_int};
+use std::ptr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use disagg_host::symbols::{FAILURE, SUCCESS};
+use disagg_host::{guard, log};
+
+use crate::ffi::{Spank, SpankOption};
+
+/// The longest value of an option that is kept, in bytes.
+const MAX_VALUE: usize = 4096;
+
+/// What `--disagg-role` asks for instead of a role.
+pub const HELP: &str = "help";
+
+/// An option of the plugin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opt {
+    /// `--disagg-config`: the test config, by name or path.
+    Config,
+    /// `--disagg-test`: the test id.
+    Test,
+    /// `--disagg-role`: the instance that a step runs.
+    Role,
+    /// `--disagg-placement`: how servers share nodes.
+    Placement,
+    /// `--disagg-explain`: print where every value of the plan comes from.
+    Explain,
+    /// `--disagg-again`: start a step of a role that is already running.
+    Again,
+}
+
+/// All options, in the order of the table that Slurm gets.
+const ALL: [Opt; 6] = [Opt::Config, Opt::Test, Opt::Role, Opt::Placement, Opt::Explain, Opt::Again];
+
+impl Opt {
+    /// The long option, without dashes.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Config => "disagg-config",
+            Self::Test => "disagg-test",
+            Self::Role => "disagg-role",
+            Self::Placement => "disagg-placement",
+            Self::Explain => "disagg-explain",
+            Self::Again => "disagg-again",
+        }
+    }
+
+    /// The environment variable that stands for it. Its name starts with `SLURM`, so it survives
+    /// `--export=NONE`.
+    #[must_use]
+    pub fn variable(self) -> &'static str {
+        match self {
+            Self::Config => "SLURM_DISAGG_CONFIG",
+            Self::Test => "SLURM_DISAGG_TEST",
+            Self::Role => "SLURM_DISAGG_ROLE",
+            Self::Placement => "SLURM_DISAGG_PLACEMENT",
+            Self::Explain => "SLURM_DISAGG_EXPLAIN",
+            Self::Again => "SLURM_DISAGG_AGAIN",
+        }
+    }
+}
+
+/// The table of options that Slurm keeps pointers into.
+struct Table([SpankOption; ALL.len()]);
+
+// SAFETY: the table is never written to, and its strings are constants.
+unsafe impl Sync for Table {}
+
+const fn option(
+    opt: Opt,
+    name: &'static CStr,
+    arginfo: Option<&'static CStr>,
+    usage: &'static CStr,
+) -> SpankOption {
+    SpankOption {
+        name: name.as_ptr(),
+        arginfo: match arginfo {
+            Some(text) => text.as_ptr(),
+            None => ptr::null(),
+        },
+        usage: usage.as_ptr(),
+        has_arg: arginfo.is_some() as c_int,
+        val: opt as c_int,
+        callback: Some(on_option),
+    }
+}
+
+static TABLE: Table = Table([
+    option(
+        Opt::Config,
+        c"disagg-config",
+        Some(c"FILE"),
+        c"run the disaggregated serving test of this config (name or path)",
+    ),
+    option(
+        Opt::Test,
+        c"disagg-test",
+        Some(c"ID"),
+        c"id of the disaggregated test; its form decides which rules are followed",
+    ),
+    option(
+        Opt::Role,
+        c"disagg-role",
+        Some(c"ROLE"),
+        c"size the step for this role of the job's plan (GEN_<i>, CTX_<i>, DISAGG_SERVER, BENCHMARK), or 'help'",
+    ),
+    option(
+        Opt::Placement,
+        c"disagg-placement",
+        Some(c"HOW"),
+        c"exclusive: every server has its own nodes; packed: small servers share nodes",
+    ),
+    option(
+        Opt::Explain,
+        c"disagg-explain",
+        None,
+        c"print where every value of the disaggregated plan comes from",
+    ),
+    option(
+        Opt::Again,
+        c"disagg-again",
+        None,
+        c"start a step of a role that is already running in the job",
+    ),
+]);
+
+/// Registers all options with Slurm; only legal in `slurm_spank_init`.
+pub fn register(spank: Spank) {
+    Given::lock().inside_a_job = std::env::var_os("SLURM_JOB_ID").is_some();
+    for (opt, entry) in ALL.iter().zip(&TABLE.0) {
+        // SAFETY: the table is static, and Slurm does not write to what it registers.
+        let registered = unsafe { spank.register(ptr::from_ref(entry).cast_mut(), opt.name()) };
+        if let Err(error) = registered {
+            log::error(&format!("disagg: {error}: --{} will not be known", opt.name()));
+        }
+    }
+}
+
+/// Slurm calls this for each use of an option, in the order of use.
+extern "C" fn on_option(value: c_int, argument: *const c_char, remote: c_int) -> c_int {
+    guard::entry("the option's callback", FAILURE, || {
+        let Some(opt) = ALL.into_iter().find(|o| *o as c_int == value) else { return FAILURE };
+        let text = if argument.is_null() {
+            String::new()
+        } else {
+            // SAFETY: an argument that is not NULL is a C string.
+            let bytes = unsafe { CStr::from_ptr(argument) }.to_bytes();
+            // In slurmstepd this runs as root: the bytes are kept and nothing more. A refusal there
+            // would drain the node, so what is too long is cut off and fails later, as the user.
+            if bytes.len() > MAX_VALUE && remote == 0 {
+                log::error(&format!(
+                    "disagg: the value of --{} has more than {MAX_VALUE} bytes",
+                    opt.name()
+                ));
+                return FAILURE;
+            }
+            String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_VALUE)]).into_owned()
+        };
+        let before = if remote == 0 { std::env::var(inherited_variable(opt)).ok() } else { None };
+        Given::lock().set(opt, text, before.as_deref());
+        SUCCESS
+    })
+}
+
+/// The variable through which Slurm itself repeats an option: in the job to every sbatch and srun
+/// that is started there, and in one sbatch to the later components of a heterogeneous job.
+fn inherited_variable(opt: Opt) -> String {
+    format!("SLURM_SPANK__SLURM_SPANK_OPTION_disagg_{}", opt.name().replace('-', "_"))
+}
+
+/// What the callbacks have brought, the last use of each option.
+#[derive(Debug, Default)]
+pub struct Given {
+    values: [Option<String>; ALL.len()],
+    /// Options whose callback was called at all since the last [`take`](Self::take).
+    called: [bool; ALL.len()],
+    inside_a_job: bool,
+    /// Whether a component of a heterogeneous job came before.
+    later_component: bool,
+}
+
+impl Given {
+    const fn new() -> Self {
+        Self {
+            values: [const { None }; ALL.len()],
+            called: [false; ALL.len()],
+            inside_a_job: false,
+            later_component: false,
+        }
+    }
+
+    /// Exclusive access to what was given so far in this process.
+    pub fn lock() -> MutexGuard<'static, Self> {
+        static GIVEN: Mutex<Given> = Mutex::new(Given::new());
+        // A value is set in one assignment, so a panic elsewhere leaves nothing half done.
+        GIVEN.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Everything given so far, which is forgotten: the components of a heterogeneous job are
+    /// submitted one after the other by one process, each with options of its own.
+    #[must_use]
+    pub fn take() -> Self {
+        let mut given = Self::lock();
+        let next = Self { inside_a_job: given.inside_a_job, later_component: true, ..Self::new() };
+        std::mem::replace(&mut given, next)
+    }
+
+    /// The value of an option as it was given; empty for a flag.
+    #[must_use]
+    pub fn get(&self, opt: Opt) -> Option<&str> {
+        self.values[opt as usize].as_deref()
+    }
+
+    /// Takes a use of an option. `repeated` is the value of Slurm's own variable for it: the first
+    /// call with that value only repeats what the job around, or the component before, was given.
+    fn set(&mut self, opt: Opt, value: String, repeated: Option<&str>) {
+        let first = !std::mem::replace(&mut self.called[opt as usize], true);
+        let inherits = self.inside_a_job || self.later_component;
+        if first && inherits && repeated == Some(value.as_str()) {
+            return;
+        }
+        self.values[opt as usize] = Some(value);
+    }
+}
+
+/// The first of the sources that has something: the command line, the environment.
+#[must_use]
+pub fn value(opt: Opt, command_line: Option<&str>) -> Option<String> {
+    let given = command_line.map(str::to_owned).or_else(|| std::env::var(opt.variable()).ok());
+    given.filter(|v| !v.is_empty() || matches!(opt, Opt::Explain | Opt::Again))
+}
+
+/// Whether a flag is set, on the command line or by a variable that is neither empty, `0` nor `no`.
+#[must_use]
+pub fn flag(opt: Opt, command_line: Option<&str>) -> bool {
+    command_line.is_some()
+        || std::env::var(opt.variable())
+            .is_ok_and(|v| !matches!(v.as_str(), "" | "0" | "no" | "false"))
+}
+
+/// The arguments of the plugin's line in plugstack.conf.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `site=FILE`: the site's defaults, instead of the usual places.
+    pub site: Option<String>,
+    /// `placement=exclusive|packed`: how servers share nodes unless the user says otherwise.
+    pub placement: Option<String>,
+    /// `announce=yes|no`: whether a submission prints the layout.
+    pub announce: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { site: None, placement: None, announce: true }
+    }
+}
+
+impl Settings {
+    /// Reads the arguments; what is wrong with them is told in words, one entry each, and the
+    /// setting keeps its default.
+    #[must_use]
+    pub fn read<S: AsRef<str>>(arguments: &[S]) -> (Self, Vec<String>) {
+        let mut settings = Self::default();
+        let mut wrong = Vec::new();
+        for argument in arguments.iter().map(AsRef::as_ref) {
+            match argument.split_once('=') {
+                Some(("site", file)) if file.starts_with('/') => {
+                    settings.site = Some(file.to_owned());
+                }
+                Some(("site", _)) => {
+                    wrong.push(format!("'{argument}': the site file needs an absolute path"));
+                }
+                Some(("placement", how @ ("exclusive" | "packed"))) => {
+                    settings.placement = Some(how.to_owned());
+                }
+                Some(("placement", _)) => {
+                    wrong.push(format!("'{argument}': write placement=exclusive or packed"));
+                }
+                Some(("announce", "yes")) => settings.announce = true,
+                Some(("announce", "no")) => settings.announce = false,
+                Some(("announce", _)) => {
+                    wrong.push(format!("'{argument}': write announce=yes or announce=no"));
+                }
+                _ => wrong.push(format!(
+                    "unknown argument '{argument}': known are site=, placement= and announce="
+                )),
+            }
+        }
+        (settings, wrong)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_the_order_of_the_options() {
+        for (opt, entry) in ALL.iter().zip(&TABLE.0) {
+            // SAFETY: the table's names are C strings.
+            assert_eq!(unsafe { CStr::from_ptr(entry.name) }.to_str().unwrap(), opt.name());
+            assert_eq!(entry.val, *opt as c_int);
+        }
+    }
+
+    #[test]
+    fn the_last_use_of_an_option_wins_and_taking_it_forgets_it() {
+        for value in [c"a.yaml", c"b.yaml"] {
+            assert_eq!(on_option(Opt::Config as c_int, value.as_ptr(), 0), SUCCESS);
+        }
+        assert_eq!(on_option(Opt::Again as c_int, ptr::null(), 0), SUCCESS);
+        let given = Given::take();
+        assert_eq!(given.get(Opt::Config), Some("b.yaml"));
+        assert_eq!(given.get(Opt::Again), Some(""));
+        assert_eq!(Given::take().get(Opt::Config), None);
+    }
+
+    fn after(inside_a_job: bool, later_component: bool, uses: &[&str]) -> Option<String> {
+        let mut given = Given { inside_a_job, later_component, ..Given::new() };
+        for value in uses {
+            given.set(Opt::Config, (*value).to_owned(), Some("a"));
+        }
+        given.get(Opt::Config).map(str::to_owned)
+    }
+
+    #[test]
+    fn what_slurm_repeats_from_the_job_around_is_not_asked_for_again() {
+        assert_eq!(after(true, false, &["a"]), None);
+        assert_eq!(after(true, false, &["a", "a"]).as_deref(), Some("a"));
+        assert_eq!(after(true, false, &["a", "b"]).as_deref(), Some("b"));
+        assert_eq!(after(true, false, &["b"]).as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn a_component_of_a_heterogeneous_job_does_not_take_over_the_config_of_the_one_before() {
+        assert_eq!(after(false, true, &["a"]), None);
+        assert_eq!(after(false, true, &["a", "b"]).as_deref(), Some("b"));
+    }
+
+    #[test]
+    fn outside_a_job_slurms_own_variable_for_an_option_counts() {
+        assert_eq!(after(false, false, &["a"]).as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn a_value_that_is_too_long_is_refused_at_submit_time_and_by_slurmstepd_only_cut_off() {
+        let long = std::ffi::CString::new(vec![b'x'; MAX_VALUE + 1]).unwrap();
+        assert_eq!(on_option(Opt::Test as c_int, long.as_ptr(), 0), FAILURE);
+        assert_eq!(on_option(Opt::Test as c_int, long.as_ptr(), 1), SUCCESS);
+    }
+
+    #[test]
+    fn an_option_that_is_not_ours_is_refused() {
+        assert_eq!(on_option(99, ptr::null(), 0), FAILURE);
+    }
+
+    #[test]
+    fn every_argument_of_plugstack_conf_is_read() {
+        let (settings, wrong) =
+            Settings::read(&["site=/etc/site.yaml", "placement=packed", "announce=no"]);
+        assert_eq!(
+            settings,
+            Settings {
+                site: Some("/etc/site.yaml".into()),
+                placement: Some("packed".into()),
+                announce: false
+            }
+        );
+        assert!(wrong.is_empty());
+    }
+
+    #[test]
+    fn an_unknown_argument_is_named_and_the_others_still_count() {
+        let (settings, wrong) =
+            Settings::read(&["colour=blue", "site", "announce=maybe", "placement=packed"]);
+        assert_eq!(settings.placement.as_deref(), Some("packed"));
+        assert_eq!(wrong.len(), 3);
+        assert!(wrong[0].contains("'colour=blue'"));
+    }
+}

@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: Apache-2.0
+//! srun: a step that names its role gets its nodes, tasks, MPI type and overlap by itself.
+//!
+//! Everything is decided in `slurm_spank_init`, before srun reads its own options: what is put into
+//! the environment there becomes srun's defaults, which the command line still overrides.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use disagg::plan::{Instance, InstanceName, Plan};
+use disagg_host::log;
+
+use crate::args::{self, Given, HELP, Opt, Settings};
+use crate::cmdline::CommandLine;
+use crate::environment::COMMAND;
+use crate::ffi::Spank;
+use crate::{allocator, environment, handover, hostfile, planning, roles, running, step};
+
+/// What `slurm_spank_init` has decided, for the later callbacks.
+struct Decided {
+    plan: Plan,
+    /// Whether the plan is the job's, and in the environment already.
+    inherited: bool,
+    /// The step's role; without one srun asks for the whole plan's allocation.
+    role: Option<InstanceName>,
+    /// Whether to print the layout of an allocation that srun asks for.
+    announce: bool,
+}
+
+fn decided() -> MutexGuard<'static, Option<Decided>> {
+    static DECIDED: Mutex<Option<Decided>> = Mutex::new(None);
+    DECIDED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Sets srun's defaults. A command line without a role and without a config changes nothing.
+///
+/// # Errors
+/// A message for the user; srun must not go on.
+pub fn init(settings: &dyn Fn() -> Settings) -> Result<(), String> {
+    let line = CommandLine::of_this_process();
+    let role = args::value(Opt::Role, line.get(Opt::Role.name()));
+    // A task of the step must not take this for its own srun's role.
+    environment::unset(Opt::Role.variable());
+    let inside = environment::get("SLURM_JOB_ID").is_some();
+    // In a job the environment speaks of the plan that the job has already.
+    let said = |opt: Opt| {
+        let written = line.get(opt.name());
+        if inside { written.map(str::to_owned) } else { args::value(opt, written) }
+    };
+    let wanted = planning::Wanted {
+        config: said(Opt::Config),
+        test: said(Opt::Test),
+        placement: said(Opt::Placement),
+    };
+    if role.is_none() && wanted.is_empty() {
+        return Ok(());
+    }
+    let settings = settings();
+    let inherited = wanted.is_empty();
+    let plan = match (&role, inherited) {
+        (None, false) if inside => {
+            return Err(format!(
+                "disagg: inside a job --{} needs --{} with it, to say what the step runs",
+                Opt::Config.name(),
+                Opt::Role.name()
+            ));
+        }
+        (_, false) => planning::plan(&wanted, &settings)?,
+        (role, true) => match environment::get(environment::PLAN) {
+            Some(value) => handover::read(&value)?,
+            None => return Err(no_plan(role.as_deref().unwrap_or_default())),
+        },
+    };
+    let hosts = if inside { hosts_of_the_job(&line)? } else { None };
+    let role = match role.as_deref() {
+        None => None,
+        Some(HELP) => {
+            print(&roles::table(&plan, hosts.as_deref()));
+            crate::exit(0);
+        }
+        Some(role) => Some(instance(&plan, role)?.name),
+    };
+    let defaults = match role.and_then(|name| plan.instance(name)) {
+        Some(instance) => {
+            step::check(&instance, &line)?;
+            if inside && !args::flag(Opt::Again, line.get(Opt::Again.name())) {
+                claim(&instance)?;
+            }
+            let host_file = match hosts {
+                Some(hosts) => pin(&instance, &hosts, &line)?,
+                None => None,
+            };
+            step::defaults(&instance, host_file, !inside)
+        }
+        None => step::whole_job(&plan),
+    };
+    for name in defaults.unset {
+        environment::unset(name);
+    }
+    for (name, value) in &defaults.set {
+        environment::set(name, value);
+    }
+    *decided() = Some(Decided { plan, inherited, role, announce: settings.announce });
+    Ok(())
+}
+
+/// Gives the step its plan and its role, and the controller its demand when srun asks for the whole
+/// plan's allocation.
+///
+/// # Errors
+/// A message for the user; srun must not go on.
+pub fn options_are_read(spank: Spank) -> Result<(), String> {
+    let decided = decided();
+    let given = Given::lock().get(Opt::Role).map(str::to_owned);
+    let Some(decided) = decided.as_ref() else {
+        return match given {
+            Some(role) => Err(unseen(&role)),
+            None => Ok(()),
+        };
+    };
+    if let (Some(given), Some(role)) = (given, decided.role)
+        && given != role.to_string()
+    {
+        return Err(unseen(&given));
+    }
+    if decided.role.is_none() {
+        if decided.announce {
+            log::info(&roles::summary(&decided.plan));
+        }
+        allocator::demand(spank, &decided.plan)?;
+    }
+    if !decided.inherited {
+        allocator::hand_over(&decided.plan)?;
+    }
+    if let Some(instance) = decided.role.and_then(|name| decided.plan.instance(name)) {
+        environment::set(environment::STEP_ROLE, &instance.name.to_string());
+        without_the_remote_side(&instance);
+        // srun has read it, and a srun inside the step must not.
+        for name in ["SLURM_HOSTFILE", "SLURM_DISTRIBUTION"] {
+            environment::unset(name);
+        }
+    }
+    Ok(())
+}
+
+/// Gives the step what needs no slurmstepd with this plugin: all variables but those whose values
+/// differ from task to task. A node that lacks the plugin so gets them too.
+fn without_the_remote_side(instance: &Instance<'_>) {
+    for name in &instance.role.unset {
+        environment::unset(&name.value);
+    }
+    for (name, value) in instance.env().iter().filter(|(_, value)| value.value.is_literal()) {
+        environment::set(name, &value.value.expand(|_| None));
+    }
+    environment::set(COMMAND, &environment::command(instance));
+}
+
+/// Compares the step that srun got with the plan.
+///
+/// # Errors
+/// A message for the user.
+pub fn step_exists(spank: Spank) -> Result<(), String> {
+    let decided = decided();
+    let Some(decided) = decided.as_ref() else { return Ok(()) };
+    match (decided.role.and_then(|name| decided.plan.instance(name)), spank.step_size()) {
+        (Some(instance), Some((nodes, tasks))) => step::check_size(&instance, nodes, tasks),
+        _ => Ok(()),
+    }
+}
+
+/// The instance of that name, or a message that lists the plan's.
+///
+/// # Errors
+/// That message.
+pub fn instance<'p>(plan: &'p Plan, role: &str) -> Result<Instance<'p>, String> {
+    role.parse().ok().and_then(|name| plan.instance(name)).ok_or_else(|| {
+        format!(
+            "disagg: the plan of {} has no role '{role}'; it has {}",
+            plan.test.config,
+            roles::names(plan)
+        )
+    })
+}
+
+fn no_plan(role: &str) -> String {
+    format!(
+        "disagg: --{option}={role}: there is no plan here. Submit the job with sbatch --{config}=FILE \
+         and start the step inside it, or give --{config}=FILE to srun too",
+        option = Opt::Role.name(),
+        config = Opt::Config.name()
+    )
+}
+
+/// srun has found a role where this plugin did not look for one.
+fn unseen(role: &str) -> String {
+    format!(
+        "disagg: --{option}={role} was read too late to size the step: write it directly after srun, \
+         once, before options of other plugins",
+        option = Opt::Role.name()
+    )
+}
+
+/// The hosts of the allocation, of one component when srun names it.
+fn hosts_of_the_job(line: &CommandLine) -> Result<Option<Vec<String>>, String> {
+    let component =
+        line.get("het-group").map(|group| format!("SLURM_JOB_NODELIST_HET_GROUP_{group}"));
+    let list = component.and_then(|name| environment::get(&name));
+    let Some(list) = list.or_else(|| environment::get("SLURM_JOB_NODELIST")) else {
+        return Ok(None);
+    };
+    disagg::slurm::hostlist::expand(&list)
+        .map(Some)
+        .map_err(|error| format!("disagg: SLURM_JOB_NODELIST={list}: {error}"))
+}
+
+fn claim(instance: &Instance<'_>) -> Result<(), String> {
+    let job = ["SLURM_CLUSTER_NAME", "SLURM_CONF", "SLURM_JOB_ID"]
+        .map(|name| environment::get(name).unwrap_or_default());
+    let job = job.each_ref().map(String::as_str);
+    let role = instance.name.to_string();
+    match running::claim(&job, &role) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(format!(
+            "disagg: {role} is already running in job {}. Wait for that step to end, or give --{} to \
+             start another one",
+            job[2],
+            Opt::Again.name()
+        )),
+        Err(error) => {
+            log::verbose(&format!(
+                "disagg: whether {role} is already running is not known: {error}"
+            ));
+            Ok(())
+        }
+    }
+}
+
+/// The host file that pins the step to its nodes, unless the user chooses nodes by other options.
+fn pin(
+    instance: &Instance<'_>,
+    hosts: &[String],
+    line: &CommandLine,
+) -> Result<Option<String>, String> {
+    let Some(host_of_each_task) = instance.host_of_each_task(hosts) else {
+        return Err(format!(
+            "disagg: the job has {}, but the plan of {} needs {}: submit it with --nodes={}",
+            step::plural(hosts.len() as u32, "node"),
+            instance.plan.test.config,
+            instance.plan.layout.total_nodes,
+            instance.plan.layout.total_nodes
+        ));
+    };
+    if !step::is_pinned(line) {
+        if line.get("nodelist").is_none() {
+            let own = instance.hosts(hosts).unwrap_or_default();
+            log::info(&format!(
+                "disagg: the command line chooses nodes, so {} is not bound to its own ({own}); add -w {own} to have it there",
+                instance.name,
+                own = disagg::slurm::hostlist::compress(own)
+            ));
+        }
+        return Ok(None);
+    }
+    hostfile::keep(&host_of_each_task).map(Some).map_err(|error| {
+        format!("disagg: the host list of {} cannot be kept: {error}", instance.name)
+    })
+}
+
+fn print(text: &str) {
+    use std::io::Write as _;
+    // Nobody is left to be told that stdout cannot be written.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+//! slurmstepd: each task of a step that names its role gets the role's environment.
+//!
+//! All of it happens in `task_init`, in the child that becomes the task, as the user: nothing of
+//! the user's is read as root, and a failure ends the step with a message instead of draining the
+//! node.
+
+use std::collections::HashMap;
+
+use disagg::plan::Instance;
+
+use crate::args::{Given, Opt};
+use crate::environment::{self, COMMAND, PLAN, STEP_ROLE};
+use crate::ffi::Spank;
+use crate::{handover, local, step};
+
+/// Sets the environment of the task; does nothing in a step without a role.
+///
+/// # Errors
+/// A message for the user; the task must not start.
+pub fn task(spank: Spank) -> Result<(), String> {
+    let given = || Given::lock().get(Opt::Role).map(str::to_owned);
+    let Some(role) = spank.short_env(STEP_ROLE).or_else(given) else { return Ok(()) };
+    let variables: HashMap<String, String> = spank.task_environment().into_iter().collect();
+    let plan = match variables.get(PLAN) {
+        Some(value) => handover::read(value)?,
+        None => {
+            return Err(format!(
+                "disagg: the step of {role} has no {PLAN}: srun was started without the plugin's plan"
+            ));
+        }
+    };
+    let instance = local::instance(&plan, &role)?;
+    if let Some((nodes, tasks)) = spank.step_size() {
+        step::check_size(&instance, nodes, tasks)?;
+    }
+    apply(spank, &instance, &variables).map_err(|error| format!("disagg: {role}: {error}"))
+}
+
+fn apply(
+    spank: Spank,
+    instance: &Instance<'_>,
+    variables: &HashMap<String, String>,
+) -> Result<(), crate::ffi::Refused> {
+    let unset: Vec<&str> = instance.role.unset.iter().map(|name| name.value.as_str()).collect();
+    // Slurm tells every task of a pinned step that its distribution is arbitrary; a srun in the task
+    // would then look for a host file.
+    let pinned = variables.get("SLURM_DISTRIBUTION").is_some_and(|how| how == "arbitrary");
+    let misleading = pinned.then_some("SLURM_DISTRIBUTION");
+    for name in unset.iter().copied().chain([STEP_ROLE]).chain(misleading) {
+        spank.unset_env(name)?;
+    }
+    // References see the environment as it is once the role's variables are removed from it.
+    let lookup =
+        |name: &str| variables.get(name).filter(|_| !unset.contains(&name)).map(String::as_str);
+    for (name, value) in instance.env().iter() {
+        spank.set_env(name, &value.value.expand(lookup))?;
+    }
+    spank.set_env(COMMAND, &environment::command(instance))
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A plan for people, in the words of a submission: `--disagg-role=help`, `--disagg-explain`, the
+//! layout in one line, the roles in an error.
+
+use std::fmt::Write as _;
+
+use disagg::output::explain::{self, Entry};
+use disagg::plan::{Plan, RoleKind};
+
+/// The roles of a plan in one line: `GEN_0..GEN_3, CTX_0, DISAGG_SERVER, BENCHMARK`.
+#[must_use]
+pub fn names(plan: &Plan) -> String {
+    let names: Vec<String> = plan
+        .roles
+        .iter()
+        .map(|(kind, role)| match (kind.is_worker(), role.count) {
+            (false, _) => kind.to_string(),
+            (true, 1) => format!("{kind}_0"),
+            (true, count) => format!("{kind}_0..{kind}_{}", count - 1),
+        })
+        .collect();
+    names.join(", ")
+}
+
+/// A table of all roles with their sizes, and where each runs when the allocation's hosts are
+/// known.
+#[must_use]
+pub fn table(plan: &Plan, hosts: Option<&[String]>) -> String {
+    let mut rows = vec![["ROLE", "NODES", "TASKS", "PER NODE", "MPI", "RUNS ON"].map(String::from)];
+    for instance in plan.instances() {
+        let step = &instance.role.step;
+        let place = match hosts.and_then(|all| instance.hosts(all)) {
+            Some(own) => disagg::slurm::hostlist::compress(own),
+            None if step.nodes == 1 => format!("node {} of the job", instance.nodes.start + 1),
+            None => {
+                format!("nodes {} to {} of the job", instance.nodes.start + 1, instance.nodes.end)
+            }
+        };
+        rows.push([
+            instance.name.to_string(),
+            step.nodes.to_string(),
+            step.tasks.to_string(),
+            step.tasks_per_node.to_string(),
+            step.mpi.clone().unwrap_or_else(|| "-".to_owned()),
+            place,
+        ]);
+    }
+    let mut text = String::new();
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..5).map(width).collect();
+    for row in &rows {
+        for (cell, width) in row.iter().zip(&widths) {
+            let _ = write!(text, "{cell:width$}  ");
+        }
+        text.push_str(&row[5]);
+        text.push('\n');
+    }
+    text
+}
+
+/// The layout in one line, for whoever submits.
+#[must_use]
+pub fn summary(plan: &Plan) -> String {
+    let layout = &plan.layout;
+    let servers = |kind: RoleKind| {
+        plan.roles.get(&kind).map(|role| {
+            let each = if role.count == 1 { "" } else { " each" };
+            format!(
+                "{} {kind} ({}, {}{each})",
+                role.count,
+                crate::step::plural(role.step.nodes, "node"),
+                crate::step::plural(role.step.tasks, "GPU"),
+            )
+        })
+    };
+    let servers: Vec<String> =
+        [RoleKind::Gen, RoleKind::Ctx].into_iter().filter_map(servers).collect();
+    format!(
+        "disagg: {}: {} x {} = {}: {}",
+        plan.test.config,
+        crate::step::plural(layout.total_nodes, "node"),
+        crate::step::plural(layout.gpus_per_node, "GPU"),
+        crate::step::plural(layout.total_gpus, "GPU"),
+        servers.join(", ")
+    )
+}
+
+/// Where every value of the plan comes from, one line each.
+#[must_use]
+pub fn explanation(plan: &Plan) -> String {
+    let line = |entry: &Entry| {
+        let value = if entry.value.is_empty() { "" } else { "=" };
+        format!(
+            "disagg: {} {} {}{value}{}: {}",
+            entry.whose, entry.kind, entry.name, entry.value, entry.source
+        )
+    };
+    explain::entries(plan).iter().map(line).collect::<Vec<_>>().join("\n")
+}

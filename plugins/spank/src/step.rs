@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The defaults that make srun start a step as the plan has it, and whether what the user wrote
+//! agrees with the plan.
+//!
+//! Source of the variables: `man srun`, INPUT ENVIRONMENT VARIABLES. What the user gives on the
+//! command line wins over each of them in srun itself.
+
+use disagg::plan::{Instance, Plan, Step};
+
+use crate::cmdline::CommandLine;
+
+/// Changes of srun's environment, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Defaults {
+    /// Variables to set.
+    pub set: Vec<(&'static str, String)>,
+    /// Variables to remove: they say something of the whole job that is not so for the step.
+    pub unset: Vec<&'static str>,
+}
+
+/// The size of a step, for messages.
+fn size(what: &str, nodes: u32, tasks: u32, tasks_per_node: u32) -> String {
+    let (node, task) = (plural(nodes, "node"), plural(tasks, "task"));
+    if nodes > 1 {
+        format!("{what} runs on {node} with {task}, {tasks_per_node} on each")
+    } else {
+        format!("{what} runs on {node} with {task}")
+    }
+}
+
+/// `1 node`, `2 nodes`.
+#[must_use]
+pub fn plural(count: u32, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
+fn describe(instance: &Instance<'_>) -> String {
+    let Step { nodes, tasks, tasks_per_node, .. } = instance.role.step;
+    size(&instance.name.to_string(), nodes, tasks, tasks_per_node)
+}
+
+/// Options by which a user chooses the nodes of a step, or their number. With one of them srun
+/// takes no host file (from 23.11 on it refuses the two together).
+const CHOOSING_NODES: [&str; 7] =
+    ["nodes", "ntasks", "nodelist", "nodefile", "distribution", "relative", "exclude"];
+
+/// Whether the user leaves the choice of the nodes to the plan.
+#[must_use]
+pub fn is_pinned(line: &CommandLine) -> bool {
+    CHOOSING_NODES.iter().all(|option| line.get(option).is_none())
+}
+
+/// Whether the sizes on the command line are the plan's. What is not a number is srun's to refuse.
+///
+/// # Errors
+/// A sentence that names both numbers.
+pub fn check(instance: &Instance<'_>, line: &CommandLine) -> Result<(), String> {
+    let Step { nodes, tasks, tasks_per_node, .. } = instance.role.step;
+    let contradiction = |option: &str, value: &str| {
+        Err(format!(
+            "disagg: --{option}={value} contradicts the plan: {}. Leave --{option} out",
+            describe(instance)
+        ))
+    };
+    if let Some(value) = line.get("nodes")
+        && range(value).is_some_and(|(min, max)| !(min..=max).contains(&nodes))
+    {
+        return contradiction("nodes", value);
+    }
+    for (option, planned) in [("ntasks", tasks), ("ntasks-per-node", tasks_per_node)] {
+        if let Some(value) = line.get(option)
+            && value.parse::<u32>().is_ok_and(|given| given != planned)
+        {
+            return contradiction(option, value);
+        }
+    }
+    if let Some(value) = line.get("nodelist")
+        && disagg::slurm::hostlist::expand(value).is_ok_and(|h| h.len() > nodes as usize)
+    {
+        return contradiction("nodelist", value);
+    }
+    Ok(())
+}
+
+/// Whether a step that exists has the plan's size.
+///
+/// # Errors
+/// A sentence that names both sizes.
+pub fn check_size(instance: &Instance<'_>, nodes: u32, tasks: u32) -> Result<(), String> {
+    let step = &instance.role.step;
+    if (nodes, tasks) == (step.nodes, step.tasks) {
+        return Ok(());
+    }
+    Err(format!(
+        "disagg: the step has {} and {}, but by the plan {}",
+        plural(nodes, "node"),
+        plural(tasks, "task"),
+        describe(instance)
+    ))
+}
+
+/// `N` or `MIN-MAX`.
+fn range(text: &str) -> Option<(u32, u32)> {
+    let (min, max) = text.split_once('-').unwrap_or((text, text));
+    Some((min.parse().ok()?, max.parse().ok()?))
+}
+
+/// What srun needs to start this step by itself. `host_file` is the path of a file with the host
+/// of each task, when the step is to be pinned; `allocates` says that srun gets an allocation of
+/// its own, which then needs the step's GPUs.
+#[must_use]
+pub fn defaults(instance: &Instance<'_>, host_file: Option<String>, allocates: bool) -> Defaults {
+    let step = &instance.role.step;
+    let mut defaults = sizes(step.nodes, step.tasks, step.tasks_per_node);
+    match host_file {
+        Some(path) => {
+            defaults.set.push(("SLURM_HOSTFILE", path));
+            defaults.set.push(("SLURM_DISTRIBUTION", "arbitrary".to_owned()));
+        }
+        None => defaults.unset.extend(["SLURM_HOSTFILE", "SLURM_DISTRIBUTION"]),
+    }
+    if step.overlap {
+        defaults.set.push(("SLURM_OVERLAP", "1".to_owned()));
+    }
+    if step.kill_on_bad_exit {
+        defaults.set.push(("SLURM_KILL_BAD_EXIT", "1".to_owned()));
+    }
+    match &step.mpi {
+        Some(mpi) => defaults.set.push(("SLURM_MPI_TYPE", mpi.clone())),
+        None => defaults.unset.push("SLURM_MPI_TYPE"),
+    }
+    if allocates && !instance.gpus.is_empty() {
+        defaults.set.push(("SLURM_GPUS_PER_NODE", instance.gpus.len().to_string()));
+    }
+    defaults
+}
+
+/// What srun needs to get the whole plan's allocation.
+#[must_use]
+pub fn whole_job(plan: &Plan) -> Defaults {
+    let job = &plan.job;
+    let mut defaults = sizes(job.nodes.value, job.ntasks.value, job.ntasks_per_node.value);
+    defaults.set.push(("SLURM_GPUS_PER_NODE", job.gpus_per_node.value.to_string()));
+    defaults
+}
+
+fn sizes(nodes: u32, tasks: u32, tasks_per_node: u32) -> Defaults {
+    Defaults {
+        set: vec![
+            ("SLURM_JOB_NUM_NODES", nodes.to_string()),
+            ("SLURM_NNODES", nodes.to_string()),
+            ("SLURM_NTASKS", tasks.to_string()),
+            ("SLURM_NPROCS", tasks.to_string()),
+            ("SLURM_NTASKS_PER_NODE", tasks_per_node.to_string()),
+        ],
+        // `--gpus` and `--ntasks-per-gpu` of a job count the GPUs of all its nodes.
+        unset: vec!["SLURM_GPUS", "SLURM_NTASKS_PER_GPU"],
+    }
+}

@@ -1,0 +1,690 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The plugin on a real Slurm: what a user without privileges sees who submits jobs and starts
+//! steps with it.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use disagg::plan::Plan;
+use disagg_host::demand::Demand;
+use slurm_bed::{Cluster, Options, Output, Slurm, TEST_USER, built};
+
+const THREE_NODES: &str = r#"
+benchmark:
+  mode: e2e
+  concurrency_list: "64"
+hardware:
+  gpus_per_node: 4
+  num_ctx_servers: 2
+  num_gen_servers: 1
+environment:
+  worker_env_var: "TLLM_LOG_LEVEL=INFO CACHE=/tmp/cache_${SLURM_LOCALID} GREETING=hello_$NAME_OF_USER"
+  server_env_var: "SERVER_ONLY=1"
+  benchmark_env_var: "BENCHMARK_ONLY=1"
+worker_config:
+  gen:
+    tensor_parallel_size: 4
+  ctx:
+    tensor_parallel_size: 4
+"#;
+
+/// A generation server over two nodes, a context server on a third.
+const WIDE: &str = r#"
+benchmark:
+  mode: e2e
+hardware:
+  gpus_per_node: 4
+  num_ctx_servers: 1
+  num_gen_servers: 1
+worker_config:
+  gen:
+    tensor_parallel_size: 8
+  ctx:
+    tensor_parallel_size: 4
+"#;
+
+const SIZES: [&str; 3] = ["--nodes=3", "--ntasks-per-node=4", "--gpus-per-node=4"];
+
+/// A cluster with the plugin, the plugin's files, and the configs in its working directory.
+struct Site {
+    cluster: Cluster,
+    files: Files,
+}
+
+/// A directory that every user can read: a user's srun opens the plugin too.
+struct Files(PathBuf);
+
+impl Files {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = PathBuf::from(format!("/tmp/spank-{}-{number}", std::process::id()));
+        std::fs::create_dir(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        std::fs::copy(built("spank_disagg.so"), path.join("spank_disagg.so")).unwrap();
+        let site = "trtllm_dir: /opt/trtllm\nmodels_dir: /opt/models\nmpi_type: pmi2\n";
+        std::fs::write(path.join("site.yaml"), site).unwrap();
+        Self(path)
+    }
+
+    fn line(&self, how: &str) -> String {
+        let dir = self.0.display();
+        format!("{how} {dir}/spank_disagg.so site={dir}/site.yaml")
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Site {
+    fn start() -> Self {
+        Self::with(|options, files| options.spank(&files.line("required")))
+    }
+
+    fn with(change: impl FnOnce(Options, &Files) -> Options) -> Self {
+        let files = Files::new();
+        let cluster = Cluster::start(&change(Options::nodes(4), &files));
+        let site = Self { cluster, files };
+        site.write("three.yaml", THREE_NODES);
+        site.write("wide.yaml", WIDE);
+        site
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.cluster.work().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+        let mode = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(self.path(name), mode).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        let path = self.path(name);
+        std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    }
+
+    fn run(&self, argv: &[&str]) -> Output {
+        self.cluster.run_as(TEST_USER, argv)
+    }
+
+    /// Runs a bash script in a job with a config, to its end; what the script said.
+    fn job_with(&self, options: &[&str], script: &str) -> String {
+        self.write("job.sh", &format!("#!/bin/bash\n{script}\n"));
+        let _ = std::fs::remove_file(self.path("job.out"));
+        let mut argv = vec!["--output=job.out", "--time=5"];
+        argv.extend(options);
+        argv.push("job.sh");
+        let id = self.cluster.submit(&argv);
+        let job = self.cluster.wait_job(id, Duration::from_secs(120));
+        assert_eq!(job.state(), "COMPLETED", "{}", self.said());
+        self.said()
+    }
+
+    fn job(&self, config: &str, script: &str) -> String {
+        let config = format!("--disagg-config={config}");
+        let options: Vec<&str> = SIZES.into_iter().chain([config.as_str()]).collect();
+        self.job_with(&options, script)
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(self.path("job.out")).unwrap_or_default()
+    }
+
+    #[track_caller]
+    fn refused(&self, argv: &[&str], part: &str) {
+        let output = self.run(argv);
+        assert_eq!(output.code, Some(1), "{argv:?}: {output:?}");
+        assert!(output.stderr.contains(part), "{argv:?}: {}", output.stderr);
+        assert_eq!(self.run(&["squeue", "-h"]).checked(), "", "something was queued");
+    }
+
+    #[track_caller]
+    fn no_node_is_drained(&self) {
+        assert_eq!(self.run(&["sinfo", "-h", "-R"]).checked(), "");
+    }
+}
+
+/// The lines of a step's output, sorted: tasks write in any order.
+fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    lines
+}
+
+#[track_caller]
+fn contains(text: &str, part: &str) {
+    assert!(text.contains(part), "'{part}' is not in:\n{text}");
+}
+
+#[test]
+fn a_submission_prints_its_layout_and_the_job_has_the_plan_and_the_demand() {
+    let site = Site::start();
+    site.write("job.sh", "#!/bin/bash\nenv -0 >job.env\n");
+    let mut argv = vec!["sbatch", "--wait", "--disagg-config=three.yaml"];
+    argv.extend(SIZES);
+    argv.push("job.sh");
+    let output = site.run(&argv);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    contains(
+        &output.stderr,
+        "sbatch: disagg: three: 3 nodes x 4 GPUs = 12 GPUs: 1 GEN (1 node, 4 GPUs), 2 CTX (1 node, 4 GPUs each)",
+    );
+    let environment = variables(&site.read("job.env"));
+    let plan = Plan::from_json(&environment["SLURM_DISAGG_PLAN"]).unwrap();
+    assert_eq!((plan.layout.total_nodes, plan.layout.total_gpus), (3, 12));
+    let demand = Demand::parse(&environment["SLURM_SPANK_DISAGG_DEMAND"]).unwrap();
+    assert_eq!((demand.nodes, demand.tasks, demand.gpus_per_node), (3, 12, 4));
+    assert_eq!(demand.config, "three");
+}
+
+fn variables(text: &str) -> BTreeMap<String, String> {
+    text.split('\0')
+        .filter_map(|entry| entry.split_once('='))
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+const FIVE: [&str; 5] = ["GEN_0", "CTX_0", "CTX_1", "DISAGG_SERVER", "BENCHMARK"];
+
+/// Starts all five roles at once; each rank leaves its host and its environment in a file.
+const ALL_ROLES: &str = r#"
+export UCX_TLS=tcp NAME_OF_USER=someone LLM_ROOT=/elsewhere
+env -0 >job.env
+pids=()
+for role in GEN_0 CTX_0 CTX_1 DISAGG_SERVER BENCHMARK; do
+    srun --disagg-role=$role bash -c 'hostname >$DISAGG_SERVING_TYPE.$SLURM_PROCID.host; env -0 >$DISAGG_SERVING_TYPE.$SLURM_PROCID.env; sleep 1' &
+    pids+=($!)
+done
+for pid in "${pids[@]}"; do wait $pid || echo "a step failed"; done
+"#;
+
+fn check_all_roles(site: &Site) {
+    assert_eq!(site.job("three.yaml", ALL_ROLES), "");
+    let job = variables(&site.read("job.env"));
+    let plan = Plan::from_json(&job["SLURM_DISAGG_PLAN"]).unwrap();
+    let hosts: Vec<String> = (1..=3).map(|i| format!("node{i}")).collect();
+    for name in FIVE {
+        let instance = plan.instance(name.parse().unwrap()).unwrap();
+        let planned = instance.host_of_each_task(&hosts).unwrap();
+        for (rank, host) in planned.iter().enumerate() {
+            assert_eq!(site.read(&format!("{name}.{rank}.host")).trim(), **host, "{name} {rank}");
+            let task = variables(&site.read(&format!("{name}.{rank}.env")));
+            assert_eq!(task["SLURM_NTASKS"], planned.len().to_string());
+            let unset: Vec<_> = instance.role.unset.iter().map(|u| u.value.as_str()).collect();
+            for (variable, value) in instance.env().iter() {
+                let expected = value.value.expand(|name| {
+                    let found = if name.starts_with("SLURM") { &task } else { &job };
+                    found.get(name).map(String::as_str)
+                });
+                assert_eq!(task.get(variable), Some(&expected), "{variable} of {name} {rank}");
+            }
+            assert_eq!(task["DISAGG_SERVING_TYPE"], name);
+            assert!(task["pytestCommand"].contains(&format!("results-{name}.xml")));
+            assert!(unset.iter().all(|variable| !task.contains_key(*variable)), "{name}");
+            assert!(!task.contains_key("SLURM_DISAGG_STEP_ROLE"));
+        }
+        assert!(!site.path(&format!("{name}.{}.host", planned.len())).exists(), "{name}");
+    }
+    let worker = variables(&site.read("CTX_1.3.env"));
+    assert_eq!(worker["CACHE"], "/tmp/cache_3");
+    assert_eq!(worker["GREETING"], "hello_someone");
+    assert_eq!(worker["LLM_ROOT"], "/opt/trtllm");
+    assert!(!worker.contains_key("UCX_TLS"));
+    assert_eq!(variables(&site.read("BENCHMARK.0.env"))["UCX_TLS"], "tcp");
+}
+
+#[test]
+fn five_steps_at_once_run_on_their_planned_nodes_and_every_variable_is_the_plans() {
+    for slurm in Slurm::all() {
+        for how in ["required", "optional"] {
+            check_all_roles(&Site::with(|o, files| o.slurm(&slurm).spank(&files.line(how))));
+        }
+    }
+}
+
+#[test]
+fn a_plugin_that_plugstack_conf_names_by_a_relative_path_works_the_same() {
+    check_all_roles(&Site::with(|options, files| {
+        options
+            .plugin_dir(&files.0)
+            .spank(&format!("required spank_disagg.so site={}/site.yaml", files.0.display()))
+    }));
+}
+
+#[test]
+fn a_step_spanning_two_nodes_has_its_ranks_in_blocks() {
+    let site = Site::start();
+    let said = site.job("wide.yaml", "srun --disagg-role=GEN_0 -l hostname");
+    let expected: Vec<String> =
+        (0..8).map(|rank| format!("{rank}: node{}", 1 + rank / 4)).collect();
+    assert_eq!(sorted(&said), expected);
+}
+
+#[test]
+fn a_broken_config_stops_the_submission_with_its_place_under_required_and_optional() {
+    for how in ["required", "optional"] {
+        let site = Site::with(|options, files| options.spank(&files.line(how)));
+        site.write("bad.yaml", &WIDE.replace("gpus_per_node: 4", "gpus_per_node: none"));
+        let place = "bad.yaml:5:18: error: ";
+        site.refused(&["sbatch", "--disagg-config=bad.yaml", "--wrap=true"], place);
+        site.refused(&["salloc", "--disagg-config=bad.yaml", "true"], place);
+        let output = site.run(&["sbatch", "--disagg-config=bad.yaml", "--wrap=true"]);
+        contains(&output.stderr, "sbatch: error:  5 |   gpus_per_node: none");
+        contains(&output.stderr, "sbatch: error:    |                  ^^^^");
+        site.refused(&["sbatch", "--disagg-config=none.yaml", "--wrap=true"], "none.yaml");
+        site.refused(&["srun", "--disagg-config=bad.yaml", "--disagg-role=GEN_0", "true"], place);
+    }
+}
+
+#[test]
+fn a_config_that_is_a_fifo_does_not_hang_the_submission() {
+    let site = Site::start();
+    site.run(&["mkfifo", "fifo.yaml"]).ok();
+    site.refused(
+        &["timeout", "10", "sbatch", "--disagg-config=fifo.yaml", "--wrap=true"],
+        "is not a regular file",
+    );
+}
+
+#[test]
+fn a_config_that_is_deleted_after_the_submission_is_not_missed() {
+    let site = Site::start();
+    site.run(&["cp", "wide.yaml", "mine.yaml"]).ok();
+    let script = "rm mine.yaml; srun --disagg-role=CTX_0 bash -c 'echo $DISAGG_SERVING_TYPE'";
+    assert_eq!(sorted(&site.job("mine.yaml", script)), ["CTX_0"; 4]);
+}
+
+#[test]
+fn a_role_that_the_plan_lacks_fails_the_step_with_the_roles_that_there_are() {
+    let site = Site::start();
+    let said = site
+        .job("three.yaml", "srun --disagg-role=GEN_7 true; echo status $?; srun -n1 -N1 echo on");
+    contains(&said, "has no role 'GEN_7'; it has GEN_0, CTX_0..CTX_1, DISAGG_SERVER, BENCHMARK");
+    contains(&said, "status 1\non\n");
+}
+
+#[test]
+fn sizes_on_the_command_line_that_contradict_the_plan_are_refused_with_both_numbers() {
+    let site = Site::start();
+    let script = "for size in -N3 -n9 --ntasks-per-node=2 '-w node1,node2,node3'; do
+        srun $size --disagg-role=GEN_0 true; echo status $?; done";
+    let said = site.job("wide.yaml", script);
+    assert_eq!(said.matches("status 1\n").count(), 4, "{said}");
+    let plan = "contradicts the plan: GEN_0 runs on 2 nodes with 8 tasks, 4 on each";
+    for option in ["--nodes=3", "--ntasks=9", "--ntasks-per-node=2", "--nodelist=node1,node2,node3"]
+    {
+        contains(&said, &format!("{option} {plan}"));
+    }
+}
+
+#[test]
+fn sizes_on_the_command_line_that_agree_with_the_plan_are_taken() {
+    let site = Site::start();
+    let script = "srun --disagg-role=GEN_0 -N2 -n8 bash -c 'echo $SLURM_NTASKS'
+        srun --disagg-role GEN_0 --nodelist=node2,node3 hostname";
+    let said = site.job("wide.yaml", script);
+    contains(&said, "GEN_0 is not bound to its own (node[1-2]); add -w node[1-2]");
+    assert_eq!(said.lines().filter(|line| *line == "8").count(), 8, "{said}");
+    for node in ["node2", "node3"] {
+        assert_eq!(said.lines().filter(|line| *line == node).count(), 4, "{said}");
+    }
+}
+
+#[test]
+fn a_role_that_is_running_is_refused_unless_it_is_asked_for_again() {
+    let site = Site::start();
+    let script = "srun --disagg-role=CTX_0 bash -c 'touch started; while [ ! -e finish ]; do sleep 0.1; done' &
+        while [ ! -e started ]; do sleep 0.1; done
+        srun --disagg-role=CTX_0 true; echo refused $?
+        srun --disagg-role=CTX_0 --disagg-again --overlap true; echo again $?
+        srun --disagg-role=GEN_0 true; echo other $?
+        touch finish; wait
+        srun --disagg-role=CTX_0 true; echo afterwards $?";
+    let said = site.job("wide.yaml", script);
+    contains(&said, "disagg: CTX_0 is already running in job");
+    for line in ["refused 1", "again 0", "other 0", "afterwards 0"] {
+        contains(&said, line);
+    }
+}
+
+#[test]
+fn help_lists_the_roles_with_their_sizes_and_hosts() {
+    let site = Site::start();
+    let said = site.job("wide.yaml", "srun --disagg-role=help; echo status $?");
+    let rows: Vec<Vec<&str>> = said.lines().map(|l| l.split_whitespace().collect()).collect();
+    assert_eq!(rows[1], ["GEN_0", "2", "8", "4", "pmi2", "node[1-2]"]);
+    assert_eq!(rows[2], ["CTX_0", "1", "4", "4", "pmi2", "node3"]);
+    assert_eq!(rows[3], ["DISAGG_SERVER", "1", "1", "1", "-", "node1"]);
+    assert_eq!(rows[4], ["BENCHMARK", "1", "1", "1", "-", "node1"]);
+    assert_eq!(rows[5], ["status", "0"]);
+}
+
+#[test]
+fn help_needs_no_job() {
+    let site = Site::start();
+    for argv in [
+        &["sbatch", "--disagg-config=wide.yaml", "--disagg-role=help", "--wrap=true"],
+        &["srun", "--disagg-config=wide.yaml", "--disagg-role=help", "true"],
+    ] {
+        let output = site.run(argv);
+        assert_eq!(output.code, Some(0), "{output:?}");
+        contains(
+            &output.stdout,
+            "GEN_0          2      8      4         pmi2  nodes 1 to 2 of the job",
+        );
+        assert_eq!(site.run(&["squeue", "-h"]).checked(), "");
+    }
+}
+
+#[test]
+fn explain_prints_where_each_value_comes_from() {
+    let site = Site::start();
+    let mut argv = vec!["sbatch", "--test-only", "--disagg-config=three.yaml", "--disagg-explain"];
+    argv.extend(["--wrap=true"]);
+    let output = site.run(&argv);
+    contains(&output.stderr, "sbatch: disagg: GEN env CACHE=/tmp/cache_${SLURM_LOCALID}: ");
+    contains(&output.stderr, "three.yaml:10:19");
+}
+
+#[test]
+fn the_plan_survives_every_export_of_the_submission_and_of_the_step() {
+    let site = Site::start();
+    let step = "srun EXPORT --disagg-role=CTX_1 /bin/bash -c 'echo $DISAGG_SERVING_TYPE $CACHE'";
+    for export in ["--export=NONE", "--export=NIL", "--export=PATH", "--export=ALL"] {
+        let options: Vec<&str> =
+            SIZES.into_iter().chain(["--disagg-config=three.yaml", export]).collect();
+        for of_step in ["", "--export=NONE", "--export=PATH"] {
+            let said = site.job_with(&options, &step.replace("EXPORT", of_step));
+            let expected: Vec<String> =
+                (0..4).map(|rank| format!("CTX_1 /tmp/cache_{rank}")).collect();
+            assert_eq!(sorted(&said), expected, "{export} {of_step}");
+        }
+    }
+}
+
+#[test]
+fn a_config_may_stand_in_the_script_and_the_command_line_overrides_it() {
+    let site = Site::start();
+    let script = "#SBATCH --disagg-config=wide.yaml\n#SBATCH --ntasks-per-node=4\necho $SLURM_SPANK_DISAGG_DEMAND";
+    contains(&site.job_with(&["-N3"], script), "config=wide");
+    contains(&site.job_with(&["-N3", "--disagg-config=three.yaml"], script), "config=three");
+}
+
+#[test]
+fn a_config_may_come_from_the_environment_and_the_command_line_overrides_it() {
+    let site = Site::start();
+    site.write("job.sh", "#!/bin/bash\necho $SLURM_SPANK_DISAGG_DEMAND >demand\n");
+    for variable in ["SLURM_DISAGG_CONFIG", "SLURM_SPANK__SLURM_SPANK_OPTION_disagg_disagg_config"]
+    {
+        for (option, expected) in
+            [(None, "config=wide"), (Some("--disagg-config=three.yaml"), "config=three")]
+        {
+            let output = site
+                .cluster
+                .command_as(TEST_USER, "sbatch")
+                .env(variable, "wide.yaml")
+                .args(["--wait", "-N3"])
+                .args(option)
+                .arg("job.sh")
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{output:?}");
+            contains(&site.read("demand"), expected);
+        }
+    }
+}
+
+#[test]
+fn a_job_that_is_submitted_inside_the_job_does_not_inherit_its_plan() {
+    let site = Site::start();
+    let inner = "sbatch --wait -N1 --output=inner.out --wrap 'env' 2>&1; cat inner.out";
+    let said = site.job("three.yaml", inner);
+    assert!(!said.contains("SLURM_DISAGG_PLAN"), "{said}");
+    assert!(!said.contains("DISAGG_DEMAND="), "{said}");
+    let again =
+        "sbatch --wait -N1 --disagg-config=three.yaml --output=inner.out --wrap env; cat inner.out";
+    contains(&site.job("three.yaml", again), "DISAGG_DEMAND=v1 nodes=3");
+}
+
+#[test]
+fn salloc_gives_its_shell_the_plan() {
+    let site = Site::start();
+    let mut argv = vec!["salloc", "--disagg-config=wide.yaml"];
+    argv.extend(SIZES);
+    argv.extend(["srun", "--disagg-role=CTX_0", "hostname"]);
+    let output = site.run(&argv);
+    assert_eq!(output.checked(), "node3\n".repeat(4));
+}
+
+#[test]
+fn a_direct_srun_gets_the_nodes_of_its_role_or_of_the_whole_plan() {
+    let site = Site::start();
+    let show = "echo $SLURM_NNODES $SLURM_NTASKS $DISAGG_SERVING_TYPE";
+    let role = ["srun", "--disagg-config=wide.yaml", "--disagg-role=GEN_0", "bash", "-c", show];
+    assert_eq!(site.run(&role).checked(), "2 8 GEN_0\n".repeat(8));
+    let whole = ["srun", "--disagg-config=wide.yaml", "bash", "-c", show];
+    assert_eq!(site.run(&whole).checked(), "3 12\n".repeat(12));
+}
+
+#[test]
+fn a_step_of_a_job_without_a_plan_says_what_to_do() {
+    let site = Site::start();
+    site.refused(
+        &["srun", "--disagg-role=GEN_0", "true"],
+        "there is no plan here. Submit the job with sbatch --disagg-config=FILE",
+    );
+}
+
+#[test]
+fn an_allocation_that_is_too_small_for_the_plan_is_named_as_such() {
+    let site = Site::start();
+    let said = site.job_with(
+        &["-N2", "--ntasks-per-node=4", "--disagg-config=wide.yaml"],
+        "srun --disagg-role=CTX_0 true; echo status $?",
+    );
+    contains(&said, "the job has 2 nodes, but the plan of wide needs 3: submit it with --nodes=3");
+    contains(&said, "status 1");
+}
+
+#[test]
+fn a_job_that_does_not_use_the_plugin_has_nothing_of_it_in_its_environment() {
+    let site = Site::start();
+    let said = site.job_with(&["-N1"], "env; srun env");
+    assert!(!said.to_lowercase().contains("disagg-config"), "{said}");
+    assert!(!said.contains("DISAGG"), "{said}");
+}
+
+#[test]
+fn a_srun_inside_a_step_is_not_bound_by_the_steps_host_file() {
+    let site = Site::start();
+    let inner = "srun --disagg-role=CTX_0 bash -c '[ $SLURM_PROCID != 0 ] || srun --overlap -N1 -n1 echo inner'";
+    contains(&site.job("wide.yaml", inner), "inner");
+}
+
+#[test]
+fn a_hostile_plan_fails_the_step_with_a_message_and_neither_drains_the_node_nor_ends_the_job() {
+    let site = Site::start();
+    site.write("long.json", &format!("{{\"schema\":1,\"x\":\"{}\"}}", "x".repeat(1 << 20)));
+    site.run(&["mkfifo", "plan.fifo"]).ok();
+    let work = site.cluster.work().display().to_string();
+    for (plan, message) in [
+        ("{", "the plan cannot be read"),
+        ("{\"schema\":99}", "the plan has schema 99"),
+        ("[[[[[[[[[[[[[[[[[[[[[[[[", "the plan cannot be read"),
+        ("/nowhere/at/all", "cannot be opened"),
+        ("/dev/zero", "is not a regular file"),
+        (&format!("{work}/long.json"), "the plan cannot be read"),
+        (&format!("{work}/plan.fifo"), "is not a regular file"),
+    ] {
+        let script = format!(
+            "export SLURM_DISAGG_PLAN='{plan}'
+             srun --disagg-role=GEN_0 true; echo client $?
+             export SLURM_DISAGG_STEP_ROLE=GEN_0
+             srun -N1 -n1 true; echo step $?
+             unset SLURM_DISAGG_STEP_ROLE
+             srun -N1 -n1 echo the job goes on"
+        );
+        let said = site.job_with(&["-N1"], &script);
+        assert_eq!(said.matches(message).count(), 2, "{plan}: {said}");
+        contains(&said, "client 1");
+        assert!(!said.contains("step 0"), "{plan}: {said}");
+        contains(&said, "the job goes on");
+        site.no_node_is_drained();
+    }
+}
+
+#[test]
+fn a_step_of_another_size_than_the_plans_fails_on_its_node() {
+    let site = Site::start();
+    let script = "export SLURM_DISAGG_STEP_ROLE=GEN_0
+        srun -N1 -n1 true; echo step $?";
+    let said = site.job("wide.yaml", script);
+    contains(
+        &said,
+        "the step has 1 node and 1 task, but by the plan GEN_0 runs on 2 nodes with 8 tasks, 4 on each",
+    );
+    assert!(!said.contains("step 0"), "{said}");
+    site.no_node_is_drained();
+}
+
+#[test]
+fn a_plan_that_is_too_long_for_a_variable_travels_in_a_file() {
+    let site = Site::start();
+    let long: String = (0..900).map(|i| format!("VARIABLE_{i}={} ", "x".repeat(40))).collect();
+    site.write(
+        "long.yaml",
+        &WIDE.replace(
+            "worker_config:",
+            &format!("environment:\n  worker_env_var: \"{long}\"\nworker_config:"),
+        ),
+    );
+    let said = site.job(
+        "long.yaml",
+        "echo $SLURM_DISAGG_PLAN; srun --disagg-role=CTX_0 bash -c 'echo ${#VARIABLE_899}'",
+    );
+    let (path, rest) = said.split_once('\n').unwrap();
+    assert!(Path::new(path).starts_with(site.cluster.work()), "{said}");
+    assert_eq!(rest, "40\n".repeat(4));
+}
+
+#[test]
+fn a_node_that_lacks_the_plugin_still_gives_a_step_what_is_the_same_for_all_its_tasks() {
+    let site =
+        Site::with(|options, files| options.spank(&files.line("required")).bare_node("node3"));
+    let said = site.job(
+        "three.yaml",
+        "export UCX_TLS=tcp; srun --disagg-role=CTX_1 bash -c 'echo $DISAGG_SERVING_TYPE $TLLM_LOG_LEVEL ucx=$UCX_TLS ${pytestCommand:+command}'",
+    );
+    assert_eq!(sorted(&said), ["CTX_1 INFO ucx= command"; 4]);
+}
+
+#[test]
+fn a_login_host_that_lacks_the_plugin_says_that_the_option_is_unknown() {
+    let site = Site::start();
+    let output = site
+        .cluster
+        .command_bare("sbatch")
+        .args(["--disagg-config=three.yaml", "--wrap=true"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    contains(&String::from_utf8_lossy(&output.stderr), "--disagg-config");
+}
+
+#[test]
+fn an_unknown_argument_in_plugstack_conf_is_told_to_slurmds_log_and_to_no_job_without_a_config() {
+    let site = Site::with(|options, files| {
+        options.spank(&format!("{} colour=blue", files.line("required")))
+    });
+    let complaint = "disagg: plugstack.conf: unknown argument 'colour=blue'";
+    contains(&site.cluster.log("slurmd.node1"), complaint);
+    assert_eq!(site.run(&["srun", "true"]).stderr, "");
+    let output = site.run(&["sbatch", "--test-only", "--disagg-config=wide.yaml", "--wrap=true"]);
+    contains(&output.stderr, complaint);
+}
+
+#[test]
+fn each_component_of_a_heterogeneous_job_has_its_own_demand_or_none() {
+    let lua = r#"
+function slurm_job_submit(job, partition, uid)
+   local found = "none"
+   for i = 0, (job.spank_job_env_size or 0) - 1 do
+      local entry = job.spank_job_env[i]
+      if string.match(entry, "^DISAGG_DEMAND=") then found = entry end
+   end
+   slurm.log_info("component of %s: %s", tostring(job.name), found)
+   return slurm.SUCCESS
+end
+function slurm_job_modify() return slurm.SUCCESS end
+"#;
+    let site = Site::with(|options, files| {
+        options.spank(&files.line("required")).job_submit("lua").etc_file("job_submit.lua", lua)
+    });
+    site.write("job.sh", "#!/bin/bash\ntrue\n");
+    let component = |name: &'static str, rest: &[&'static str]| {
+        let mut words = vec!["-N1", name];
+        words.extend(rest);
+        words
+    };
+    let mut argv = vec!["sbatch"];
+    argv.extend(component("-Jfirst", &["--disagg-config=three.yaml"]));
+    argv.push(":");
+    argv.extend(component("-Jsecond", &[]));
+    argv.push(":");
+    argv.extend(component("-Jthird", &["--disagg-config=wide.yaml"]));
+    argv.push("job.sh");
+    let output = site.run(&argv);
+    assert_eq!(output.code, Some(0), "{output:?}");
+    let log = site.cluster.log("slurmctld");
+    contains(
+        &log,
+        "component of first: DISAGG_DEMAND=v1 nodes=3 tasks=12 tasks_per_node=4 gpus_per_node=4 config=three",
+    );
+    contains(&log, "component of second: none");
+    contains(
+        &log,
+        "component of third: DISAGG_DEMAND=v1 nodes=3 tasks=12 tasks_per_node=4 gpus_per_node=4 config=wide",
+    );
+}
+
+#[test]
+fn a_test_id_names_the_config_and_the_prefix() {
+    let site = Site::start();
+    let good = ["--disagg-config=wide.yaml", "--disagg-test=my_prefix-wide"];
+    let said = site.job_with(
+        &[SIZES.as_slice(), &good].concat(),
+        "srun --disagg-role=BENCHMARK bash -c 'echo $pytestCommand'",
+    );
+    contains(&said, "--test-prefix=my_prefix");
+    contains(&said, "test_e2e[my_prefix-wide]");
+    site.refused(
+        &["sbatch", "--disagg-config=wide.yaml", "--disagg-test=my_prefix-other", "--wrap=true"],
+        "is a test of 'other', but --disagg-config gives 'wide'",
+    );
+}
+
+#[test]
+fn two_hundred_submissions_at_once_all_get_their_plan() {
+    let site = Site::start();
+    site.write("job.sh", "#!/bin/bash\necho ${#SLURM_DISAGG_PLAN} >>plans\n");
+    let burst = "seq 200 | xargs -P 20 -I{} sbatch --parsable -n1 --output=/dev/null --disagg-config=three.yaml job.sh";
+    let ids = site.run(&["bash", "-c", burst]).checked();
+    assert_eq!(ids.lines().count(), 200);
+    for id in ids.lines() {
+        let job = site.cluster.wait_job(id.parse().unwrap(), Duration::from_secs(120));
+        assert_eq!(job.state(), "COMPLETED");
+    }
+    let plans = site.read("plans");
+    assert_eq!(plans.lines().count(), 200);
+    assert!(plans.lines().all(|length| length.parse::<u32>().unwrap() > 1000));
+    drop(site.files);
+}
