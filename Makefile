@@ -146,7 +146,7 @@ nextest: | rust
 	@$(CARGO) nextest --version >/dev/null 2>&1 || { \
 		echo '== cargo-nextest is missing: installing it, which takes some minutes'; \
 		CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
-			CARGO_TARGET_DIR=$(CURDIR)/target/nextest $(CARGO) install --locked cargo-nextest; }
+			CARGO_TARGET_DIR=$(CURDIR)/target/nextest $(CARGO) install --locked cargo-nextest && rm -rf target/nextest; }
 
 .PHONY: lint
 lint: ## format, clippy, documentation, shell, C, dependencies
