@@ -65,10 +65,10 @@ fn plan_from_yaml_text(bencher: divan::Bencher<'_, '_>) {
     let path = median_config();
     let text = std::fs::read_to_string(&path).expect("it can be read");
     let source = Arc::new(Source { name: "config.yaml".into(), text });
-    let template = request(&path);
+    let mut request = request(&path);
     bencher.bench_local(|| {
-        let (config, _) = config::parse("config", black_box(&source)).expect("it is good");
-        plan::plan(&Request { config, ..template.clone() }).expect("it can be planned")
+        request.config = config::parse("config", black_box(&source)).expect("it is good").0;
+        plan::plan(&request).expect("it can be planned")
     });
 }
 
@@ -78,10 +78,10 @@ fn plan_of_10000_nodes_with_every_instance_and_its_nodes(bencher: divan::Bencher
     let text = "hardware: {gpus_per_node: 4, num_ctx_servers: 5000, num_gen_servers: 1250}\n\
                 worker_config:\n  gen: {tensor_parallel_size: 16}\n  ctx: {tensor_parallel_size: 4}\n";
     let source = Arc::new(Source { name: "config.yaml".into(), text: text.into() });
-    let template = request(&median_config());
+    let mut request = request(&median_config());
     bencher.bench_local(|| {
-        let (config, _) = config::parse("config", black_box(&source)).expect("it is good");
-        let plan = plan::plan(&Request { config, ..template.clone() }).expect("it can be planned");
+        request.config = config::parse("config", black_box(&source)).expect("it is good").0;
+        let plan = plan::plan(&request).expect("it can be planned");
         assert_eq!(plan.layout.total_nodes, 10_000);
         let nodes = disagg::slurm::hostlist::expand("node[00001-10000]").expect("a good list");
         plan.instances()
