@@ -111,7 +111,7 @@ impl Element<'_> {
     }
 }
 
-/// Expanded host names, in one block of memory: half the cost of a `Vec<String>`, and less.
+/// Expanded host names in one block of memory, without an allocation for each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Hosts {
     text: String,
@@ -177,7 +177,8 @@ pub fn expand_limited(text: &str, max_hosts: usize) -> Result<Vec<String>, Hostl
     Ok(Hosts::expand(text, max_hosts)?.iter().map(str::to_owned).collect())
 }
 
-/// Number of hosts that [`expand`] would yield, without making them.
+/// Number of hosts that [`expand`] would yield, without making them, and so without its check on
+/// their length in bytes.
 ///
 /// # Errors
 /// As [`expand`].
@@ -348,7 +349,6 @@ impl Builder {
         }
     }
 
-    /// Writes the first name, then each next one as a copy of its predecessor counted up in place.
     fn push_range(
         &mut self,
         prefix: &[u8],
@@ -356,18 +356,57 @@ impl Builder {
         suffix: &[u8],
         column: usize,
     ) -> Result<(), HostlistError> {
-        let mut name = prefix.to_vec();
-        push_number(&mut name, range.low, range.width);
-        let mut digits = prefix.len()..name.len();
-        name.extend_from_slice(suffix);
-        for number in range.low..=range.high {
-            self.text.extend_from_slice(&name);
-            self.end_name(column)?;
-            if number < range.high && !count_up(&mut name[digits.clone()]) {
-                name.insert(digits.start, b'1');
-                digits.end += 1;
+        let mut low = range.low;
+        while low <= range.high {
+            let width = digits(low).max(range.width);
+            let widest = 10u64.pow(width as u32) - 1;
+            let high = range.high.min(widest);
+            self.push_run(prefix, Range { low, high, width }, suffix, column)?;
+            low = high + 1;
+        }
+        Ok(())
+    }
+
+    /// Writes names of equal length, ten at a time: only the digits before the last one change
+    /// from one ten to the next, which is what makes large lists cheap.
+    fn push_run(
+        &mut self,
+        prefix: &[u8],
+        run: Range,
+        suffix: &[u8],
+        column: usize,
+    ) -> Result<(), HostlistError> {
+        let length = prefix.len() + run.width + suffix.len();
+        let start = self.text.len();
+        let too_many = HostlistError { column, kind: HostlistErrorKind::TooManyBytes };
+        let count = usize::try_from(run.high - run.low + 1).map_err(|_| too_many.clone())?;
+        let end = count.checked_mul(length).and_then(|bytes| bytes.checked_add(start));
+        if end.is_none_or(|end| end > MAX_EXPANDED_BYTES) {
+            return Err(too_many);
+        }
+        let tens = prefix.len()..prefix.len() + run.width - 1;
+        let mut ten = Vec::with_capacity(10 * length);
+        for digit in 0..10 {
+            ten.extend_from_slice(prefix);
+            push_number(&mut ten, run.low / 10 * 10 + digit, run.width);
+            ten.extend_from_slice(suffix);
+        }
+        let mut first = (run.low % 10) as usize;
+        let mut left = count;
+        loop {
+            let taken = left.min(10 - first);
+            self.text.extend_from_slice(&ten[first * length..(first + taken) * length]);
+            left -= taken;
+            if left == 0 {
+                break;
+            }
+            first = 0;
+            for name in ten.chunks_exact_mut(length) {
+                count_up(&mut name[tens.clone()]);
             }
         }
+        // MAX_EXPANDED_BYTES fits u32, so the cast keeps the value.
+        self.ends.extend((1..=count).map(|index| (start + index * length) as u32));
         Ok(())
     }
 
@@ -382,16 +421,15 @@ impl Builder {
     }
 }
 
-/// Adds one to a number in ASCII digits; false when it overflowed to all zeros.
-fn count_up(digits: &mut [u8]) -> bool {
+/// Adds one to a number in ASCII digits that is not all nines.
+fn count_up(digits: &mut [u8]) {
     for digit in digits.iter_mut().rev() {
         if *digit < b'9' {
             *digit += 1;
-            return true;
+            return;
         }
         *digit = b'0';
     }
-    false
 }
 
 fn push_number(out: &mut Vec<u8>, number: u64, width: usize) {

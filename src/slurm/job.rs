@@ -251,7 +251,11 @@ impl<'a> Record<'a> {
     fn time(&self, key: &'static str) -> Result<Option<TimeLimit>, RecordError> {
         match self.word(key)?.as_deref() {
             None | Some("Partition_Limit" | "NOT_SET" | "INVALID") => Ok(None),
-            Some(text) => Ok(Some(text.parse()?)),
+            Some(text) => match text.parse() {
+                // Slurm stores some limits that it cannot mean, as that of `sbatch --time=-5`.
+                Err(TimeError::TooLong(_)) => Ok(Some(TimeLimit::Unlimited)),
+                time => Ok(Some(time?)),
+            },
         }
     }
 }
@@ -347,6 +351,12 @@ mod tests {
         assert!(PENDING.replace("UNLIMITED", "soon").parse::<JobRecord>().is_err());
         let partition = PENDING.replace("UNLIMITED", "Partition_Limit");
         assert_eq!(partition.parse::<JobRecord>().unwrap().time_limit, None);
+    }
+
+    #[test]
+    fn a_limit_beyond_counting_is_no_limit() {
+        let record = PENDING.replace("UNLIMITED", "2982611-04:17:00").parse::<JobRecord>();
+        assert_eq!(record.unwrap().time_limit, Some(TimeLimit::Unlimited));
     }
 
     #[test]

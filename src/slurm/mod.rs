@@ -4,6 +4,8 @@
 
 pub mod argument;
 pub mod hostlist;
+#[cfg(test)]
+mod installed;
 pub mod job;
 pub mod reason;
 pub mod sbatch;

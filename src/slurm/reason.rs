@@ -180,7 +180,7 @@ const REASONS: [(&str, Outlook, &str); 54] = {
         (
             "JobLaunchFailure",
             Over,
-            "It could not be launched; the prolog, the script's path or the user's id on the nodes may be wrong.",
+            "It could not be launched, or a signal ended its batch script; look at its log, then at the prolog, the script's path and the user's id on the nodes.",
         ),
         ("OutOfMemory", Over, "It used more memory than it asked for; ask for more with --mem."),
         ("InactiveLimit", Over, "It had no running step for longer than the site allows."),
@@ -245,6 +245,7 @@ fn limit_advice(word: &str) -> Option<Advice> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slurm::installed::InstalledLibrary;
 
     fn outlook(reason: &str) -> Option<Outlook> {
         advice(reason).map(|advice| advice.outlook)
@@ -288,14 +289,8 @@ mod tests {
         }
     }
 
-    /// Slurm's library holds every reason's word as a string.
     #[test]
-    fn the_installed_library_knows_every_reason_and_state() {
-        let path = "/usr/lib/x86_64-linux-gnu/slurm-wlm/libslurmfull.so";
-        let Ok(library) = std::fs::read(path) else {
-            eprintln!("{path} is not here: the reasons are not checked");
-            return;
-        };
+    fn the_installed_library_knows_every_reason() {
         let newer = [
             "NvidiaImexChannels",
             "MpiPortsBusy",
@@ -305,31 +300,23 @@ mod tests {
             "MaxPoweredUpNodes",
             "SchedDefer",
         ];
-        let words: std::collections::HashSet<&[u8]> = library.split(|&byte| byte == 0).collect();
+        let Some(library) = InstalledLibrary::read() else { return };
         for (name, ..) in REASONS.iter().filter(|row| !newer.contains(&row.0)) {
-            assert!(words.contains(name.as_bytes()), "{name} is not in {path}");
+            assert!(library.has(name), "{name} is not in the installed libslurmfull.so");
         }
     }
 
     #[test]
-    fn every_reason_of_the_installed_library_has_advice() {
-        let path = "/usr/lib/x86_64-linux-gnu/slurm-wlm/libslurmfull.so";
-        let Ok(library) = std::fs::read(path) else {
-            eprintln!("{path} is not here: the reasons are not checked");
-            return;
-        };
-        let family = |word: &&str| {
-            let limit = ["QOSGrp", "QOSMax", "QOSMin", "AssocGrp", "AssocMax"];
-            word.bytes().all(|byte| byte.is_ascii_alphanumeric())
-                && limit.iter().any(|start| word.starts_with(start))
-        };
-        let words: Vec<&str> = library
-            .split(|&byte| byte == 0)
-            .filter_map(|word| std::str::from_utf8(word).ok())
-            .filter(family)
+    fn every_limit_of_the_installed_library_has_advice() {
+        let Some(library) = InstalledLibrary::read() else { return };
+        let families = ["QOSGrp", "QOSMax", "QOSMin", "AssocGrp", "AssocMax"];
+        let limits: Vec<&str> = library
+            .words()
+            .filter(|word| word.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+            .filter(|word| families.iter().any(|start| word.starts_with(start)))
             .collect();
-        assert!(words.len() > 80, "{words:?}");
-        for word in words {
+        assert!(limits.len() > 80, "{limits:?}");
+        for word in limits {
             assert!(advice(word).is_some(), "{word}");
         }
     }

@@ -218,8 +218,10 @@ impl SrunRequest {
     /// What srun's environment must hold when the host file lies at `host_file`.
     #[must_use]
     pub fn environment(&self, host_file: &str) -> Vec<(&'static str, String)> {
-        let pinned = self.task_hosts.iter();
-        pinned.map(|_| ("SLURM_HOSTFILE", host_file.to_owned())).collect()
+        match self.task_hosts {
+            Some(_) => vec![("SLURM_HOSTFILE", host_file.to_owned())],
+            None => Vec::new(),
+        }
     }
 
     /// Nodes and tasks to ask for, from the fields that say something about them.

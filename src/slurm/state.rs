@@ -387,6 +387,7 @@ impl fmt::Display for JobState {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slurm::installed::InstalledLibrary;
     use proptest::prelude::*;
 
     fn state(text: &str) -> JobState {
@@ -577,6 +578,17 @@ mod tests {
         let ours = BASE_STATES.iter().map(|row| row.1).chain(FLAGS.iter().map(|row| row.1));
         for name in ours.filter(|name| !newer.contains(name) && !older.contains(name)) {
             assert!(defined.iter().any(|other| other == name), "{name} is not in {path}");
+        }
+    }
+
+    #[test]
+    fn the_installed_library_prints_the_same_names_and_codes() {
+        let Some(library) = InstalledLibrary::read() else { return };
+        let never_or_later = ["EXPEDITING", "GETENV_FAILED", "UPDATE_DB"];
+        let bases = BASE_STATES.iter().flat_map(|row| [row.1, row.2]);
+        let flags = FLAGS.iter().flat_map(|row| [Some(row.1), row.2]).flatten();
+        for name in bases.chain(flags).filter(|name| !never_or_later.contains(name)) {
+            assert!(library.has(name), "{name} is not in the installed libslurmfull.so");
         }
     }
 
