@@ -3,6 +3,8 @@
 //! a configuration, the site or the command line hold, every step gets exactly the planned
 //! environment and command, and nothing of them is run by a shell.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

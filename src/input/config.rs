@@ -16,6 +16,7 @@ use crate::plan::Traced;
 use crate::plan::config::{Benchmark, Config, Environment, Field, Hardware, Slurm, Worker};
 use crate::plan::layout::MAX_COUNT;
 use crate::plan::rules::is_gen_only;
+use crate::slurm::time::TimeLimit;
 
 /// The most GPUs that a node may have.
 const MAX_GPUS_PER_NODE: u32 = 1024;
@@ -93,10 +94,7 @@ pub fn parse(name: &str, source: &Arc<Source>) -> Result<Read, Diagnostics> {
             benchmark: fields.assignments(&environment, "benchmark_env_var"),
         },
         slurm: Slurm {
-            job_time: match fields.text(&slurm, "job_time") {
-                Field::Good(time) if is_placeholder(&time.value) => Field::Missing,
-                time => time,
-            },
+            job_time: time_limit(&mut fields, &slurm, "job_time"),
             set_segment: fields.truth(&slurm, "set_segment"),
         },
     };
@@ -120,6 +118,25 @@ fn mode<'d>(fields: &mut Fields<'d>, benchmark: &Section<'d>) -> Field<String> {
         fields.diagnostics.push(warning);
     }
     mode
+}
+
+/// A time limit in Slurm's form; a placeholder counts as missing.
+pub(super) fn time_limit<'d>(
+    fields: &mut Fields<'d>,
+    section: &Section<'d>,
+    key: &str,
+) -> Field<String> {
+    match fields.text(section, key) {
+        Field::Good(time) if is_placeholder(&time.value) => Field::Missing,
+        Field::Good(time) => match time.value.parse::<TimeLimit>() {
+            Ok(_) => Field::Good(time),
+            Err(error) => {
+                let message = format!("{}: {error}", time.origin.input);
+                fields.bad(Diagnostic::error(message).at(time.origin.location))
+            }
+        },
+        other => other,
+    }
 }
 
 fn worker<'d>(fields: &mut Fields<'d>, section: &Section<'d>) -> Worker {

@@ -107,7 +107,8 @@ impl<'d> Fields<'d> {
         }
     }
 
-    fn bad<T>(&mut self, diagnostic: Diagnostic) -> Field<T> {
+    /// Notes what is wrong with a field.
+    pub fn bad<T>(&mut self, diagnostic: Diagnostic) -> Field<T> {
         self.bad_fields.push(diagnostic.clone());
         Field::Bad(diagnostic)
     }

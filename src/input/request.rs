@@ -9,6 +9,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::plan::command::Directories;
 use crate::plan::request::{ContainerSettings, JobSettings, Request, TestNames};
 use crate::plan::{FrontendNode, Generation, Origin, Placement, Traced};
+use crate::slurm::time::TimeLimit;
 
 /// What was said on a command line. All but the configuration may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -124,7 +125,7 @@ pub fn build(
         job: JobSettings {
             partition: chosen.text("--partition", &options.partition, site.partition),
             account: chosen.text("--account", &options.account, site.account),
-            time: chosen.text("--time", &options.time, site.time),
+            time: chosen.time("--time", &options.time, site.time),
             name: chosen.text("--job-name", &options.job_name, site.job_name),
             segment: site.segment,
         },
@@ -176,6 +177,19 @@ impl Chosen<'_> {
             )));
         }
         said.or(site)
+    }
+
+    fn time(
+        &mut self,
+        option: &'static str,
+        said: &Option<String>,
+        site: Option<Traced<String>>,
+    ) -> Option<Traced<String>> {
+        let time = self.text(option, said, site)?;
+        if let Err(error) = time.value.parse::<TimeLimit>() {
+            self.errors.push(Diagnostic::error(format!("{option}: {error}")));
+        }
+        Some(time)
     }
 
     fn or(&self, default: &str, site: Option<Traced<String>>) -> Traced<String> {

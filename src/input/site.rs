@@ -135,16 +135,16 @@ impl Site {
         take(&mut self.placement, fields.choice(root, "placement", PLACEMENTS));
         take(&mut self.frontend_node, fields.choice(root, "frontend_node", FRONTEND_NODES));
         take(&mut self.segment, fields.truth(root, "segment"));
+        take(&mut self.time, super::config::time_limit(fields, root, "time"));
         take(&mut self.secrets, fields.texts(root, "secrets"));
     }
 
-    fn texts(&mut self) -> [(&'static str, &mut Option<Traced<String>>); 13] {
+    fn texts(&mut self) -> [(&'static str, &mut Option<Traced<String>>); 12] {
         [
             ("trtllm_dir", &mut self.trtllm_dir),
             ("models_dir", &mut self.models_dir),
             ("account", &mut self.account),
             ("partition", &mut self.partition),
-            ("time", &mut self.time),
             ("job_name", &mut self.job_name),
             ("mpi_type", &mut self.mpi_type),
             ("container_image", &mut self.container_image),
@@ -227,6 +227,7 @@ mod tests {
                 "placement" => "placement: packed\n".into(),
                 "frontend_node" => "frontend_node: own\n".into(),
                 "segment" => "segment: true\n".into(),
+                "time" => "time: '30'\n".into(),
                 _ => format!("{key}: x\n"),
             })
             .collect();

@@ -31,6 +31,17 @@ pub const NAMES: [&str; 6] = [
     PLAN,
 ];
 
+/// Why the files cannot be written out.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    /// A script.
+    #[error(transparent)]
+    Script(#[from] script::ScriptError),
+    /// Something has no JSON form.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+}
+
 /// The numbers that tooling reads from `node_info.json`.
 #[derive(Serialize)]
 struct NodeInfo {
@@ -48,8 +59,8 @@ struct NodeInfo {
 /// The files of a submission, [`PLAN`] last. `slurm_srun_args.txt` is absent without a container.
 ///
 /// # Errors
-/// None in practice: everything that is written has a JSON form.
-pub fn all(plan: &Plan) -> Result<Vec<File>, serde_json::Error> {
+/// [`FilesError`]; no plan that `input` made gives one.
+pub fn all(plan: &Plan) -> Result<Vec<File>, FilesError> {
     let layout = &plan.layout;
     let node_info = NodeInfo {
         num_ctx_servers: layout.num_ctx_servers,
@@ -66,7 +77,7 @@ pub fn all(plan: &Plan) -> Result<Vec<File>, serde_json::Error> {
     let mut files = vec![
         file("test_list_disagg.txt", format!("{}\n", plan.test.node_id()), false),
         file("node_info.json", json(&node_info)?, false),
-        file("slurm_launch_prefix.sh", script::prefix(plan), true),
+        file("slurm_launch_prefix.sh", script::prefix(plan)?, true),
     ];
     if plan.container.is_some() {
         // One argument a line; a reference to a variable stands as the shell writes it.
@@ -74,7 +85,7 @@ pub fn all(plan: &Plan) -> Result<Vec<File>, serde_json::Error> {
         let lines = arguments.iter().map(|argument| argument.as_str().replace("$$", "$") + "\n");
         files.push(file("slurm_srun_args.txt", lines.collect(), false));
     }
-    files.push(file(LAUNCH, script::launch(plan), true));
+    files.push(file(LAUNCH, script::launch(plan)?, true));
     files.push(file(PLAN, json(plan)?, false));
     Ok(files)
 }

@@ -11,24 +11,40 @@ use crate::plan::command::JUNIT_OPTION;
 use crate::plan::instance::own_file;
 use crate::plan::template::Part;
 use crate::plan::{Container, Env, Job, Plan, Role, RoleKind, Template, Traced};
+use crate::slurm::argument::ArgumentError;
+use crate::slurm::sbatch::SbatchRequest;
+use crate::slurm::time::TimeError;
 
-/// The `#SBATCH` options of a job, in order, each as one argument.
-pub fn sbatch_options(job: &Job) -> Vec<String> {
-    let mut options = vec![
-        format!("--output={}", job.output.value),
-        format!("--nodes={}", job.nodes.value),
-        format!("--ntasks={}", job.ntasks.value),
-        format!("--ntasks-per-node={}", job.ntasks_per_node.value),
-        format!("--gpus-per-node={}", job.gpus_per_node.value),
-    ];
-    let known = [("partition", &job.partition), ("account", &job.account)];
-    for (name, value) in known {
-        options.extend(value.as_ref().map(|value| format!("--{name}={}", value.value)));
-    }
-    options.extend(job.segment.as_ref().map(|segment| format!("--segment={}", segment.value)));
-    options.push(format!("--job-name={}", job.name.value));
-    options.push(format!("--time={}", job.time.value));
-    options
+/// A job as sbatch is asked for it.
+///
+/// # Errors
+/// A time limit that Slurm does not know; `input` lets none into a plan.
+pub fn sbatch_request(job: &Job) -> Result<SbatchRequest, ScriptError> {
+    let text = |value: &Option<Traced<String>>| value.as_ref().map(|value| value.value.clone());
+    Ok(SbatchRequest {
+        output: Some(job.output.value.clone()),
+        nodes: Some(job.nodes.value),
+        ntasks: Some(job.ntasks.value),
+        ntasks_per_node: Some(job.ntasks_per_node.value),
+        gpus_per_node: Some(job.gpus_per_node.value),
+        partition: text(&job.partition),
+        account: text(&job.account),
+        job_name: Some(job.name.value.clone()),
+        time: Some(job.time.value.parse()?),
+        segment: job.segment.as_ref().map(|segment| segment.value),
+        ..SbatchRequest::default()
+    })
+}
+
+/// Why a script cannot be written.
+#[derive(Debug, thiserror::Error)]
+pub enum ScriptError {
+    /// A value that Slurm's command line cannot hold.
+    #[error(transparent)]
+    Argument(#[from] ArgumentError),
+    /// A time limit that Slurm does not know.
+    #[error(transparent)]
+    Time(#[from] TimeError),
 }
 
 /// The arguments that run a step in the container, in order.
@@ -80,11 +96,12 @@ fn base_command(plan: &Plan, with_launcher: bool) -> String {
 }
 
 /// `slurm_launch_prefix.sh`.
-pub fn prefix(plan: &Plan) -> String {
+///
+/// # Errors
+/// [`ScriptError`]; no plan that `input` made gives one.
+pub fn prefix(plan: &Plan) -> Result<String, ScriptError> {
     let mut script = String::from("#!/bin/bash\n");
-    for option in sbatch_options(&plan.job) {
-        let _ = writeln!(script, "#SBATCH {}", quote::word(&option));
-    }
+    script.push_str(&sbatch_request(&plan.job)?.directives()?);
     let workspace = plan.workspace.trim_end_matches('/');
     let export = |name: &str, value: &str| format!("export {name}={}\n", quote::double(value));
     script.push_str(
@@ -113,12 +130,15 @@ export NVIDIA_VISIBLE_DEVICES
 "#,
         plan.layout.gpus_per_node
     );
-    script
+    Ok(script)
 }
 
 /// `slurm_launch_generated.sh`.
-pub fn launch(plan: &Plan) -> String {
-    let mut script = prefix(plan);
+///
+/// # Errors
+/// As [`prefix`].
+pub fn launch(plan: &Plan) -> Result<String, ScriptError> {
+    let mut script = prefix(plan)?;
     script.push('\n');
     for (name, value) in plan.job_env.iter() {
         let _ = writeln!(script, "export {name}={}", quote::template(&value.value));
@@ -175,7 +195,7 @@ fi
         );
     }
     script.push_str(END);
-    script
+    Ok(script)
 }
 
 fn in_workspace(plan: &Plan, file: &str) -> String {

@@ -30,9 +30,9 @@ pub enum WorkspaceError {
         #[source]
         error: io::Error,
     },
-    /// The plan has no JSON form.
+    /// The files cannot be made from the plan.
     #[error("the plan cannot be written: {0}")]
-    Json(#[from] serde_json::Error),
+    Files(#[from] files::FilesError),
 }
 
 /// Writes the files of a submission; returns their paths.
