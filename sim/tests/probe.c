@@ -303,7 +303,9 @@ HOOK(task_init_privileged)
 HOOK(task_init)
 HOOK(task_post_fork)
 HOOK(task_exit)
+#ifndef WITHOUT_SLURMD_EXIT
 HOOK(slurmd_exit)
+#endif
 HOOK(exit)
 #ifdef WITH_SCRIPTS
 HOOK(job_prolog)
