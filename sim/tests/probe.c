@@ -245,6 +245,8 @@ static int act(spank_t sp, const char *hook, char *rest)
 		abort();
 	else if (!strcmp(action, "exit"))
 		_exit(atoi(a));
+	else if (!strcmp(action, "leave"))
+		exit(atoi(a));
 	else if (!strcmp(action, "chdir"))
 		rc = chdir(a);
 	else if (!strcmp(action, "block")) {
