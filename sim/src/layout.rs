@@ -462,7 +462,6 @@ fn node_range(value: &str) -> Result<(u32, u32), Refused> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
     use std::io::Write;

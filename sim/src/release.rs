@@ -81,11 +81,13 @@ impl Release {
         i64::from(self.api_number()) << 16
     }
 
-    /// The part of `plugin_version` that must match, for a plugin of this `plugin_type`.
-    /// 20.11 doesn't check SPANK plugins at all: nothing of it.
-    pub fn version_mask(self, plugin_type: &str) -> u32 {
+    /// The part of `plugin_version` that must match, for a plugin of this `plugin_type`, when the
+    /// file is looked for in PluginDir (`looking`) and when it is loaded. Of SPANK plugins 20.11
+    /// checks nothing, and 21.08 nothing when it loads them.
+    pub fn version_mask(self, plugin_type: &str, looking: bool) -> u32 {
         match (plugin_type, self) {
             ("spank", Release::V20_11) => 0,
+            ("spank", Release::V21_08) if !looking => 0,
             ("spank", _) => 0xff_ff00,
             _ => 0xff_ffff,
         }
@@ -170,7 +172,6 @@ impl std::str::FromStr for Release {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

@@ -92,6 +92,11 @@ pub enum Program {
 }
 
 impl Program {
+    /// Whether it is one of the user's programs, and no daemon.
+    pub fn is_client(&self) -> bool {
+        matches!(self, Program::Sbatch | Program::Salloc { .. } | Program::Srun { .. })
+    }
+
     /// The name in front of its log lines.
     pub fn name(&self) -> &'static str {
         match self {

@@ -51,7 +51,7 @@ pub enum Rule {
     Crashed,
     /// A callback didn't return within its time limit.
     Hung,
-    /// The process exited in a callback.
+    /// The process exited in a callback: a daemon, or a client past Slurm's exit handlers.
     Exited,
     /// An error in slurmstepd that takes the node out of service.
     NodeDrained,
@@ -176,6 +176,9 @@ pub enum What {
         /// Its status as wait(2) gives it.
         status: i32,
     },
+    /// A function of the plugin called exit(3). In a client that is a way to stop even when the
+    /// plugin is `optional`; Slurm's own handlers still run.
+    ExitCalled,
     /// The program reached its end by itself.
     Finished {
         /// Its exit code.

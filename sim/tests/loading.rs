@@ -27,19 +27,30 @@ fn a_plugin_that_adopts_the_version_loads_in_every_release() {
 }
 
 #[test]
-fn a_plugin_of_another_release_is_refused_except_by_20_11() {
+fn a_plugin_of_another_release_is_refused_from_22_05_on() {
     let bench = Bench::new();
     let defines = &["-DVERSION=0x130500"];
     for release in Release::ALL {
         let trace = srun(&bench.cluster_with("required", release, "", defines));
-        if release == Release::V20_11 {
-            assert!(trace.is_clean());
+        if release < Release::V22_05 {
+            assert!(trace.is_clean(), "{release}");
             continue;
         }
         assert_eq!(trace.outcome, Outcome::Exit(1), "{release}");
         assert_eq!(trace.refused()[0].1, "Incompatible plugin version");
         assert!(trace.log(Level::Info)[0].contains("version (19.05.0)"), "{release}");
         assert!(trace.stderr.contains("Aborting"), "{}", trace.stderr);
+    }
+}
+
+#[test]
+fn a_relative_path_of_another_release_is_not_found_from_21_08_on() {
+    let bench = Bench::new();
+    let probe = bench.probe("probe", &["-DVERSION=0x130500"]);
+    for (release, code) in [(Release::V20_11, 0), (Release::V21_08, 1)] {
+        let cluster =
+            bare(release).plugstack("required probe.so\n").plugin_dir(probe.parent().unwrap());
+        assert_eq!(srun(&cluster).outcome, Outcome::Exit(code), "{release}");
     }
 }
 
@@ -167,12 +178,12 @@ fn prepend_task_argv_is_for_task_callbacks() {
 }
 
 #[test]
-fn slurmd_of_20_11_wants_slurmd_exit() {
+fn slurmd_of_20_11_loads_a_plugin_for_slurmd_exit_only() {
     let bench = Bench::new();
-    // The probe has both; this only shows that the later rule doesn't hide the earlier one.
-    for release in [Release::V20_11, Release::V21_08] {
-        let trace = bench.cluster(release, "").slurmd().unwrap();
-        assert_eq!(trace.order(), ["init", "slurmd_exit"]);
+    for (release, order) in [(Release::V20_11, &[][..]), (Release::V21_08, &["init"])] {
+        let defines = &["-DWITHOUT_SLURMD_EXIT"];
+        let trace = bench.cluster_with("required", release, "", defines).slurmd().unwrap();
+        assert_eq!(trace.order(), order, "{release}");
     }
 }
 

@@ -245,6 +245,8 @@ static int act(spank_t sp, const char *hook, char *rest)
 		abort();
 	else if (!strcmp(action, "exit"))
 		_exit(atoi(a));
+	else if (!strcmp(action, "leave"))
+		exit(atoi(a));
 	else if (!strcmp(action, "chdir"))
 		rc = chdir(a);
 	else if (!strcmp(action, "block")) {
@@ -303,7 +305,9 @@ HOOK(task_init_privileged)
 HOOK(task_init)
 HOOK(task_post_fork)
 HOOK(task_exit)
+#ifndef WITHOUT_SLURMD_EXIT
 HOOK(slurmd_exit)
+#endif
 HOOK(exit)
 #ifdef WITH_SCRIPTS
 HOOK(job_prolog)

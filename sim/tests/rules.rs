@@ -354,6 +354,29 @@ fn an_exit_in_a_callback_is_reported() {
 }
 
 #[test]
+fn a_client_may_be_left_with_exit_and_slurms_handler_runs() {
+    let trace = sbatch("init_post_opt:leave:1");
+    let function = Some(Function::Hook(Hook::InitPostOpt));
+    assert_eq!(trace.outcome, Outcome::Exited { function, code: 1 });
+    assert_eq!(trace.order(), ["init", "option", "init_post_opt", "exit"]);
+    assert!(trace.violations().is_empty() && trace.submissions().is_empty());
+}
+
+#[test]
+fn exit_before_the_handler_is_there_runs_no_exit_hook() {
+    assert_eq!(sbatch("init:leave:1").order(), ["init"]);
+    assert_eq!(srun("init_post_opt:leave:1").client.order().last(), Some(&"init_post_opt"));
+    assert_eq!(srun("local_user_init:leave:1").client.order().last(), Some(&"exit"));
+}
+
+#[test]
+fn a_daemon_may_not_be_left_with_exit() {
+    let bench = Bench::new();
+    let trace = bench.cluster(R, "init:leave:0").slurmd().unwrap();
+    assert_eq!(trace.violations()[0].rule, Rule::Exited);
+}
+
+#[test]
 fn a_crash_in_a_constructor_is_reported() {
     let bench = Bench::new();
     let cluster = bench.cluster_with("optional", R, "", &["-DCRASH_IN_CONSTRUCTOR"]);

@@ -15,6 +15,7 @@ use crate::{
     scenario::Allocation,
     trace::{Grant, Level, Step, Submission, TaskBody, What},
 };
+use std::sync::atomic::{AtomicBool, Ordering};
 
 fn set_env(name: &str, value: impl AsRef<str>) {
     // A name or value that setenv(3) can't take would make std panic.
@@ -59,7 +60,28 @@ fn start(context: Context, message: &str) -> Result<(), i32> {
     if release.program_fails(stack::call(Hook::Init)) {
         return Err(give_up(message));
     }
+    HAS_EXIT_HOOK.store(context == Context::Allocator, Ordering::Relaxed);
     Ok(())
+}
+
+/// Whether Slurm's handler of exit(3) calls the exit hook by now.
+static HAS_EXIT_HOOK: AtomicBool = AtomicBool::new(false);
+
+/// Installs what runs when a plugin calls exit(3), as Slurm does with atexit(3).
+pub(super) fn watch_exit() {
+    extern "C" fn exit_called() {
+        let inside = state().function.is_some();
+        if inside {
+            state().emit(What::ExitCalled);
+            if HAS_EXIT_HOOK.load(Ordering::Relaxed) {
+                stack::call(Hook::Exit);
+                stack::unload();
+            }
+        }
+    }
+    // SAFETY: the function is of the type that atexit takes. It can only fail for lack of memory,
+    // and then exit(3) is reported as an exit without handlers.
+    unsafe { libc::atexit(exit_called) };
 }
 
 fn post_opt(message: &str) -> Result<(), i32> {
@@ -297,6 +319,7 @@ pub(super) fn srun(in_job: bool, allocation: &Allocation, step_id: u32) -> i32 {
         Ok(prepared) => prepared,
         Err(code) => return code,
     };
+    HAS_EXIT_HOOK.store(true, Ordering::Relaxed);
     end(launch_step(in_job, allocation, step_id, request, layout, command))
 }
 

@@ -394,7 +394,6 @@ const OPTIONS: [(&str, u8, u8, &str); 162] = [
 ];
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

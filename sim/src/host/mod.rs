@@ -49,9 +49,11 @@ fn start() -> io::Result<i32> {
     let user = scenario.user.clone();
     state::install(State::new(scenario, trace));
     shim::install()?;
-    let client = matches!(program, Program::Sbatch | Program::Salloc { .. } | Program::Srun { .. });
-    if client && stepd::is_root() {
-        stepd::become_user_for_good(&user)?;
+    if program.is_client() {
+        client::watch_exit();
+        if stepd::is_root() {
+            stepd::become_user_for_good(&user)?;
+        }
     }
     Ok(match program {
         Program::Sbatch => client::sbatch(),

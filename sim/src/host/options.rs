@@ -152,7 +152,6 @@ pub(super) fn sent() -> Vec<SentOption> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 

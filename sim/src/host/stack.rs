@@ -121,7 +121,7 @@ fn find(path: &str) -> Option<String> {
     let dirs = state().scenario.plugin_dirs.clone();
     dirs.iter().map(|dir| format!("{dir}/{path}")).find(|path| {
         let Ok(library) = open(path) else { return false };
-        let fine = verify(library, path).is_ok();
+        let fine = verify(library, path, true).is_ok();
         close(library, path);
         fine
     })
@@ -144,7 +144,7 @@ fn load_plugin(
             return fail("Dlopen of plugin file failed".into());
         }
     };
-    let (name, version) = match verify(library, path) {
+    let (name, version) = match verify(library, path, false) {
         Ok(found) => found,
         Err(reason) => {
             close(library, path);
@@ -272,7 +272,11 @@ fn symbol(library: *mut c_void, name: &CStr) -> Option<*mut c_void> {
 }
 
 /// Slurm's checks of any plugin. Gives its name and version.
-fn verify(library: *mut c_void, path: &str) -> Result<(String, Option<u32>), String> {
+fn verify(
+    library: *mut c_void,
+    path: &str,
+    looking: bool,
+) -> Result<(String, Option<u32>), String> {
     let missing = || "Plugin name/type/version symbol missing".to_owned();
     let release = state().scenario.release;
     let string = |name| symbol(library, name).and_then(|s| text(s.cast_const().cast()));
@@ -283,7 +287,7 @@ fn verify(library: *mut c_void, path: &str) -> Result<(String, Option<u32>), Str
     let Some(number) = version else {
         return if release.requires_plugin_version() { Err(missing()) } else { Ok((name, None)) };
     };
-    let mask = release.version_mask(&kind);
+    let mask = release.version_mask(&kind, looking);
     if number & mask != release.version_number() & mask {
         let (major, minor, micro) = (number >> 16 & 0xff, number >> 8 & 0xff, number & 0xff);
         let text = format!("Incompatible Slurm plugin {path} version ({major}.{minor:02}.{micro})");

@@ -6,10 +6,12 @@
 
 use slurm_sim::{Cluster, Env, Host, Release};
 use std::{
+    collections::BTreeMap,
     fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::Command,
+    sync::{Mutex, PoisonError},
 };
 
 /// A directory of one test, readable for the user that the simulated programs run as.
@@ -28,9 +30,19 @@ impl Bench {
         self.directory.path().join(name)
     }
 
-    /// Compiles the probe with these defines. The file is `NAME.so`.
+    /// The probe with these defines, compiled once per test program. The file is `NAME.so`.
     pub fn probe(&self, name: &str, defines: &[&str]) -> PathBuf {
+        static COMPILED: Mutex<BTreeMap<Vec<String>, Vec<u8>>> = Mutex::new(BTreeMap::new());
+        let key = defines.iter().map(|define| (*define).to_owned()).collect();
+        let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+        let library = compiled.entry(key).or_insert_with(|| self.compile(defines));
         let target = self.path(&format!("{name}.so"));
+        fs::write(&target, library).unwrap();
+        target
+    }
+
+    fn compile(&self, defines: &[&str]) -> Vec<u8> {
+        let target = self.path("compiled.so");
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/probe.c");
         let output = Command::new(std::env::var("CC").unwrap_or_else(|_| "cc".into()))
             .args(["-std=gnu11", "-O1", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"])
@@ -41,7 +53,7 @@ impl Bench {
             .output()
             .expect("a C compiler");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        target
+        fs::read(target).unwrap()
     }
 
     /// A batch script with these lines after the first.
