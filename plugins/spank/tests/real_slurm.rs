@@ -296,6 +296,18 @@ fn a_config_that_is_a_fifo_does_not_hang_the_submission() {
 }
 
 #[test]
+fn a_config_that_the_user_may_not_read_is_refused() {
+    let site = Site::start();
+    site.write("secret.yaml", WIDE);
+    std::fs::set_permissions(site.path("secret.yaml"), std::fs::Permissions::from_mode(0o600))
+        .unwrap();
+    site.refused(
+        &["sbatch", "--disagg-config=secret.yaml", "--wrap=true"],
+        "secret.yaml: cannot be opened: Permission denied",
+    );
+}
+
+#[test]
 fn a_config_that_is_deleted_after_the_submission_is_not_missed() {
     let site = Site::start();
     site.run(&["cp", "wide.yaml", "mine.yaml"]).ok();
@@ -670,6 +682,92 @@ fn a_test_id_names_the_config_and_the_prefix() {
         &["sbatch", "--disagg-config=wide.yaml", "--disagg-test=my_prefix-other", "--wrap=true"],
         "is a test of 'other', but --disagg-config gives 'wide'",
     );
+}
+
+#[test]
+fn packed_servers_share_a_node_and_each_sees_its_own_gpus() {
+    let site = Site::start();
+    let small = THREE_NODES
+        .replace("num_gen_servers: 1", "num_gen_servers: 2")
+        .replace("num_ctx_servers: 2", "num_ctx_servers: 1")
+        .replace("tensor_parallel_size: 4", "tensor_parallel_size: 1");
+    site.write("small.yaml", &small);
+    let script = "for role in GEN_0 GEN_1 CTX_0; do
+            srun --disagg-role=$role bash -c 'touch $DISAGG_SERVING_TYPE.is.here
+                for other in GEN_0 GEN_1 CTX_0; do while [ ! -e $other.is.here ]; do sleep 0.1; done; done
+                echo $(hostname) $DISAGG_SERVING_TYPE $CUDA_VISIBLE_DEVICES' &
+        done; wait";
+    let options = ["-N1", "--ntasks-per-node=4", "--gpus-per-node=4"];
+    let options = [&options[..], &["--disagg-config=small.yaml", "--disagg-placement=packed"]];
+    let said = site.job_with(&options.concat(), script);
+    assert_eq!(sorted(&said), ["node1 CTX_0 2", "node1 GEN_0 0", "node1 GEN_1 1"]);
+}
+
+#[test]
+fn every_task_of_an_array_job_has_the_plan() {
+    let site = Site::start();
+    site.write(
+        "job.sh",
+        "#!/bin/bash\nsrun --disagg-role=BENCHMARK bash -c 'echo $DISAGG_SERVING_TYPE >array.$SLURM_ARRAY_TASK_ID'\n",
+    );
+    let argv = ["--array=1-4", "--output=job.out", "-N3", "--disagg-config=wide.yaml", "job.sh"];
+    let id = site.cluster.submit(argv);
+    for task in 1..=4 {
+        let of_task = format!("{id}_{task}");
+        let job = site.run(&["scontrol", "-o", "show", "job", &of_task]).checked();
+        let id = job.split("JobId=").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+        site.cluster.wait_job(id.parse().unwrap(), Duration::from_secs(120));
+        assert_eq!(site.read(&format!("array.{task}")), "BENCHMARK\n");
+    }
+}
+
+#[test]
+fn a_requeued_job_starts_its_steps_again() {
+    let site = Site::start();
+    site.write(
+        "job.sh",
+        "#!/bin/bash\nsrun --disagg-role=CTX_0 bash -c 'echo ${SLURM_RESTART_COUNT:-0} >>starts; [ ${SLURM_RESTART_COUNT:-0} = 1 ] || sleep 60'\n",
+    );
+    let id = site.cluster.submit([
+        "--requeue",
+        "--output=job.out",
+        "-N3",
+        "--ntasks-per-node=4",
+        "--disagg-config=wide.yaml",
+        "job.sh",
+    ]);
+    let started =
+        |text: &str| std::fs::read_to_string(site.path("starts")).is_ok_and(|s| s.contains(text));
+    site.cluster.wait_until(id, Duration::from_secs(60), |_| started("0\n"));
+    site.run(&["scontrol", "requeue", &id.to_string()]).ok();
+    site.cluster.wait_until(id, Duration::from_secs(60), |job| job.field("Restarts") == "1");
+    // A requeued job is held back for two minutes; the bed's credentials expire within seconds.
+    site.cluster.run(["scontrol", "update", &format!("JobId={id}"), "StartTime=now+10"]).ok();
+    let job = site.cluster.wait_job(id, Duration::from_secs(180));
+    assert_eq!(job.state(), "COMPLETED", "{}", site.said());
+    assert!(started("1\n1\n1\n1\n"));
+}
+
+#[test]
+fn a_restart_of_the_controller_between_submission_and_start_loses_nothing() {
+    let site = Site::start();
+    site.write(
+        "job.sh",
+        "#!/bin/bash\necho $SLURM_SPANK_DISAGG_DEMAND\nsrun --disagg-role=BENCHMARK bash -c 'echo $DISAGG_SERVING_TYPE'\n",
+    );
+    let id = site.cluster.submit([
+        "--hold",
+        "--output=job.out",
+        "-N3",
+        "--ntasks-per-node=4",
+        "--disagg-config=wide.yaml",
+        "job.sh",
+    ]);
+    site.cluster.stop("slurmctld", "TERM");
+    site.cluster.restart("slurmctld");
+    site.run(&["scontrol", "release", &id.to_string()]).ok();
+    site.cluster.wait_job(id, Duration::from_secs(120));
+    contains(&site.said(), "config=wide\nBENCHMARK\n");
 }
 
 #[test]
