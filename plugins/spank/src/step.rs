@@ -8,6 +8,7 @@
 use disagg::plan::{Instance, Plan, Step};
 
 use crate::cmdline::CommandLine;
+use crate::environment::{DISTRIBUTION, HOST_FILE};
 
 /// Changes of srun's environment, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,10 +115,10 @@ pub fn defaults(instance: &Instance<'_>, host_file: Option<String>, allocates: b
     let mut defaults = sizes(step.nodes, step.tasks, step.tasks_per_node);
     match host_file {
         Some(path) => {
-            defaults.set.push(("SLURM_HOSTFILE", path));
-            defaults.set.push(("SLURM_DISTRIBUTION", "arbitrary".to_owned()));
+            defaults.set.push((HOST_FILE, path));
+            defaults.set.push((DISTRIBUTION, "arbitrary".to_owned()));
         }
-        None => defaults.unset.extend(["SLURM_HOSTFILE", "SLURM_DISTRIBUTION"]),
+        None => defaults.unset.extend([HOST_FILE, DISTRIBUTION]),
     }
     if step.overlap {
         defaults.set.push(("SLURM_OVERLAP", "1".to_owned()));
