@@ -9,6 +9,12 @@ use disagg::plan::Instance;
 /// `--export=NONE` and lists.
 pub const PLAN: &str = "SLURM_DISAGG_PLAN";
 
+/// The file with the host of each task that srun reads.
+pub const HOST_FILE: &str = "SLURM_HOSTFILE";
+
+/// How srun spreads tasks; `arbitrary` takes the host file.
+pub const DISTRIBUTION: &str = "SLURM_DISTRIBUTION";
+
 /// The demand, as Slurm shows it to the job.
 pub const DEMAND: &str = "SLURM_SPANK_DISAGG_DEMAND";
 

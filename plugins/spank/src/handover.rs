@@ -94,3 +94,51 @@ fn load(path: &Path) -> Result<String, String> {
     }
     Ok(text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_plan_comes_back_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        let plan = fixture::plan("A=1 B=$A");
+        let value = write(&plan, directory.path()).unwrap();
+        assert!(value.starts_with('{'));
+        assert_eq!(read(&value).unwrap().to_json().unwrap(), value);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_long_plan_goes_into_a_file_that_equal_plans_share() {
+        let directory = tempfile::tempdir().unwrap();
+        let plan = fixture::plan(&format!("A={}", "x".repeat(MAX_INLINE)));
+        let value = write(&plan, directory.path()).unwrap();
+        assert!(Path::new(&value).starts_with(directory.path()));
+        assert_eq!(read(&value).unwrap().to_json().unwrap(), plan.to_json().unwrap());
+        assert_eq!(write(&plan, directory.path()).unwrap(), value);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_long_plan_that_cannot_be_written_says_what_to_do() {
+        let plan = fixture::plan(&format!("A={}", "x".repeat(MAX_INLINE)));
+        let message = write(&plan, Path::new("/nowhere")).unwrap_err();
+        assert!(message.contains("Submit from a directory that you can write to"), "{message}");
+    }
+
+    #[test]
+    fn a_value_that_is_no_plan_is_refused_by_the_variables_name() {
+        let message = read("nonsense").unwrap_err();
+        assert!(message.starts_with("disagg: SLURM_DISAGG_PLAN: "), "{message}");
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_is_read_or_refused_without_a_panic(value in "\\PC*") {
+            let _ = read(&value);
+        }
+    }
+}

@@ -12,6 +12,8 @@ pub mod args;
 pub mod cmdline;
 pub mod environment;
 pub mod ffi;
+#[cfg(test)]
+mod fixture;
 pub mod handover;
 pub mod hostfile;
 pub mod local;

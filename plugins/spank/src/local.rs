@@ -11,7 +11,7 @@ use disagg_host::log;
 
 use crate::args::{self, Given, HELP, Opt, Settings};
 use crate::cmdline::CommandLine;
-use crate::environment::COMMAND;
+use crate::environment::{COMMAND, DISTRIBUTION, HOST_FILE};
 use crate::ffi::Spank;
 use crate::{allocator, environment, handover, hostfile, planning, roles, running, step};
 
@@ -38,8 +38,9 @@ fn decided() -> MutexGuard<'static, Option<Decided>> {
 pub fn init(settings: &dyn Fn() -> Settings) -> Result<(), String> {
     let line = CommandLine::of_this_process();
     let role = args::value(Opt::Role, line.get(Opt::Role.name()));
-    // A task of the step must not take this for its own srun's role.
+    // A srun in a task must not take its step's role for its own.
     environment::unset(Opt::Role.variable());
+    environment::unset(environment::STEP_ROLE);
     let inside = environment::get("SLURM_JOB_ID").is_some();
     // In a job the environment speaks of the plan that the job has already.
     let said = |opt: Opt| {
@@ -134,10 +135,6 @@ pub fn options_are_read(spank: Spank) -> Result<(), String> {
     if let Some(instance) = decided.role.and_then(|name| decided.plan.instance(name)) {
         environment::set(environment::STEP_ROLE, &instance.name.to_string());
         without_the_remote_side(&instance);
-        // srun has read it, and a srun inside the step must not.
-        for name in ["SLURM_HOSTFILE", "SLURM_DISTRIBUTION"] {
-            environment::unset(name);
-        }
     }
     Ok(())
 }
@@ -161,6 +158,10 @@ fn without_the_remote_side(instance: &Instance<'_>) {
 pub fn step_exists(spank: Spank) -> Result<(), String> {
     let decided = decided();
     let Some(decided) = decided.as_ref() else { return Ok(()) };
+    // srun has read them by now, and a srun in a task must not.
+    for name in [HOST_FILE, DISTRIBUTION] {
+        environment::unset(name);
+    }
     match (decided.role.and_then(|name| decided.plan.instance(name)), spank.step_size()) {
         (Some(instance), Some((nodes, tasks))) => step::check_size(&instance, nodes, tasks),
         _ => Ok(()),

@@ -103,3 +103,37 @@ fn config_and_prefix(wanted: &Wanted) -> Result<(String, Option<String>), String
     }
     Ok((config, Some(prefix.to_owned())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(config: Option<&str>, test: Option<&str>) -> Result<(String, Option<String>), String> {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        config_and_prefix(&Wanted { config: owned(config), test: owned(test), placement: None })
+    }
+
+    #[test]
+    fn a_test_id_alone_names_the_config() {
+        let found = of(None, Some("disagg_upload-deepseek-r1-fp4_1k1k"));
+        assert_eq!(found, Ok(("deepseek-r1-fp4_1k1k".into(), Some("disagg_upload".into()))));
+    }
+
+    #[test]
+    fn a_test_id_beside_a_config_must_be_of_that_config() {
+        let found = of(Some("/d/x-y.yaml"), Some("pre-x-y"));
+        assert_eq!(found, Ok(("/d/x-y.yaml".into(), Some("pre".into()))));
+        assert!(of(Some("/d/x.yaml"), Some("pre-y")).unwrap_err().contains("is a test of 'y'"));
+    }
+
+    #[test]
+    fn a_test_id_of_another_form_says_what_the_form_is() {
+        assert!(of(None, Some("x")).unwrap_err().contains("PREFIX-CONFIG"));
+    }
+
+    #[test]
+    fn an_error_without_a_place_is_not_called_an_error_twice() {
+        let text = messages(&[Diagnostic::error("first"), Diagnostic::warning("second")]);
+        assert_eq!(text, "disagg: first\nwarning: second");
+    }
+}

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use disagg::plan::Instance;
 
 use crate::args::{Given, Opt};
-use crate::environment::{self, COMMAND, PLAN, STEP_ROLE};
+use crate::environment::{self, COMMAND, DISTRIBUTION, HOST_FILE, PLAN, STEP_ROLE};
 use crate::ffi::Spank;
 use crate::{handover, local, step};
 
@@ -21,6 +21,11 @@ use crate::{handover, local, step};
 pub fn task(spank: Spank) -> Result<(), String> {
     let given = || Given::lock().get(Opt::Role).map(str::to_owned);
     let Some(role) = spank.short_env(STEP_ROLE).or_else(given) else { return Ok(()) };
+    let size = spank.step_size();
+    // Slurm says 0 nodes of the step that is the batch script: it has no role of its own.
+    if size.is_some_and(|(nodes, _)| nodes == 0) {
+        return Ok(());
+    }
     let variables: HashMap<String, String> = spank.task_environment().into_iter().collect();
     let plan = match variables.get(PLAN) {
         Some(value) => handover::read(value)?,
@@ -31,7 +36,7 @@ pub fn task(spank: Spank) -> Result<(), String> {
         }
     };
     let instance = local::instance(&plan, &role)?;
-    if let Some((nodes, tasks)) = spank.step_size() {
+    if let Some((nodes, tasks)) = size {
         step::check_size(&instance, nodes, tasks)?;
     }
     apply(spank, &instance, &variables).map_err(|error| format!("disagg: {role}: {error}"))
@@ -45,9 +50,9 @@ fn apply(
     let unset: Vec<&str> = instance.role.unset.iter().map(|name| name.value.as_str()).collect();
     // Slurm tells every task of a pinned step that its distribution is arbitrary; a srun in the task
     // would then look for a host file.
-    let pinned = variables.get("SLURM_DISTRIBUTION").is_some_and(|how| how == "arbitrary");
-    let misleading = pinned.then_some("SLURM_DISTRIBUTION");
-    for name in unset.iter().copied().chain([STEP_ROLE]).chain(misleading) {
+    let pinned = variables.get(DISTRIBUTION).is_some_and(|how| how == "arbitrary");
+    let misleading: &[&str] = if pinned { &[DISTRIBUTION, HOST_FILE] } else { &[] };
+    for name in unset.iter().chain(&[STEP_ROLE]).chain(misleading) {
         spank.unset_env(name)?;
     }
     // References see the environment as it is once the role's variables are removed from it.

@@ -97,3 +97,38 @@ pub fn explanation(plan: &Plan) -> String {
     };
     explain::entries(plan).iter().map(line).collect::<Vec<_>>().join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    #[test]
+    fn roles_that_exist_several_times_are_named_as_a_range() {
+        assert_eq!(names(&fixture::plan("")), "GEN_0, CTX_0..CTX_1, DISAGG_SERVER, BENCHMARK");
+    }
+
+    #[test]
+    fn the_summary_has_the_totals_and_each_kind_of_server() {
+        assert_eq!(
+            summary(&fixture::plan("")),
+            "disagg: fixture: 4 nodes x 4 GPUs = 16 GPUs: 1 GEN (2 nodes, 8 GPUs), 2 CTX (1 node, 4 GPUs each)"
+        );
+    }
+
+    #[test]
+    fn the_table_names_hosts_when_they_are_known() {
+        let hosts: Vec<String> = (1..=4).map(|i| format!("n{i}")).collect();
+        let text = table(&fixture::plan(""), Some(&hosts));
+        let last: Vec<&str> = text.lines().filter_map(|l| l.split_whitespace().last()).collect();
+        assert_eq!(last, ["ON", "n[1-2]", "n3", "n4", "n1", "n1"]);
+    }
+
+    #[test]
+    fn the_explanation_names_every_variable_with_its_source_and_hides_secrets() {
+        let text = explanation(&fixture::plan("A=1 HF_TOKEN=hf_123"));
+        assert!(text.contains("disagg: GEN env A=1: "), "{text}");
+        assert!(text.contains("fixture.yaml:8:"), "{text}");
+        assert!(!text.contains("hf_123"), "{text}");
+    }
+}

@@ -8,6 +8,7 @@
 use disagg::plan::{Instance, Plan, Step};
 
 use crate::cmdline::CommandLine;
+use crate::environment::{DISTRIBUTION, HOST_FILE};
 
 /// Changes of srun's environment, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,10 +115,10 @@ pub fn defaults(instance: &Instance<'_>, host_file: Option<String>, allocates: b
     let mut defaults = sizes(step.nodes, step.tasks, step.tasks_per_node);
     match host_file {
         Some(path) => {
-            defaults.set.push(("SLURM_HOSTFILE", path));
-            defaults.set.push(("SLURM_DISTRIBUTION", "arbitrary".to_owned()));
+            defaults.set.push((HOST_FILE, path));
+            defaults.set.push((DISTRIBUTION, "arbitrary".to_owned()));
         }
-        None => defaults.unset.extend(["SLURM_HOSTFILE", "SLURM_DISTRIBUTION"]),
+        None => defaults.unset.extend([HOST_FILE, DISTRIBUTION]),
     }
     if step.overlap {
         defaults.set.push(("SLURM_OVERLAP", "1".to_owned()));
@@ -155,5 +156,103 @@ fn sizes(nodes: u32, tasks: u32, tasks_per_node: u32) -> Defaults {
         ],
         // `--gpus` and `--ntasks-per-gpu` of a job count the GPUs of all its nodes.
         unset: vec!["SLURM_GPUS", "SLURM_NTASKS_PER_GPU"],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    fn check_line(words: &str) -> Result<(), String> {
+        let plan = fixture::plan("");
+        let instance = plan.instance("GEN_0".parse().unwrap()).unwrap();
+        check(&instance, &CommandLine::read(words.split(' ')))
+    }
+
+    #[test]
+    fn sizes_that_agree_with_the_plan_or_leave_room_for_it_are_taken() {
+        for words in [
+            "srun cmd",
+            "srun -N2 cmd",
+            "srun -N1-4 cmd",
+            "srun -n8 cmd",
+            "srun --ntasks-per-node=4 cmd",
+            "srun -w n[1-2] cmd",
+            "srun -w n1 cmd",
+            "srun -N what cmd",
+            "srun -w n[1- cmd",
+        ] {
+            assert_eq!(check_line(words), Ok(()), "{words}");
+        }
+    }
+
+    #[test]
+    fn sizes_that_contradict_the_plan_are_refused() {
+        for words in [
+            "srun -N1 cmd",
+            "srun -N3-4 cmd",
+            "srun -n7 cmd",
+            "srun --ntasks-per-node=8 cmd",
+            "srun -w n[1-3] cmd",
+        ] {
+            let message = check_line(words).unwrap_err();
+            assert!(message.contains("GEN_0 runs on 2 nodes with 8 tasks, 4 on each"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_pinned_worker_has_its_hosts_its_size_its_mpi_type_and_no_gpu_count_of_the_whole_job() {
+        let plan = fixture::plan("");
+        let instance = plan.instance("GEN_0".parse().unwrap()).unwrap();
+        let defaults = defaults(&instance, Some("/path".to_owned()), false);
+        for pair in [
+            ("SLURM_JOB_NUM_NODES", "2"),
+            ("SLURM_NNODES", "2"),
+            ("SLURM_NTASKS", "8"),
+            ("SLURM_NPROCS", "8"),
+            ("SLURM_NTASKS_PER_NODE", "4"),
+            ("SLURM_HOSTFILE", "/path"),
+            ("SLURM_DISTRIBUTION", "arbitrary"),
+            ("SLURM_MPI_TYPE", "pmix"),
+        ] {
+            assert!(defaults.set.iter().any(|(n, v)| (*n, v.as_str()) == pair), "{pair:?}");
+        }
+        assert!(defaults.unset.contains(&"SLURM_GPUS"));
+        assert!(!defaults.set.iter().any(|(name, _)| *name == "SLURM_OVERLAP"));
+        assert!(!defaults.set.iter().any(|(name, _)| *name == "SLURM_GPUS_PER_NODE"));
+    }
+
+    #[test]
+    fn a_benchmark_overlaps_and_has_no_mpi_type() {
+        let plan = fixture::plan("");
+        let instance = plan.instance("BENCHMARK".parse().unwrap()).unwrap();
+        let defaults = defaults(&instance, None, true);
+        assert!(defaults.set.contains(&("SLURM_OVERLAP", "1".to_owned())));
+        assert!(defaults.unset.contains(&"SLURM_MPI_TYPE"));
+        assert!(defaults.unset.contains(&"SLURM_HOSTFILE"));
+    }
+
+    #[test]
+    fn a_worker_with_an_allocation_of_its_own_asks_for_its_gpus() {
+        let plan = fixture::plan("");
+        let instance = plan.instance("CTX_1".parse().unwrap()).unwrap();
+        let defaults = defaults(&instance, None, true);
+        assert!(defaults.set.contains(&("SLURM_GPUS_PER_NODE", "4".to_owned())));
+    }
+
+    #[test]
+    fn a_user_who_chooses_nodes_gets_no_host_file() {
+        for words in [
+            "srun -N2 c",
+            "srun -n8 c",
+            "srun -w a c",
+            "srun -x a c",
+            "srun -m block c",
+            "srun -r1 c",
+        ] {
+            assert!(!is_pinned(&CommandLine::read(words.split(' '))), "{words}");
+        }
+        assert!(is_pinned(&CommandLine::read("srun -l --ntasks-per-node=4 c".split(' '))));
     }
 }
