@@ -14,6 +14,10 @@ SONAME := libslurm_disagg.so.0
 PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 PLUGINDIR ?= $(LIBDIR)/slurm
+MANDIR ?= $(PREFIX)/share/man
+BASHCOMPDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHCOMPDIR ?= $(PREFIX)/share/zsh/site-functions
+FISHCOMPDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 DESTDIR ?=
 SLURM_INCLUDE ?= /usr/include
 export SLURM_INCLUDE
@@ -62,7 +66,7 @@ rust:
 		echo 'make: there is no Rust toolchain here; install Rust $(RUST_VERSION) or later with rustup' >&2; exit 1; }
 
 build/slurm-disagg: FORCE | build rust
-	@$(CARGO) build --locked --release -p slurm-disagg --features cli --bin slurm-disagg
+	@$(CARGO) build --locked --release -p slurm-disagg --bin slurm-disagg
 	@install -C $(RELEASE)/slurm-disagg $@
 
 build/disagg-smoke: FORCE | build rust
@@ -84,7 +88,7 @@ build/job_submit_disagg.lua: plugins/job_submit/job_submit_disagg.lua | build
 
 # The link argument reaches the shared object only: an archive is not linked.
 build/libslurm_disagg.so build/libslurm_disagg.a &: FORCE | build rust
-	@$(CARGO) rustc --locked --release -p slurm-disagg --lib --features capi --crate-type cdylib,staticlib \
+	@$(CARGO) rustc --locked --release -p slurm-disagg --lib --no-default-features --features capi --crate-type cdylib,staticlib \
 		-- -C link-arg=-Wl,-soname,$(SONAME)
 	@install -C -m 755 $(RELEASE)/libdisagg.so build/libslurm_disagg.so
 	@install -C -m 644 $(RELEASE)/libdisagg.a build/libslurm_disagg.a
@@ -207,8 +211,13 @@ header: | rust ## write include/slurm_disagg.h anew (a test fails when it is out
 .PHONY: install
 install: ## install what `make` built below PREFIX (/usr/local); also LIBDIR, PLUGINDIR, DESTDIR
 	@test -e build/slurm_disagg.pc || { echo 'make install: nothing is built yet; run make first' >&2; exit 1; }
-	install -d $(addprefix $(DESTDIR),$(PREFIX)/bin $(PREFIX)/include $(LIBDIR)/pkgconfig $(PLUGINDIR))
+	install -d $(addprefix $(DESTDIR),$(PREFIX)/bin $(PREFIX)/include $(LIBDIR)/pkgconfig $(PLUGINDIR) \
+		$(MANDIR)/man1 $(BASHCOMPDIR) $(ZSHCOMPDIR) $(FISHCOMPDIR))
 	install -m 755 build/slurm-disagg $(DESTDIR)$(PREFIX)/bin/
+	build/slurm-disagg man $(DESTDIR)$(MANDIR)/man1
+	build/slurm-disagg completions bash >$(DESTDIR)$(BASHCOMPDIR)/slurm-disagg
+	build/slurm-disagg completions zsh >$(DESTDIR)$(ZSHCOMPDIR)/_slurm-disagg
+	build/slurm-disagg completions fish >$(DESTDIR)$(FISHCOMPDIR)/slurm-disagg.fish
 	install -m 755 build/libslurm_disagg.so $(DESTDIR)$(LIBDIR)/libslurm_disagg.so.$(VERSION)
 	ln -sfn libslurm_disagg.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
 	ln -sfn $(SONAME) $(DESTDIR)$(LIBDIR)/libslurm_disagg.so

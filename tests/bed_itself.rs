@@ -137,15 +137,24 @@ fn a_lost_node_and_a_stopped_controller_come_back() {
 fn what_a_job_leaves_behind_is_listed_and_ends_with_the_bed() {
     let bed = Cluster::start(&Options::nodes(1));
     // Out of its session and with a clean environment: only the namespace gives it away.
-    let escape = "env -i setsid sleep 98765 </dev/null >/dev/null 2>&1 & sleep 0.2";
-    let id = bed.submit(["--wrap", escape]);
-    bed.wait_until(id, A_MINUTE, |job| job.state() == "RUNNING" || job.has_ended());
-    let orphan = |bed: &Cluster| bed.processes().into_iter().find(|p| p.command == "sleep 98765");
-    let found = orphan(&bed).expect("a process of the job");
+    let escape =
+        "env -i setsid sh -c 'touch started; exec sleep 98765' </dev/null >/dev/null 2>&1 &
+        until [ -e started ]; do sleep 0.05; done";
+    bed.wait_job(bed.submit(["--wrap", escape]), A_MINUTE);
+    let deadline = Instant::now() + A_MINUTE;
+    let found = loop {
+        let processes = bed.processes();
+        if let Some(orphan) = processes.iter().find(|p| p.command == "sleep 98765") {
+            break orphan.clone();
+        }
+        assert!(Instant::now() < deadline, "{processes:?}");
+    };
     assert_eq!(found.user, TEST_USER);
     let dir = bed.dir().to_owned();
     drop(bed);
-    assert!(!Path::new(&format!("/proc/{}", found.pid)).exists());
+    // Gone, or a zombie that init has not reaped yet.
+    let command_line = std::fs::read(format!("/proc/{}/cmdline", found.pid)).unwrap_or_default();
+    assert!(command_line.is_empty());
     assert!(!dir.exists());
 }
 
