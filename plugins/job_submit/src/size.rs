@@ -16,7 +16,7 @@ pub struct Ask<'a> {
     pub min_nodes: Option<u32>,
     /// Most nodes. `--nodes=2` arrives as 2 and 2, `--nodelist=a,b` as 2 and open.
     pub max_nodes: Option<u32>,
-    /// `--ntasks`, or what the client made of other options: see [`Ask::implied_tasks`].
+    /// `--ntasks`, or what the client made of other options.
     pub tasks: Option<u32>,
     /// `--ntasks-per-node`.
     pub tasks_per_node: Option<u32>,
