@@ -7,7 +7,7 @@
 //! | field | left open | given |
 //! |---|---|---|
 //! | `min_nodes`, `max_nodes` | `NO_VAL`, `NO_VAL` | `-N2`: 2, 2; `-N2-4`: 2, 4; `-w a,b`: 2, `NO_VAL` |
-//! | `num_tasks` | `NO_VAL` | `-n8`: 8; up to 22.05 also multiplied out of other options |
+//! | `num_tasks` | `NO_VAL` | `-n8`: 8; also multiplied out of other options, see [`crate::size`] |
 //! | `ntasks_per_node`, `ntasks_per_tres`, `sockets_per_node` | `NO_VAL16` | the number |
 //! | `tres_per_node`, `…_job`, `…_task`, `…_socket` | NULL | `gres:gpu:2` and the like, see [`crate::tres`] |
 //! | `time_limit`, `time_min` | `NO_VAL` | minutes; `INFINITE` (all ones) for `UNLIMITED` |
@@ -16,7 +16,8 @@
 //!
 //! A zero is taken for open too: other clients than Slurm's own send it. `min_cpus` needs no
 //! care: slurmctld raises it to the tasks. A heterogeneous job comes as one description per
-//! component, each with the demand of its own component in `spank_job_env`.
+//! component, each with a `spank_job_env` of its own; sbatch, salloc and srun hand the SPANK options
+//! and variables of a component on to those behind it that give none.
 
 use std::ffi::{CStr, CString, c_char};
 

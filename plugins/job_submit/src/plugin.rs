@@ -86,7 +86,7 @@ pub extern "C" fn fini() -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn job_submit(
     desc: *mut job_descriptor,
-    _submit_uid: u32,
+    submit_uid: u32,
     err_msg: *mut *mut c_char,
 ) -> c_int {
     guard::entry("job_submit", FAILURE, || {
@@ -99,6 +99,7 @@ pub unsafe extern "C" fn job_submit(
         match submit(&mut desc, settings) {
             Ok(()) => SUCCESS,
             Err(sentences) => {
+                log::verbose(&format!("disagg: uid {submit_uid}: {}", sentences.join("; ")));
                 // SAFETY: the caller vouches for it.
                 if let Some(err_msg) = unsafe { err_msg.as_mut() } {
                     tell(err_msg, &sentences);

@@ -166,6 +166,17 @@ mod tests {
     }
 
     #[test]
+    fn the_example_file_is_right_and_its_comments_are_settings() {
+        let example = include_str!("../disagg.conf.example");
+        assert_eq!(Settings::parse(example), (Settings::default(), vec![]));
+        let setting = |line: &&str| line.starts_with('#') && line.contains('=');
+        let settings: Vec<_> =
+            example.lines().filter(setting).map(|line| line.trim_start_matches('#')).collect();
+        assert_eq!(settings.len(), 7);
+        assert_eq!(Settings::parse(&settings.join("\n")).1, []);
+    }
+
+    #[test]
     fn an_unknown_key_is_reported_with_its_line_and_the_rest_holds() {
         let (settings, problems) = Settings::parse("max_node=4\nmax_nodes=8\n");
         assert_eq!(settings.max_nodes, Some(8));

@@ -16,7 +16,7 @@ pub struct Ask<'a> {
     pub min_nodes: Option<u32>,
     /// Most nodes. `--nodes=2` arrives as 2 and 2, `--nodelist=a,b` as 2 and open.
     pub max_nodes: Option<u32>,
-    /// `--ntasks`, or what the client made of other options: see [`Ask::implied_tasks`].
+    /// `--ntasks`, or what the client made of other options.
     pub tasks: Option<u32>,
     /// `--ntasks-per-node`.
     pub tasks_per_node: Option<u32>,
@@ -49,8 +49,8 @@ pub struct Ask<'a> {
 impl Ask<'_> {
     /// Whether the task count follows from the other options, so that `--ntasks` was left open.
     ///
-    /// Up to 22.05 the clients multiply it out: `-N2 --ntasks-per-node=4` sends 8 tasks,
-    /// `--ntasks-per-node=4` alone sends 4, `--gpus-per-node=4 --ntasks-per-gpu=1` sends 4.
+    /// The clients multiply it out: `--gpus-per-node=4 --ntasks-per-gpu=1` sends 4 tasks (22.05 and
+    /// 24.11), and up to 22.05 `-N2 --ntasks-per-node=4` sends 8, `--ntasks-per-node=4` alone 4.
     fn implied_tasks(&self, tasks: u32) -> bool {
         let nodes = u64::from(self.min_nodes.unwrap_or(1));
         let per_node = self.tasks_per_node.map(|n| u64::from(n) * nodes);

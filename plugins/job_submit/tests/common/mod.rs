@@ -2,11 +2,12 @@
 //! A process that looks to the plugin like slurmctld: Slurm's library is loaded first, then the
 //! plugin's own file, and submissions come as job descriptions made with Slurm's allocator.
 
+mod plugin_file;
+
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::{env, mem, ptr};
+use std::{mem, ptr};
 
 use disagg_host::version::Release;
 use job_submit_disagg::release::BUILT_FOR;
@@ -40,7 +41,7 @@ pub fn loaded_into(library: &CStr, release: Release) -> &'static Loaded {
 
 fn load(library: &CStr, release: Release) -> Loaded {
     let library = open(library, libc::RTLD_NOW | libc::RTLD_GLOBAL);
-    let path = CString::new(plugin_file().as_os_str().as_bytes()).expect("no NUL");
+    let path = CString::new(plugin_file::plugin_file().as_os_str().as_bytes()).expect("no NUL");
     let plugin = open(&path, libc::RTLD_LAZY);
     // SAFETY: each is of the type that Slurm's headers give it.
     unsafe {
@@ -55,16 +56,6 @@ fn load(library: &CStr, release: Release) -> Loaded {
             xfree: symbol(library, c"slurm_xfree"),
         }
     }
-}
-
-/// The plugin's file: from the build directory when `DISAGG_BUILD_DIR` names it, else the one that
-/// cargo built beside this test.
-pub fn plugin_file() -> PathBuf {
-    if let Some(dir) = env::var_os("DISAGG_BUILD_DIR") {
-        return PathBuf::from(dir).join("job_submit_disagg.so");
-    }
-    let test = env::current_exe().expect("a test knows its own path");
-    test.with_file_name("libjob_submit_disagg.so")
 }
 
 /// Opens a shared object.
