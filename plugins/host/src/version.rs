@@ -190,7 +190,7 @@ macro_rules! declare_plugin {
         pub static mut plugin_version: ::std::ffi::c_uint = $built_in;
 
         extern "C" fn adopt_running_version() {
-            $crate::guard::entry("loading", (), || {
+            let _ = ::std::panic::catch_unwind(|| {
                 if let Some(version) = $adopt($crate::version::Running::detect()) {
                     // SAFETY: the loader runs this before anybody can reach the symbol.
                     unsafe { plugin_version = version };
