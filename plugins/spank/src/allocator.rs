@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! sbatch and salloc: the plan is computed here, once, as the user, before anything is submitted.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use disagg::plan::Plan;
@@ -70,15 +71,13 @@ static EARLIER_COMPONENT: AtomicBool = AtomicBool::new(false);
 fn forget_other_plans(spank: Spank) {
     let earlier = EARLIER_COMPONENT.swap(false, Ordering::Relaxed);
     if earlier {
-        spank.unset_job_control(DEMAND_VARIABLE);
+        spank.unset_job_control(demand::VARIABLE);
     }
     if earlier || environment::get("SLURM_JOB_ID").is_some() {
         environment::unset(environment::PLAN);
         environment::unset(environment::DEMAND);
     }
 }
-
-const DEMAND_VARIABLE: &std::ffi::CStr = c"DISAGG_DEMAND";
 
 /// Tells the controller what the plan needs.
 ///
@@ -109,9 +108,14 @@ pub fn demand(spank: Spank, plan: &Plan) -> Result<(), String> {
 pub fn hand_over(plan: &Plan) -> Result<(), String> {
     let directory = std::env::current_dir()
         .map_err(|error| format!("disagg: the working directory is not there: {error}"))?;
-    environment::set(environment::PLAN, &handover::write(plan, &directory)?);
+    environment::set(environment::PLAN, &handover::write(plan, &directory)?)?;
     for (name, value) in plan.job_env.iter() {
-        environment::set(name, &value.value.expand(|_| None));
+        let known: HashMap<&str, String> = value
+            .value
+            .variables()
+            .filter_map(|name| Some((name, environment::get(name)?)))
+            .collect();
+        environment::set(name, &value.value.expand(|name| known.get(name).map(String::as_str)))?;
     }
     Ok(())
 }

@@ -35,9 +35,16 @@ pub fn command(instance: &Instance<'_>) -> String {
 }
 
 /// Sets a variable of this process.
-pub fn set(name: &str, value: &str) {
+///
+/// # Errors
+/// A message, when no environment can hold the name or the value.
+pub fn set(name: &str, value: &str) -> Result<(), String> {
+    if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+        return Err(format!("disagg: no environment variable can be {name:?} with that value"));
+    }
     // SAFETY: sbatch, salloc and srun have no other thread when they run these callbacks.
     unsafe { std::env::set_var(name, value) }
+    Ok(())
 }
 
 /// Removes a variable of this process.
@@ -50,4 +57,16 @@ pub fn unset(name: &str) {
 #[must_use]
 pub fn get(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_environment_can_hold_is_refused() {
+        for (name, value) in [("", "x"), ("A=B", "x"), ("A\0", "x"), ("A", "x\0y")] {
+            assert!(set(name, value).is_err(), "{name:?} {value:?}");
+        }
+    }
 }

@@ -152,9 +152,10 @@ impl Spank {
         })
     }
 
-    /// Removes a variable of the job's control environment; only legal at submit time.
-    pub fn unset_job_control(self, name: &CStr) {
-        if let Some(unset) = spank_job_control_unsetenv() {
+    /// Removes a variable of the job's control environment, if it is there; only legal at submit
+    /// time.
+    pub fn unset_job_control(self, name: &str) {
+        if let (Some(unset), Ok(name)) = (spank_job_control_unsetenv(), CString::new(name)) {
             // SAFETY: a live handle and a C string. That it was not there is no failure.
             unsafe { unset(self.0, name.as_ptr()) };
         }

@@ -98,7 +98,7 @@ pub fn init(settings: &dyn Fn() -> Settings) -> Result<(), String> {
         environment::unset(name);
     }
     for (name, value) in &defaults.set {
-        environment::set(name, value);
+        environment::set(name, value)?;
     }
     *decided() = Some(Decided { plan, inherited, role, announce: settings.announce });
     Ok(())
@@ -133,22 +133,22 @@ pub fn options_are_read(spank: Spank) -> Result<(), String> {
         allocator::hand_over(&decided.plan)?;
     }
     if let Some(instance) = decided.role.and_then(|name| decided.plan.instance(name)) {
-        environment::set(environment::STEP_ROLE, &instance.name.to_string());
-        without_the_remote_side(&instance);
+        environment::set(environment::STEP_ROLE, &instance.name.to_string())?;
+        without_the_remote_side(&instance)?;
     }
     Ok(())
 }
 
 /// Gives the step what needs no slurmstepd with this plugin: all variables but those whose values
 /// differ from task to task. A node that lacks the plugin so gets them too.
-fn without_the_remote_side(instance: &Instance<'_>) {
+fn without_the_remote_side(instance: &Instance<'_>) -> Result<(), String> {
     for name in &instance.role.unset {
         environment::unset(&name.value);
     }
     for (name, value) in instance.env().iter().filter(|(_, value)| value.value.is_literal()) {
-        environment::set(name, &value.value.expand(|_| None));
+        environment::set(name, &value.value.expand(|_| None))?;
     }
-    environment::set(COMMAND, &environment::command(instance));
+    environment::set(COMMAND, &environment::command(instance))
 }
 
 /// Compares the step that srun got with the plan.
