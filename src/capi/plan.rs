@@ -535,7 +535,9 @@ pub extern "C" fn disagg_plan_launch_script(
     entry(error, || {
         let plan = given(plan, "plan")?;
         let out = given(script, "script")?;
-        out.write(hand_over(script::launch(&plan.plan))?);
+        let text = script::launch(&plan.plan)
+            .map_err(|error| Failure::because(disagg_status::BadPlan, error.to_string()))?;
+        out.write(hand_over(text)?);
         Ok(())
     })
 }
