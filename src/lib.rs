@@ -3,6 +3,8 @@
 //!
 //! Data goes one way: `input` → `plan` → (`output` | `run` | the C ABI | the plugins).
 
+#[cfg(feature = "capi")]
+mod capi;
 pub mod diagnostic;
 pub mod input;
 pub mod output;

@@ -29,9 +29,17 @@ pub type Read = (Config, Vec<Diagnostic>);
 /// # Errors
 /// All that is wrong with it, with positions.
 pub fn read(path: &Path, shown: &str) -> Result<Read, Diagnostics> {
+    read_text(path, &source::read(path, shown)?)
+}
+
+/// Reads the text of a configuration that is, or would be, at `path`.
+///
+/// # Errors
+/// All that is wrong with it, with positions.
+pub fn read_text(path: &Path, source: &Arc<Source>) -> Result<Read, Diagnostics> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let name = [".yaml", ".yml"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
-    let (mut config, warnings) = parse(name, &source::read(path, shown)?)?;
+    let (mut config, warnings) = parse(name, source)?;
     config.path = path.to_string_lossy().into_owned();
     Ok((config, warnings))
 }

@@ -2,10 +2,11 @@
 //! From what a person said (options, environment, settings, configuration) to a request.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::site::{FRONTEND_NODES, PLACEMENTS};
 use super::{Surroundings, config, find, site};
-use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::diagnostic::{Diagnostic, Diagnostics, Source};
 use crate::plan::command::Directories;
 use crate::plan::request::{ContainerSettings, JobSettings, Request, TestNames};
 use crate::plan::{FrontendNode, Generation, Origin, Placement, Traced};
@@ -61,6 +62,16 @@ pub fn build(
     options: &Options,
     around: &Surroundings,
 ) -> Result<(Request, Vec<Diagnostic>), Diagnostics> {
+    build_from(options, None, around)
+}
+
+/// [`build`], with the configuration's text where no file is to be read: `options.config` is then
+/// its path.
+fn build_from(
+    options: &Options,
+    text: Option<&Arc<Source>>,
+    around: &Surroundings,
+) -> Result<(Request, Vec<Diagnostic>), Diagnostics> {
     let site = site::load(around, options.site.as_deref())?;
     let absolute = |path: &str| around.current_dir.join(path);
     let named_tree = options
@@ -68,12 +79,23 @@ pub fn build(
         .as_deref()
         .or(site.trtllm_dir.as_ref().map(|directory| directory.value.as_str()))
         .map(absolute);
-    let path = find::config(&options.config, named_tree.as_deref(), &around.current_dir)?;
-    let shown = match find::is_path(&options.config) {
-        true => options.config.clone(),
-        false => path.to_string_lossy().into_owned(),
+    let (path, read) = match text {
+        Some(source) => {
+            let path = absolute(&options.config);
+            let read = config::read_text(&path, source)?;
+            (path, read)
+        }
+        None => {
+            let path = find::config(&options.config, named_tree.as_deref(), &around.current_dir)?;
+            let shown = match find::is_path(&options.config) {
+                true => options.config.clone(),
+                false => path.to_string_lossy().into_owned(),
+            };
+            let read = config::read(&path, &shown)?;
+            (path, read)
+        }
     };
-    let (config, warnings) = config::read(&path, &shown)?;
+    let (config, warnings) = read;
 
     let mut errors = Diagnostics::default();
     let mut chosen = Chosen { errors: &mut errors };
@@ -271,7 +293,28 @@ pub fn plan(
     options: &Options,
     around: &Surroundings,
 ) -> Result<(crate::plan::Plan, Vec<Diagnostic>), Diagnostics> {
-    let (request, mut warnings) = build(options, around)?;
+    plan_from(options, None, around)
+}
+
+/// [`plan`] from a configuration's text: no configuration file is read, and `options.config` is
+/// what its path would be.
+///
+/// # Errors
+/// As [`plan`].
+pub fn plan_text(
+    options: &Options,
+    text: &Arc<Source>,
+    around: &Surroundings,
+) -> Result<(crate::plan::Plan, Vec<Diagnostic>), Diagnostics> {
+    plan_from(options, Some(text), around)
+}
+
+fn plan_from(
+    options: &Options,
+    text: Option<&Arc<Source>>,
+    around: &Surroundings,
+) -> Result<(crate::plan::Plan, Vec<Diagnostic>), Diagnostics> {
+    let (request, mut warnings) = build_from(options, text, around)?;
     match crate::plan::plan(&request) {
         Ok(plan) => Ok((plan, warnings)),
         Err(Diagnostics(errors)) => {
