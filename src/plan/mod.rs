@@ -11,11 +11,13 @@ pub mod instance;
 pub mod layout;
 pub mod origin;
 pub mod planner;
+pub mod pytest;
 pub mod request;
 pub mod role;
 pub mod rules;
 pub mod template;
 pub mod test_id;
+pub mod words;
 
 use std::collections::BTreeMap;
 
