@@ -9,6 +9,7 @@ pub mod request;
 pub mod scalar;
 pub mod site;
 pub mod source;
+pub mod test_list;
 pub mod yaml;
 
 use std::path::PathBuf;

@@ -22,13 +22,13 @@ const VARIABLE: &str = "pytestCommand";
 /// A base command and what is worth saying about it.
 pub type Read = (BaseCommand, Vec<Diagnostic>);
 
-/// Reads the base command from a script prefix.
+/// Reads the base command from a script prefix; messages call it `shown`.
 ///
 /// # Errors
 /// The file cannot be read, has no `export pytestCommand=`, or its value is no command; with the
 /// position.
-pub fn read(path: &Path) -> Result<Read, Diagnostics> {
-    parse(&source::read(path)?)
+pub fn read(path: &Path, shown: &str) -> Result<Read, Diagnostics> {
+    parse(&source::read(path, shown)?)
 }
 
 /// Reads the base command from a script prefix's text.

@@ -206,24 +206,26 @@ pub fn swallows(words: &[impl AsRef<str>]) -> bool {
     words.len() > 1 && MAYBE_ONE.contains(&words[0].as_ref()) && words[1].as_ref().contains("::")
 }
 
-/// The value of the first option of these names.
-///
-/// # Errors
-/// As [`groups`].
-pub fn value_of<'w, S: AsRef<str>>(
-    words: &'w [S],
-    names: &[&str],
-) -> Result<Option<&'w str>, UnknownArity> {
-    Ok(groups(words)?.into_iter().find_map(|group| value_in(&words[group], names)))
+/// Where the values of the options of these names are: the word, and where in it the value
+/// begins. None where the words cannot be split.
+pub fn values_at<S: AsRef<str>>(words: &[S], names: &[&str]) -> Vec<(usize, usize)> {
+    let groups = groups(words).unwrap_or_default().into_iter();
+    groups
+        .filter_map(|group| {
+            let option = words[group.start].as_ref();
+            match option.split_once('=') {
+                Some((name, _)) if names.contains(&name) => Some((group.start, name.len() + 1)),
+                None if names.contains(&option) && group.len() > 1 => Some((group.start + 1, 0)),
+                _ => None,
+            }
+        })
+        .collect()
 }
 
-fn value_in<'w, S: AsRef<str>>(group: &'w [S], names: &[&str]) -> Option<&'w str> {
-    let option = group[0].as_ref();
-    match option.split_once('=') {
-        Some((name, value)) if names.contains(&name) => Some(value),
-        None if names.contains(&option) => group.get(1).map(AsRef::as_ref),
-        _ => None,
-    }
+/// The value of the last option of these names, which is the one that counts.
+pub fn value_of<'w, S: AsRef<str>>(words: &'w [S], names: &[&str]) -> Option<&'w str> {
+    let (at, start) = values_at(words, names).pop()?;
+    Some(&words[at].as_ref()[start..])
 }
 
 #[cfg(test)]
@@ -294,10 +296,11 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_found_in_both_forms_and_the_first_one_counts() {
-        let words = ["-k", "--output-dir=no", "--output-dir", "/w", "--output-dir=/x"];
-        assert_eq!(value_of(&words, &["--output-dir"]).unwrap(), Some("/w"));
-        assert_eq!(value_of(&["--x", "y"], &["--output-dir"]).unwrap(), None);
+    fn a_value_is_found_in_both_forms_and_the_last_one_counts() {
+        let words = ["--output-dir=/x", "--output-dir", "/w", "-k", "--output-dir=no"];
+        assert_eq!(value_of(&words, &["--output-dir"]), Some("/w"));
+        assert_eq!(value_of(&words[..2], &["--output-dir"]), Some("/x"));
+        assert_eq!(value_of(&["--x", "y"], &["--output-dir"]), None);
     }
 
     #[test]
