@@ -27,16 +27,22 @@ pub fn parse(text: &str) -> Result<Vec<Assignment>, WordError> {
     Ok(assignments)
 }
 
+/// The name may be inside the quotes too (`"A=x y"`), as real configurations have it.
 fn assignment(reader: &mut Reader<'_>) -> Result<Assignment, WordError> {
     let start = reader.clone();
-    let name = reader.take_until(|c| c == '=' || c.is_whitespace());
-    if !is_name(name) || !reader.skip('=') {
-        return start.error(
-            format!("`{name}` is not an assignment of an environment variable"),
-            "write NAME=VALUE, separated by blanks; quote values that contain blanks",
-        );
+    let word = reader.word()?;
+    match word.as_str().split_once('=') {
+        Some((name, value)) if is_name(name) => {
+            Ok(Assignment { name: name.to_owned(), value: Template::from_written(value) })
+        }
+        _ => {
+            let written = &start.rest()[..start.rest().len() - reader.rest().len()];
+            start.error(
+                format!("`{written}` is not an assignment of an environment variable"),
+                "write NAME=VALUE, separated by blanks; quote values that contain blanks",
+            )
+        }
     }
-    Ok(Assignment { name: name.to_owned(), value: reader.word()? })
 }
 
 #[cfg(test)]
@@ -71,6 +77,11 @@ mod tests {
                 ("F", "abc")
             ])
         );
+    }
+
+    #[test]
+    fn a_name_may_stand_inside_the_quotes() {
+        assert_eq!(read(r#""A=x y" 'B=1'"#), pairs(&[("A", "x y"), ("B", "1")]));
     }
 
     #[test]

@@ -487,6 +487,9 @@ impl<'r> Planner<'r> {
             }
             Traced::default()
         } else {
+            if hardware.num_ctx_servers.is_missing() {
+                self.no_context_hint(subject);
+            }
             self.required(&hardware.num_ctx_servers, "num_ctx_servers", "context servers")
         };
         let generation_size = self.world_size(&self.config.generation, "worker_config.gen");
@@ -505,6 +508,21 @@ impl<'r> Planner<'r> {
             if self.rules.layout_names_tasks { Form::ServersWithTasks } else { Form::Servers };
         let layout = layout.map(|layout| Layout { form, ..layout });
         Some((layout, generation.origin.location))
+    }
+
+    /// Says where the configuration and the test id contradict each other on context servers.
+    fn no_context_hint(&mut self, subject: &Subject<'_>) {
+        let Field::Good(mode) = &self.config.benchmark.mode else { return };
+        if is_gen_only(&mode.value) && !is_gen_only(&subject.mode) {
+            self.errors.push(
+                Diagnostic::note(format!(
+                    "benchmark.mode is {}, but the test id says {}",
+                    mode.value, subject.mode
+                ))
+                .at(mode.origin.location.clone())
+                .help("name the test with gen_only, or give it context servers"),
+            );
+        }
     }
 
     /// The layout of one server, and where it is to blame. A world size of its own counts instead
