@@ -122,6 +122,7 @@ impl Asked {
                 container_image: said(c.container_image, "container_image")?,
                 run_script: said(c.run_script, "run_script")?,
                 install_script: said(c.install_script, "install_script")?,
+                ..Options::default()
             },
             // SAFETY: as above.
             environment: unsafe { environment(c.environment) },

@@ -13,11 +13,15 @@ use super::fields::{Fields, Section};
 use super::{source, yaml};
 use crate::diagnostic::{Diagnostic, Diagnostics, Position, Source};
 use crate::plan::Traced;
-use crate::plan::config::{Benchmark, Config, Environment, Field, Hardware, Slurm, Worker};
+use crate::plan::config::{
+    Benchmark, Config, Environment, Field, Hardware, PrecheckSettings, ServerEntry, Slurm, Worker,
+};
 use crate::plan::layout::MAX_COUNT;
 use crate::plan::rules::is_gen_only;
 use crate::slurm::time::TimeLimit;
 
+/// The longest time that a precheck may be given, in seconds.
+const MAX_PRECHECK_TIME: u32 = 1_000_000;
 /// The most GPUs that a node may have.
 const MAX_GPUS_PER_NODE: u32 = 1024;
 
@@ -74,6 +78,9 @@ pub fn parse(name: &str, source: &Arc<Source>) -> Result<Read, Diagnostics> {
     fields.warn_of_typos(&workers, WORKERS_KEYS);
     let generation = fields.section(&workers, "gen");
     let context = fields.section(&workers, "ctx");
+    let metadata = fields.section(&root, "metadata");
+    let precheck = fields.section(&root, "cache_transceiver_precheck");
+    fields.warn_of_typos(&precheck, PRECHECK_KEYS);
 
     let start = Position { line: 1, column: 1, length: 1 };
     let sections = std::iter::once((String::new(), document.at(start)))
@@ -98,6 +105,8 @@ pub fn parse(name: &str, source: &Arc<Source>) -> Result<Read, Diagnostics> {
         context: worker(&mut fields, &context),
         environment: Environment {
             worker: fields.assignments(&environment, "worker_env_var"),
+            gen_worker: fields.assignments(&environment, "gen_worker_env_var"),
+            ctx_worker: fields.assignments(&environment, "ctx_worker_env_var"),
             server: fields.assignments(&environment, "server_env_var"),
             benchmark: fields.assignments(&environment, "benchmark_env_var"),
         },
@@ -105,6 +114,14 @@ pub fn parse(name: &str, source: &Arc<Source>) -> Result<Read, Diagnostics> {
             job_time: time_limit(&mut fields, &slurm, "job_time"),
             set_segment: fields.truth(&slurm, "set_segment"),
         },
+        supported_gpus: fields.texts(&metadata, "supported_gpus"),
+        precheck: PrecheckSettings {
+            enabled: fields.truth_or_empty(&precheck, "enabled"),
+            timeout_s: fields.seconds(&precheck, "step_timeout_s", 1..=MAX_PRECHECK_TIME),
+        },
+        servers: fields
+            .sections(&root, "server_configs")
+            .map(|entries| entries.iter().map(|entry| server_entry(&mut fields, entry)).collect()),
     };
     config.bad_fields = fields.bad_fields;
     if fields.diagnostics.has_errors() {
@@ -154,6 +171,18 @@ fn worker<'d>(fields: &mut Fields<'d>, section: &Section<'d>) -> Worker {
         tensor_parallel_size: size("tensor_parallel_size"),
         pipeline_parallel_size: size("pipeline_parallel_size"),
         context_parallel_size: size("context_parallel_size"),
+        max_batch_size: size("max_batch_size"),
+        world_size: fields.integer_or_empty(section, "world_size", 0..=MAX_COUNT),
+        enable_attention_dp: fields.truth_or_empty(section, "enable_attention_dp"),
+        present: !section.entries().is_empty(),
+    }
+}
+
+fn server_entry<'d>(fields: &mut Fields<'d>, section: &Section<'d>) -> ServerEntry {
+    ServerEntry {
+        name: fields.text(section, "name"),
+        worker: worker(fields, section),
+        environment: fields.assignments(section, "server_env_var"),
     }
 }
 
@@ -220,6 +249,7 @@ const SLURM_KEYS: &[&str] = &[
     "set_segment",
     "numa_bind",
 ];
+const PRECHECK_KEYS: &[&str] = &["enabled", "step_timeout_s"];
 const WORKERS_KEYS: &[&str] = &["gen", "ctx", "eplb_num_slots"];
 const WORKER_KEYS: &[&str] = &[
     "tensor_parallel_size",
@@ -227,6 +257,7 @@ const WORKER_KEYS: &[&str] = &[
     "context_parallel_size",
     "moe_expert_parallel_size",
     "moe_tensor_parallel_size",
+    "world_size",
     "max_batch_size",
     "max_num_tokens",
     "max_seq_len",

@@ -34,6 +34,12 @@ impl<'d> Section<'d> {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
+    /// Where it stands; the start of the file when it is not there.
+    pub fn position(&self) -> Position {
+        let start = Position { line: 1, column: 1, length: 1 };
+        self.node.map_or(start, |node| node.position)
+    }
+
     /// The mapping's entries.
     pub fn entries(&self) -> &'d [(Key, Node)] {
         match self.node.map(|node| &node.value) {
@@ -168,6 +174,48 @@ impl<'d> Fields<'d> {
         })
     }
 
+    /// A whole number in a range; an empty value counts as missing.
+    pub fn integer_or_empty(
+        &mut self,
+        section: &Section<'d>,
+        key: &str,
+        range: RangeInclusive<u32>,
+    ) -> Field<u32> {
+        match section.node.and_then(|node| node.get(key)).is_some_and(is_null) {
+            true => Field::Missing,
+            false => self.integer(section, key, range),
+        }
+    }
+
+    /// Whole seconds in a range: a number, or its digits in quotes; fractions are dropped.
+    pub fn seconds(
+        &mut self,
+        section: &Section<'d>,
+        key: &str,
+        range: RangeInclusive<u32>,
+    ) -> Field<u32> {
+        let node = section.node.and_then(|node| node.get(key));
+        let written = node.and_then(|node| match &node.value {
+            Value::Scalar { text, plain: false } => number(text.trim()).map(|n| n as f64),
+            Value::Scalar { text, plain: true } => match classify(text) {
+                Scalar::Float(seconds) => Some(seconds),
+                _ => None,
+            },
+            _ => None,
+        });
+        let (Some(node), Some(seconds)) = (node, written) else {
+            return self.integer(section, key, range);
+        };
+        let path = section.path_of(key);
+        let whole = seconds as u32;
+        if !range.contains(&whole) {
+            let (low, high) = (range.start(), range.end());
+            let message = format!("{path} must be from {low} to {high}");
+            return self.bad(self.wrong(node.position, message));
+        }
+        Field::Good(Traced::new(whole, self.origin(path, node.position)))
+    }
+
     fn whole_number(&mut self, path: &str, node: &Node) -> Result<i128, Diagnostic> {
         let at = node.position;
         let Value::Scalar { text, plain } = &node.value else {
@@ -254,6 +302,35 @@ impl<'d> Fields<'d> {
                     Err(fields.wrong(node.position, message))
                 }
             }
+        })
+    }
+
+    /// A truth value; an empty value counts as false.
+    pub fn truth_or_empty(&mut self, section: &Section<'d>, key: &str) -> Field<bool> {
+        match section.node.and_then(|node| node.get(key)).filter(|node| is_null(node)) {
+            Some(node) => {
+                let origin = self.origin(section.path_of(key), node.position);
+                Field::Good(Traced::new(false, origin))
+            }
+            None => self.truth(section, key),
+        }
+    }
+
+    /// The mappings of a list.
+    pub fn sections(&mut self, section: &Section<'d>, key: &str) -> Field<Vec<Section<'d>>> {
+        self.field(section, key, |fields, path, node| {
+            let Value::List(items) = &node.value else {
+                let message = format!("{path} must be a list, not {}", node.kind());
+                return Err(fields.wrong(node.position, message));
+            };
+            let entry = |(index, item): (usize, &'d Node)| match &item.value {
+                Value::Map(_) => Ok(Section { path: format!("{path}[{index}]"), node: Some(item) }),
+                _ => {
+                    let message = format!("{path}[{index}] must be a mapping, not {}", item.kind());
+                    Err(fields.wrong(item.position, message))
+                }
+            };
+            items.iter().enumerate().map(entry).collect()
         })
     }
 

@@ -4,14 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Diagnostic, nearest};
+use crate::plan::TestId;
+pub use crate::plan::rules::CONFIG_DIRS;
 
-/// Where configurations are, below the source tree, in the order in which they are tried.
-pub const CONFIG_DIRS: &[&str] = &[
-    "tests/integration/defs/perf/disagg/test_configs/disagg/perf",
-    "tests/integration/defs/perf/disagg/test_configs/wideep/perf",
-    "tests/scripts/perf-sanity/disaggregated",
-    "tests/scripts/perf-sanity/aggregated",
-];
+/// Where test lists are, below the source tree, in the order in which they are tried.
+pub const LIST_DIRS: &[&str] =
+    &["tests/integration/test_lists/test-db", "tests/integration/test_lists/qa"];
 
 /// Finds a configuration. A text with a slash, or that ends in `.yaml` or `.yml`, is a path,
 /// relative to `current_dir`; any other is a name.
@@ -26,25 +24,70 @@ pub fn config(
     if is_path(name_or_path) {
         return Ok(current_dir.join(name_or_path));
     }
+    let found = first_in(name_or_path, source_dir, CONFIG_DIRS, &[name_or_path])?;
+    Ok(found.path)
+}
+
+/// A configuration that was found by name.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its path.
+    pub path: PathBuf,
+    /// Which of the names that were looked for it has.
+    pub index: usize,
+    /// Files of the same name in other directories.
+    pub others: Vec<PathBuf>,
+}
+
+/// Finds the configuration that a test id names: the first of its readings that exists, in the
+/// directories of that kind of test.
+///
+/// # Errors
+/// The paths that were tried and the nearest names.
+pub fn config_of_test(readings: &[TestId], source_dir: Option<&Path>) -> Result<Found, Diagnostic> {
+    let names: Vec<_> = readings.iter().map(|id| id.config.as_str()).collect();
+    let rule = readings.first().and_then(|id| id.generation.rules().test(id.kind));
+    let directories = rule.map_or(CONFIG_DIRS, |rule| rule.config_dirs);
+    let what = readings.first().map_or("", |id| id.text.as_str());
+    first_in(what, source_dir, directories, &names)
+}
+
+fn first_in(
+    what: &str,
+    source_dir: Option<&Path>,
+    directories: &[&str],
+    names: &[&str],
+) -> Result<Found, Diagnostic> {
     let Some(source_dir) = source_dir else {
-        let message =
-            format!("configuration {name_or_path}: the source tree to look in is not known");
+        let message = format!("configuration {what}: the source tree to look in is not known");
         return Err(Diagnostic::error(message)
             .help("give --trtllm-dir, or the path of the configuration's file"));
     };
-    let tried: Vec<_> = CONFIG_DIRS
-        .iter()
-        .map(|directory| source_dir.join(directory).join(format!("{name_or_path}.yaml")))
-        .collect();
-    if let Some(found) = tried.iter().find(|path| path.is_file()) {
-        return Ok(found.clone());
+    let path_of =
+        |directory: &str, name: &str| source_dir.join(directory).join(format!("{name}.yaml"));
+    for directory in directories {
+        for (index, name) in names.iter().enumerate() {
+            let path = path_of(directory, name);
+            if path.is_file() {
+                let others = directories.iter().map(|other| path_of(other, name));
+                let others = others.filter(|other| *other != path && other.is_file()).collect();
+                return Ok(Found { path, index, others });
+            }
+        }
     }
-    let mut message = format!("configuration {name_or_path} is not found; tried:");
-    for path in &tried {
-        message.push_str(&format!("\n    {}", path.display()));
+    let mut message = format!("configuration {what} is not found; tried:");
+    for directory in directories {
+        for name in names {
+            message.push_str(&format!("\n    {}", path_of(directory, name).display()));
+        }
     }
-    let known = known_names(source_dir);
-    let near = nearest(name_or_path, known.iter().map(String::as_str), 3);
+    let known = known_names(source_dir, directories);
+    let mut near: Vec<&str> = Vec::new();
+    for name in names {
+        near.extend(nearest(name, known.iter().map(String::as_str), 3));
+    }
+    near.dedup();
+    near.truncate(3);
     let help = if near.is_empty() {
         format!("{} configurations are there; --trtllm-dir names the source tree", known.len())
     } else {
@@ -58,14 +101,45 @@ pub fn is_path(name_or_path: &str) -> bool {
     name_or_path.contains('/') || [".yaml", ".yml"].iter().any(|end| name_or_path.ends_with(end))
 }
 
-fn known_names(source_dir: &Path) -> Vec<String> {
-    CONFIG_DIRS
+fn known_names(source_dir: &Path, directories: &[&str]) -> Vec<String> {
+    directories
         .iter()
         .filter_map(|directory| std::fs::read_dir(source_dir.join(directory)).ok())
         .flatten()
         .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".yaml").map(str::to_owned))
         .collect()
+}
+
+/// Finds a test list: a path when it has a slash or is there in `current_dir`; else a name.
+///
+/// # Errors
+/// The paths that were tried.
+pub fn test_list(
+    name_or_path: &str,
+    source_dir: Option<&Path>,
+    current_dir: &Path,
+) -> Result<PathBuf, Diagnostic> {
+    let path = current_dir.join(name_or_path);
+    if name_or_path.contains('/') || path.is_file() {
+        return Ok(path);
+    }
+    let mut tried = vec![path];
+    let stem = [".yml", ".yaml", ".txt"].iter().find_map(|end| name_or_path.strip_suffix(end));
+    for directory in LIST_DIRS {
+        for end in [".yml", ".txt"] {
+            let name = format!("{}{end}", stem.unwrap_or(name_or_path));
+            tried.extend(source_dir.map(|source| source.join(directory).join(name)));
+        }
+    }
+    if let Some(found) = tried.iter().find(|path| path.is_file()) {
+        return Ok(found.clone());
+    }
+    let mut message = format!("test list {name_or_path} is not found; tried:");
+    for path in &tried {
+        message.push_str(&format!("\n    {}", path.display()));
+    }
+    Err(Diagnostic::error(message).help("give its path, or --trtllm-dir for lists by name"))
 }
 
 /// The source tree that a configuration's path lies in, when it lies where such trees keep them.
@@ -99,6 +173,39 @@ mod tests {
         let error = config("gb200_r1_con46", Some(tree.path()), Path::new("/")).unwrap_err();
         assert_eq!(error.message.matches("/gb200_r1_con46.yaml").count(), CONFIG_DIRS.len());
         assert_eq!(error.help.as_deref(), Some("nearest names: gb200_r1_con64"));
+    }
+
+    #[test]
+    fn a_test_id_is_looked_for_where_its_kind_of_test_has_its_configurations() {
+        let tree = tempfile::tempdir().unwrap();
+        let write = |directory: &str, name: &str| {
+            let directory = tree.path().join(directory);
+            std::fs::create_dir_all(&directory).unwrap();
+            std::fs::write(directory.join(name), "").unwrap();
+        };
+        write(CONFIG_DIRS[0], "both.yaml");
+        write(CONFIG_DIRS[2], "both.yaml");
+        write(CONFIG_DIRS[3], "a-b.yaml");
+        let find = |id: &str| {
+            config_of_test(&TestId::readings(id, None).unwrap(), Some(tree.path())).unwrap()
+        };
+        let unified = find("disagg-e2e-both");
+        assert_eq!(unified.path, tree.path().join(CONFIG_DIRS[2]).join("both.yaml"));
+        assert_eq!(unified.others, [tree.path().join(CONFIG_DIRS[0]).join("both.yaml")]);
+        assert!(find("disagg-both").path.starts_with(tree.path().join(CONFIG_DIRS[0])));
+        assert_eq!(find("aggr-a-b-c").index, 1);
+    }
+
+    #[test]
+    fn a_test_list_is_found_by_name_in_either_form() {
+        let tree = tempfile::tempdir().unwrap();
+        let directory = tree.path().join(LIST_DIRS[1]);
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("l0.txt"), "").unwrap();
+        let find = |name| test_list(name, Some(tree.path()), Path::new("/here"));
+        assert_eq!(find("l0").unwrap(), directory.join("l0.txt"));
+        assert_eq!(find("./l0").unwrap(), Path::new("/here/./l0"));
+        assert!(find("l1").unwrap_err().message.contains("l1.yml"));
     }
 
     #[test]

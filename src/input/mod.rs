@@ -4,10 +4,12 @@
 pub mod config;
 pub mod fields;
 pub mod find;
+pub mod prefix_script;
 pub mod request;
 pub mod scalar;
 pub mod site;
 pub mod source;
+pub mod test_list;
 pub mod yaml;
 
 use std::path::PathBuf;

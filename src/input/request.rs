@@ -4,19 +4,32 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::site::{FRONTEND_NODES, PLACEMENTS};
-use super::{Surroundings, config, find, site};
+use super::site::{FRONTEND_NODES, PLACEMENTS, Site};
+use super::test_list::{Entry, Pick};
+use super::{Surroundings, config, find, prefix_script, site, test_list};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
 use crate::plan::command::Directories;
 use crate::plan::request::{ContainerSettings, JobSettings, Request, TestNames};
-use crate::plan::{FrontendNode, Generation, Origin, Placement, Traced};
+use crate::plan::{FrontendNode, Generation, Origin, Placement, TestId, Traced};
 use crate::slurm::time::TimeLimit;
 
 /// What was said on a command line. All but the configuration may be left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
-    /// The configuration, by name or path.
+    /// The configuration, by name or path; may be empty where a test id or list names it.
     pub config: String,
+    /// The test id.
+    pub test_id: Option<String>,
+    /// A test list, by name or path, that names the test.
+    pub test_list: Option<String>,
+    /// Which entry of the list, from 1; 0 and less mean the first, as shards are counted.
+    pub test_number: Option<i64>,
+    /// Which test of the list: its id, a part of it, or a pattern with `*`.
+    pub test_match: Option<String>,
+    /// A script prefix that holds the base command.
+    pub prefix_script: Option<String>,
+    /// The name of the pipeline's stage, which names the generation of GPU.
+    pub stage_name: Option<String>,
     /// D, the source tree; else the site's, else the tree that the configuration lies in.
     pub trtllm_dir: Option<String>,
     /// M, the models; else the site's.
@@ -73,29 +86,170 @@ fn build_from(
     around: &Surroundings,
 ) -> Result<(Request, Vec<Diagnostic>), Diagnostics> {
     let site = site::load(around, options.site.as_deref())?;
-    let absolute = |path: &str| around.current_dir.join(path);
-    let named_tree = options
-        .trtllm_dir
-        .as_deref()
-        .or(site.trtllm_dir.as_ref().map(|directory| directory.value.as_str()))
-        .map(absolute);
-    let (path, read) = match text {
-        Some(source) => {
-            let path = absolute(&options.config);
-            let read = config::read_text(&path, source)?;
-            (path, read)
+    match &options.test_list {
+        Some(list) => {
+            let path = find::test_list(
+                list,
+                tree(options, &site, around).as_deref(),
+                &around.current_dir,
+            )?;
+            let list = test_list::read(&path, list, options.rules)?;
+            let pick = match (&options.test_match, options.test_number) {
+                (Some(pattern), _) => Pick::Matching(pattern),
+                (None, Some(number)) => Pick::Number(number),
+                (None, None) => Pick::Only,
+            };
+            build_test(options, text, around, site, Some(Named::of_entry(list.pick(pick)?)?))
         }
         None => {
-            let path = find::config(&options.config, named_tree.as_deref(), &around.current_dir)?;
-            let shown = match find::is_path(&options.config) {
-                true => options.config.clone(),
-                false => path.to_string_lossy().into_owned(),
-            };
-            let read = config::read(&path, &shown)?;
-            (path, read)
+            let named = options.test_id.as_deref().map(|id| Named::of_id(id, options.rules));
+            build_test(options, text, around, site, named.transpose()?)
         }
+    }
+}
+
+/// Builds the request for one entry of a test list, for those who want all of them.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_entry(
+    options: &Options,
+    around: &Surroundings,
+    entry: &Entry,
+) -> Result<(Request, Vec<Diagnostic>), Diagnostics> {
+    let site = site::load(around, options.site.as_deref())?;
+    build_test(options, None, around, site, Some(Named::of_entry(entry)?))
+}
+
+/// A test that is named by its id.
+struct Named {
+    readings: Vec<TestId>,
+    module: Option<String>,
+    function: Option<String>,
+    origin: Origin,
+}
+
+impl Named {
+    fn of_id(id: &str, rules: Option<Generation>) -> Result<Self, Diagnostic> {
+        let readings = TestId::readings(id, rules)
+            .map_err(|error| Diagnostic::error(error.message).help(error.help))?;
+        Ok(Self { readings, module: None, function: None, origin: Origin::input("--test-id") })
+    }
+
+    fn of_entry(entry: &Entry) -> Result<Self, Diagnostic> {
+        let origin = Origin {
+            input: format!("test {} of the list", entry.number).into(),
+            location: Some(entry.location.clone()),
+            ..Origin::default()
+        };
+        let (module, function) = (entry.module.clone(), entry.function.clone());
+        Ok(Self { readings: entry.readings.clone()?, module, function, origin })
+    }
+}
+
+/// The source tree that the options or the site name.
+fn tree(options: &Options, site: &Site, around: &Surroundings) -> Option<PathBuf> {
+    let named = options.trtllm_dir.as_deref();
+    named
+        .or(site.trtllm_dir.as_ref().map(|directory| directory.value.as_str()))
+        .map(|path| PathBuf::from(absolute(&around.current_dir, path)))
+}
+
+/// The configuration's file, and which reading of the id it is that of.
+fn find_config(
+    options: &Options,
+    named: Option<&Named>,
+    tree: Option<&Path>,
+    around: &Surroundings,
+    has_text: bool,
+    warnings: &mut Vec<Diagnostic>,
+) -> Result<(PathBuf, usize), Diagnostic> {
+    // A text that is at hand needs no file: its path is taken as it is said.
+    let locate = || match has_text {
+        true => Ok(around.current_dir.join(&options.config)),
+        false => find::config(&options.config, tree, &around.current_dir),
     };
-    let (config, warnings) = read;
+    let Some(named) = named else {
+        if options.config.is_empty() {
+            return Err(Diagnostic::error("no test is named")
+                .help("give a configuration, --test-id or --test-list"));
+        }
+        return Ok((locate()?, 0));
+    };
+    if options.config.is_empty() {
+        let found = find::config_of_test(&named.readings, tree)
+            .map_err(|diagnostic| diagnostic.at(named.origin.location.clone()))?;
+        warnings.extend(found.others.iter().map(|other| {
+            Diagnostic::warning(format!(
+                "{} is used; there is {} too",
+                found.path.display(),
+                other.display()
+            ))
+            .help("give the path with --config-file to say which one is meant")
+        }));
+        return Ok((found.path, found.index));
+    }
+    let path = locate()?;
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let index = named.readings.iter().position(|id| id.config == stem);
+    if index.is_none() {
+        let id = &named.readings[0];
+        warnings.push(Diagnostic::warning(format!(
+            "the test id {} names the configuration {}, but {} is used",
+            id.text,
+            id.config,
+            path.display()
+        )));
+    }
+    Ok((path, index.unwrap_or_default()))
+}
+
+fn build_test(
+    options: &Options,
+    text: Option<&Arc<Source>>,
+    around: &Surroundings,
+    site: Site,
+    named: Option<Named>,
+) -> Result<(Request, Vec<Diagnostic>), Diagnostics> {
+    let tree = tree(options, &site, around);
+    let mut warnings = Vec::new();
+    let (path, index) = find_config(
+        options,
+        named.as_ref(),
+        tree.as_deref(),
+        around,
+        text.is_some(),
+        &mut warnings,
+    )?;
+    let (config, about_config) = match text {
+        Some(source) => config::read_text(&path, source)?,
+        None if find::is_path(&options.config) => config::read(&path, &options.config)?,
+        None => config::read(&path, &path.to_string_lossy())?,
+    };
+    warnings.extend(about_config);
+    let base = match &options.prefix_script {
+        Some(script) => {
+            let (base, about_script) =
+                prefix_script::read(&around.current_dir.join(script), script)?;
+            warnings.extend(about_script);
+            Some(base)
+        }
+        None => None,
+    };
+    let (test_id, module, function) = match named {
+        Some(Named { mut readings, module, function, origin }) => {
+            let id = readings.swap_remove(index);
+            if !id.has_usual_prefix() {
+                let message = format!("the prefix {} of test id {} is unusual", id.prefix, id.text);
+                let help = "usual prefixes: disagg, disagg_upload, aggr, aggr_upload";
+                warnings.push(Diagnostic::warning(message).at(origin.location.clone()).help(help));
+            }
+            let text = |text: Option<String>| text.map(|text| Traced::new(text, origin.clone()));
+            let names = (text(module), text(function));
+            (Some(Traced::new(id, origin)), names.0, names.1)
+        }
+        None => (None, None, None),
+    };
 
     let mut errors = Diagnostics::default();
     let mut chosen = Chosen { errors: &mut errors };
@@ -133,9 +287,14 @@ fn build_from(
     let request = Request {
         config,
         directories: Directories { source, models, workspace },
+        test_id,
+        base,
+        stage: chosen.text("--stage-name", &options.stage_name, None),
+        ucx: site.ucx.map(|rows| rows.value).unwrap_or_default(),
+        precheck: site.precheck,
         test: TestNames {
-            module: chosen.or("perf/test_perf_sanity.py", site.perf_test_module),
-            function: chosen.or("test_e2e", site.perf_test_function),
+            module: chosen.or("perf/test_perf_sanity.py", module.or(site.perf_test_module)),
+            function: chosen.or("test_e2e", function.or(site.perf_test_function)),
             prefix: chosen.or("disagg_upload", site.perf_test_prefix),
         },
         rules: options.rules.map(|rules| Traced::new(rules, Origin::input("--rules"))),

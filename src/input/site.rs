@@ -11,7 +11,8 @@ use super::fields::{Fields, Section};
 use super::{Surroundings, source, yaml};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::plan::config::Field;
-use crate::plan::{FrontendNode, Origin, Placement, Traced};
+use crate::plan::template::is_name;
+use crate::plan::{FrontendNode, Origin, Placement, Traced, ucx};
 
 /// The settings file of the machine.
 pub const SYSTEM_FILE: &str = "/etc/slurm-disagg/site.yaml";
@@ -37,8 +38,21 @@ pub const KEYS: &[(&str, &str)] = &[
     ("segment", "true where Slurm knows --segment (topology/block)"),
     ("run_script", "a script that each step runs instead of its command"),
     ("install_script", "a script that runs on every node before the servers start"),
+    (
+        "precheck",
+        "whether caches are checked before the servers start; TRTLLM_DISAGG_CT_PRECHECK (1: yes) \
+         in the environment",
+    ),
+    (
+        "ucx",
+        "what UCX needs by generation of GPU, a list of `gpu:` (as in the stage's name), `unset:` \
+         (a list of names) and `export:` ('NAME=VALUE …')",
+    ),
     ("secrets", "a list of variables whose values are never shown, besides HF_TOKEN"),
 ];
+
+/// The variable by which pipelines turn the precheck on and off.
+const PRECHECK_VARIABLE: &str = "TRTLLM_DISAGG_CT_PRECHECK";
 
 /// The names of [`Placement`], for options and settings.
 pub const PLACEMENTS: &[(&str, Placement)] =
@@ -89,6 +103,10 @@ pub struct Site {
     pub run_script: Option<Traced<String>>,
     /// `install_script`.
     pub install_script: Option<Traced<String>>,
+    /// `precheck`.
+    pub precheck: Option<Traced<bool>>,
+    /// `ucx`.
+    pub ucx: Option<Traced<Vec<ucx::Row>>>,
     /// `secrets`.
     pub secrets: Option<Traced<Vec<String>>>,
 }
@@ -137,6 +155,9 @@ impl Site {
         take(&mut self.segment, fields.truth(root, "segment"));
         take(&mut self.time, super::config::time_limit(fields, root, "time"));
         take(&mut self.secrets, fields.texts(root, "secrets"));
+        take(&mut self.precheck, fields.truth(root, "precheck"));
+        let rows = fields.sections(root, "ucx");
+        take(&mut self.ucx, rows.map(|rows| rows.iter().map(|row| ucx_row(fields, row)).collect()));
     }
 
     fn texts(&mut self) -> [(&'static str, &mut Option<Traced<String>>); 12] {
@@ -179,8 +200,33 @@ impl Site {
             }
             *slot = Some(Traced::new(value, Origin::input(format!("environment variable {name}"))));
         }
+        // Set at all, it decides, and only 1 means yes: so the tests' own launcher reads it.
+        if let Some(value) = (around.env)(PRECHECK_VARIABLE) {
+            let origin = Origin::input(format!("environment variable {PRECHECK_VARIABLE}"));
+            self.precheck = Some(Traced::new(value == "1", origin));
+        }
         if errors.has_errors() { Err(errors) } else { Ok(()) }
     }
+}
+
+fn ucx_row<'d>(fields: &mut Fields<'d>, section: &Section<'d>) -> ucx::Row {
+    fields.refuse_unknown(section, &["gpu", "unset", "export"]);
+    let mut row = ucx::Row::default();
+    match fields.text(section, "gpu") {
+        Field::Good(gpu) if !gpu.value.is_empty() => row.gpu = gpu.value,
+        _ => fields.error(section.position(), "a row of ucx needs `gpu:`, a part of its name"),
+    }
+    if let Field::Good(names) = fields.texts(section, "unset") {
+        if let Some(wrong) = names.value.iter().find(|name| !is_name(name)) {
+            let message = format!("{wrong:?} is not the name of an environment variable");
+            fields.error(section.position(), message);
+        }
+        row.unset = names.value;
+    }
+    if let Field::Good(export) = fields.assignments(section, "export") {
+        row.export = export.value;
+    }
+    row
 }
 
 fn take<T>(slot: &mut Option<Traced<T>>, field: Field<T>) {
@@ -220,14 +266,32 @@ mod tests {
     }
 
     #[test]
+    fn the_environment_turns_the_precheck_on_only_with_1() {
+        for (value, enabled) in [("1", true), ("", false), ("true", false), ("0", false)] {
+            let site = site("precheck: true\n", &[("TRTLLM_DISAGG_CT_PRECHECK", value)]).unwrap();
+            assert_eq!(site.precheck.unwrap().value, enabled, "{value:?}");
+        }
+        assert!(site("precheck: true\n", &[]).unwrap().precheck.unwrap().value);
+    }
+
+    #[test]
+    fn a_row_of_ucx_is_read_strictly() {
+        assert!(site("ucx: [{gpu: X, unset: [A, B], export: 'C=1 D=2'}]\n", &[]).is_ok());
+        for row in ["{unset: [A]}", "{gpu: X, unset: [a-b]}", "{gpu: X, exports: A=1}", "x"] {
+            assert!(site(&format!("ucx: [{row}]\n"), &[]).is_err(), "{row}");
+        }
+    }
+
+    #[test]
     fn every_key_is_documented_and_read() {
         let text: String = KEYS
             .iter()
             .map(|(key, _)| match *key {
                 "placement" => "placement: packed\n".into(),
                 "frontend_node" => "frontend_node: own\n".into(),
-                "segment" => "segment: true\n".into(),
                 "time" => "time: '30'\n".into(),
+                "segment" | "precheck" => format!("{key}: true\n"),
+                "ucx" => "ucx: [{gpu: X, unset: [A], export: B=1}]\n".into(),
                 _ => format!("{key}: x\n"),
             })
             .collect();

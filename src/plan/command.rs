@@ -12,10 +12,13 @@ use super::template::Template;
 pub struct BaseCommand {
     /// Its variables, in order.
     pub env: Env,
-    /// The path of `trtllm-llmapi-launch`.
+    /// The path of `trtllm-llmapi-launch`; empty where a given command has none.
     pub launcher: Traced<String>,
-    /// The command without the launcher.
+    /// The command without the launcher: wrappers, `pytest`, its options.
     pub argv: Vec<Traced<String>>,
+    /// How many wrappers (words of `argv`, such as a profiler's) stand before the launcher.
+    #[serde(default)]
+    pub launcher_at: usize,
 }
 
 /// Where things are.
@@ -34,6 +37,12 @@ pub const TEST_ROOT: &str = "tests/integration/defs";
 
 /// Where the launcher is, below the source tree.
 pub const LAUNCHER: &str = "tensorrt_llm/llmapi/trtllm-llmapi-launch";
+
+/// The launcher's file name, by which it is found in a given command.
+pub const LAUNCHER_NAME: &str = "trtllm-llmapi-launch";
+
+/// The program that runs the tests.
+pub const PYTEST: &str = "pytest";
 
 /// The option that names a role's JUnit file.
 pub const JUNIT_OPTION: &str = "--junit-xml=";
@@ -79,8 +88,23 @@ impl BaseCommand {
         argv.push(argument("junit_logging=out-err".into(), &from_rule));
         argv.push(argument(format!("{JUNIT_OPTION}{workspace}/results.xml"), &from_w));
         argv.push(node_id);
-        Self { env, launcher: argument(format!("{d}/{LAUNCHER}"), &from_d), argv }
+        Self { env, launcher: argument(format!("{d}/{LAUNCHER}"), &from_d), argv, launcher_at: 0 }
     }
+
+    /// Whether the command has a launcher that could be used.
+    pub fn has_launcher(&self) -> bool {
+        !self.launcher.value.is_empty()
+    }
+
+    /// Where `pytest` stands in `argv`: what is before it are wrappers, what is after it options.
+    pub fn pytest_at(&self) -> usize {
+        self.argv.iter().position(|word| file_name(&word.value) == PYTEST).unwrap_or(0)
+    }
+}
+
+/// The last part of a path.
+pub fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 /// Whether the launcher is used, and why.

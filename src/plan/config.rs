@@ -30,6 +30,12 @@ pub struct Config {
     pub environment: Environment,
     /// `slurm`.
     pub slurm: Slurm,
+    /// `metadata.supported_gpus`: the generations of GPU that it is made for.
+    pub supported_gpus: Field<Vec<String>>,
+    /// `cache_transceiver_precheck`.
+    pub precheck: PrecheckSettings,
+    /// `server_configs`: the servers of aggregated tests, in order.
+    pub servers: Field<Vec<ServerEntry>>,
     /// What is wrong with fields, used or not.
     pub bad_fields: Vec<Diagnostic>,
 }
@@ -64,6 +70,15 @@ impl<T> Field<T> {
                 errors.push_once(diagnostic.clone());
                 None
             }
+        }
+    }
+
+    /// The same field with another value, made from this one.
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Field<U> {
+        match self {
+            Self::Missing => Field::Missing,
+            Self::Bad(diagnostic) => Field::Bad(diagnostic),
+            Self::Good(Traced { value, origin }) => Field::Good(Traced::new(change(value), origin)),
         }
     }
 
@@ -102,6 +117,35 @@ pub struct Worker {
     pub pipeline_parallel_size: Field<u32>,
     /// `context_parallel_size`; missing: 1.
     pub context_parallel_size: Field<u32>,
+    /// `world_size`, in GPUs; counts instead of the product in tests of one server, unless 0.
+    pub world_size: Field<u32>,
+    /// `max_batch_size`: requests that each rank, or all together, serve at a time.
+    pub max_batch_size: Field<u32>,
+    /// `enable_attention_dp`: whether each rank of the tensor parallelism serves requests of its
+    /// own.
+    pub enable_attention_dp: Field<bool>,
+    /// Whether the section is there and not empty.
+    pub present: bool,
+}
+
+/// An entry of `server_configs`: the one server of an aggregated test.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ServerEntry {
+    /// `name`.
+    pub name: Field<String>,
+    /// Its parallel sizes.
+    pub worker: Worker,
+    /// `server_env_var`.
+    pub environment: Field<Vec<Assignment>>,
+}
+
+/// `cache_transceiver_precheck`: whether caches travel, checked before the servers start.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PrecheckSettings {
+    /// `enabled`; missing: yes; empty: no.
+    pub enabled: Field<bool>,
+    /// `step_timeout_s`, in seconds; missing: 900.
+    pub timeout_s: Field<u32>,
 }
 
 /// `environment`: the variables of the roles.
@@ -109,6 +153,10 @@ pub struct Worker {
 pub struct Environment {
     /// `worker_env_var`: of context and generation servers.
     pub worker: Field<Vec<Assignment>>,
+    /// `gen_worker_env_var`: of generation servers, after `worker_env_var`.
+    pub gen_worker: Field<Vec<Assignment>>,
+    /// `ctx_worker_env_var`: of context servers, after `worker_env_var`.
+    pub ctx_worker: Field<Vec<Assignment>>,
     /// `server_env_var`: of the DISAGG_SERVER.
     pub server: Field<Vec<Assignment>>,
     /// `benchmark_env_var`: of the BENCHMARK.

@@ -6,8 +6,10 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use super::command::JUNIT_OPTION;
-use super::origin::{Origin, Traced};
+use super::command::{PYTEST, file_name};
+use super::layout::Slot;
+use super::origin::Origin;
+use super::pytest;
 use super::role::{Env, InstanceName, Role, RoleKind};
 use super::template::Template;
 use super::{Placement, Plan};
@@ -31,10 +33,27 @@ pub struct Instance<'p> {
 }
 
 impl Plan {
-    /// All steps: generation servers, context servers, DISAGG_SERVER, BENCHMARK.
+    /// All steps of the test itself: generation servers, context servers, DISAGG_SERVER and
+    /// BENCHMARK, or the one server.
     pub fn instances(&self) -> impl Iterator<Item = Instance<'_>> {
+        self.instances_of(|kind| kind.precheck_of().is_none())
+    }
+
+    /// The steps that come before those of the test, all at a time; none when the precheck is
+    /// not enabled, or when there are no two kinds of servers between which caches could travel.
+    pub fn prechecks(&self) -> impl Iterator<Item = Instance<'_>> {
+        let enabled = self.precheck.is_some_and(|precheck| precheck.enabled)
+            && self.layout.num_ctx_servers > 0;
+        self.instances_of(move |kind| enabled && kind.precheck_of().is_some())
+    }
+
+    fn instances_of(
+        &self,
+        wanted: impl Fn(RoleKind) -> bool,
+    ) -> impl Iterator<Item = Instance<'_>> {
         self.roles
             .iter()
+            .filter(move |(kind, _)| wanted(**kind))
             .flat_map(|(kind, role)| (0..role.count).map(|index| self.derive(*kind, role, index)))
     }
 
@@ -46,10 +65,11 @@ impl Plan {
 
     fn derive<'p>(&'p self, kind: RoleKind, role: &'p Role, index: u32) -> Instance<'p> {
         let (layout, placement) = (&self.layout, self.placement);
-        let slot = match kind {
+        let slot = match kind.precheck_of().unwrap_or(kind) {
             RoleKind::Gen => Some(layout.gen_slot(placement, index)),
             RoleKind::Ctx => Some(layout.ctx_slot(placement, index)),
-            RoleKind::DisaggServer | RoleKind::Benchmark => None,
+            RoleKind::Aggregated => Some(Slot { nodes: 0..layout.nodes_per_server, first_gpu: 0 }),
+            _ => None,
         };
         let (nodes, gpus) = match slot {
             Some(slot) => (slot.nodes, slot.first_gpu..slot.first_gpu + role.step.tasks_per_node),
@@ -63,15 +83,15 @@ impl Plan {
 }
 
 impl<'p> Instance<'p> {
-    /// Its environment: the role's, the name of its role, and its GPUs where servers share nodes.
+    /// Its environment: the role's, the name of its role where the test has several, and its GPUs
+    /// where servers share nodes.
     pub fn env(&self) -> Env {
-        let mut env = self.role.env.clone();
-        let name = self.name.to_string();
-        env.set(
-            SERVING_TYPE,
-            &Template::literal(&name),
-            Origin::rule("the name of the step's role"),
-        );
+        let mut env = self.role.environment();
+        if self.name.kind != RoleKind::Aggregated {
+            let name = self.name.to_string();
+            let origin = Origin::rule("the name of the step's role");
+            env.set(SERVING_TYPE, &Template::literal(&name), origin);
+        }
         let gpus = self.own_gpus();
         if !gpus.is_empty() {
             let ids: Vec<_> = gpus.map(|gpu| gpu.to_string()).collect();
@@ -85,24 +105,29 @@ impl<'p> Instance<'p> {
     /// Its command: the role's, with a JUnit file of its own, so that no role overwrites
     /// another's results.
     pub fn argv(&self) -> Vec<Cow<'p, str>> {
-        let own = |argument: &'p Traced<String>| match argument
-            .value
-            .strip_prefix(JUNIT_OPTION)
-            .map(|path| own_file(path, &self.name.to_string()))
-        {
-            Some(path) => Cow::Owned(format!("{JUNIT_OPTION}{path}")),
-            None => Cow::Borrowed(argument.value.as_str()),
-        };
-        self.role.argv.iter().map(own).collect()
+        let mut argv: Vec<_> =
+            self.role.argv.iter().map(|argument| Cow::Borrowed(argument.value.as_str())).collect();
+        for (at, start) in self.junit_paths() {
+            let (option, path) = self.role.argv[at].value.split_at(start);
+            argv[at] = Cow::Owned(format!("{option}{}", own_file(path, &self.name.to_string())));
+        }
+        argv
     }
 
     /// Its JUnit file, when its command writes one.
     pub fn junit_file(&self) -> Option<String> {
-        self.role
-            .argv
-            .iter()
-            .find_map(|argument| argument.value.strip_prefix(JUNIT_OPTION))
-            .map(|path| own_file(path, &self.name.to_string()))
+        let (at, start) = self.junit_paths().pop()?;
+        Some(own_file(&self.role.argv[at].value[start..], &self.name.to_string()))
+    }
+
+    /// Where its command names a JUnit file: the argument, and where in it the path begins.
+    fn junit_paths(&self) -> Vec<(usize, usize)> {
+        let words: Vec<_> = self.role.argv.iter().map(|word| word.value.as_str()).collect();
+        let Some(first) = words.iter().position(|word| file_name(word) == PYTEST) else {
+            return Vec::new();
+        };
+        let paths = pytest::values_at(&words[first + 1..], pytest::JUNIT_OPTIONS);
+        paths.into_iter().map(|(at, start)| (first + 1 + at, start)).collect()
     }
 
     /// Its hosts among the allocation's; `None` when the allocation is smaller than the plan.
@@ -126,6 +151,9 @@ impl<'p> Instance<'p> {
             RoleKind::Ctx => format!("ctx_server_{index}.log"),
             RoleKind::DisaggServer => "disagg_server.log".to_owned(),
             RoleKind::Benchmark => "benchmark.log".to_owned(),
+            RoleKind::Aggregated => "aggregated_server.log".to_owned(),
+            RoleKind::GenPrecheck => format!("gen_precheck_{index}.log"),
+            RoleKind::CtxPrecheck => format!("ctx_precheck_{index}.log"),
         }
     }
 
@@ -137,7 +165,7 @@ impl<'p> Instance<'p> {
     /// Whether other servers run on its nodes too.
     fn shares_nodes(&self) -> bool {
         self.plan.placement == Placement::Packed
-            && self.name.kind.is_worker()
+            && self.name.kind.is_indexed()
             && self.role.step.tasks < self.plan.layout.gpus_per_node
     }
 }

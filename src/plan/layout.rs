@@ -8,9 +8,13 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-/// The numbers of a plan, under the names that the field uses.
+/// The numbers of a plan, under the names that the field uses. In JSON it has the numbers of its
+/// [`Form`] and no others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "Written")]
 pub struct Layout {
+    /// Which of these numbers the test has; the others are 0.
+    pub form: Form,
     /// Context servers.
     pub num_ctx_servers: u32,
     /// Generation servers.
@@ -25,10 +29,129 @@ pub struct Layout {
     pub nodes_per_ctx_server: u32,
     /// Nodes that a generation server spans.
     pub nodes_per_gen_server: u32,
+    /// World size of the one server of a test without context and generation servers.
+    pub gpus_per_server: u32,
+    /// Nodes that this server spans.
+    pub nodes_per_server: u32,
     /// Nodes of the whole job.
     pub total_nodes: u32,
     /// GPUs of the whole job: `total_nodes` × `gpus_per_node`.
     pub total_gpus: u32,
+}
+
+/// Which numbers a layout has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Form {
+    /// Context and generation servers.
+    #[default]
+    Servers,
+    /// The same, with the tasks on each node of each server.
+    ServersWithTasks,
+    /// One server.
+    OneServer,
+}
+
+/// A layout as JSON has it.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Written {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    num_ctx_servers: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    num_gen_servers: Option<u32>,
+    gpus_per_node: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpus_per_ctx_server: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpus_per_gen_server: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes_per_ctx_server: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes_per_gen_server: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpus_per_node_per_ctx_server: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpus_per_node_per_gen_server: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpus_per_server: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    nodes_per_server: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpus_per_node_per_server: Option<u32>,
+    total_nodes: u32,
+    total_gpus: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    world_size: Option<u32>,
+}
+
+impl From<Layout> for Written {
+    fn from(layout: Layout) -> Self {
+        let one = layout.form == Form::OneServer;
+        let servers = |number: u32| (!one).then_some(number);
+        let server = |number: u32| one.then_some(number);
+        let tasks = |world_size: u32| {
+            let tasks = layout.tasks_per_node(world_size);
+            (layout.form == Form::ServersWithTasks).then_some(tasks)
+        };
+        Self {
+            num_ctx_servers: servers(layout.num_ctx_servers),
+            num_gen_servers: servers(layout.num_gen_servers),
+            gpus_per_node: layout.gpus_per_node,
+            gpus_per_ctx_server: servers(layout.gpus_per_ctx_server),
+            gpus_per_gen_server: servers(layout.gpus_per_gen_server),
+            nodes_per_ctx_server: servers(layout.nodes_per_ctx_server),
+            nodes_per_gen_server: servers(layout.nodes_per_gen_server),
+            gpus_per_node_per_ctx_server: tasks(layout.gpus_per_ctx_server),
+            gpus_per_node_per_gen_server: tasks(layout.gpus_per_gen_server),
+            gpus_per_server: server(layout.gpus_per_server),
+            nodes_per_server: server(layout.nodes_per_server),
+            gpus_per_node_per_server: server(layout.tasks_per_node(layout.gpus_per_server)),
+            total_nodes: layout.total_nodes,
+            total_gpus: layout.total_gpus,
+            world_size: server(layout.world_size()),
+        }
+    }
+}
+
+impl TryFrom<Written> for Layout {
+    type Error = &'static str;
+
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
+        let form = match (&written.gpus_per_server, &written.gpus_per_node_per_gen_server) {
+            (Some(_), _) => Form::OneServer,
+            (None, Some(_)) => Form::ServersWithTasks,
+            (None, None) => Form::Servers,
+        };
+        let number = |number: Option<u32>| number.unwrap_or_default();
+        let layout = Self {
+            form,
+            num_ctx_servers: number(written.num_ctx_servers),
+            num_gen_servers: number(written.num_gen_servers),
+            gpus_per_node: written.gpus_per_node,
+            gpus_per_ctx_server: number(written.gpus_per_ctx_server),
+            gpus_per_gen_server: number(written.gpus_per_gen_server),
+            nodes_per_ctx_server: number(written.nodes_per_ctx_server),
+            nodes_per_gen_server: number(written.nodes_per_gen_server),
+            gpus_per_server: number(written.gpus_per_server),
+            nodes_per_server: number(written.nodes_per_server),
+            total_nodes: written.total_nodes,
+            total_gpus: written.total_gpus,
+        };
+        let again = Written::from(layout);
+        let derived = |layout: &Written| {
+            (
+                layout.gpus_per_node_per_ctx_server,
+                layout.gpus_per_node_per_gen_server,
+                layout.gpus_per_node_per_server,
+                layout.world_size,
+                layout.num_gen_servers.is_some(),
+            )
+        };
+        if derived(&again) != derived(&written) {
+            return Err("the layout's numbers are not those of one form");
+        }
+        Ok(layout)
+    }
 }
 
 /// How servers share nodes.
@@ -101,7 +224,7 @@ impl Layout {
         placement: Placement,
         frontend: FrontendNode,
     ) -> Result<Self, TooLarge> {
-        let mut layout = Self {
+        let layout = Self {
             num_ctx_servers: context.count,
             num_gen_servers: generation.count,
             gpus_per_node,
@@ -109,17 +232,40 @@ impl Layout {
             gpus_per_gen_server: generation.world_size,
             nodes_per_ctx_server: context.world_size.div_ceil(gpus_per_node),
             nodes_per_gen_server: generation.world_size.div_ceil(gpus_per_node),
-            total_nodes: 0,
-            total_gpus: 0,
+            ..Self::default()
         };
-        let nodes = layout.server_nodes(placement) + u64::from(frontend == FrontendNode::Own);
-        let gpus = nodes.saturating_mul(u64::from(gpus_per_node));
+        layout.with_total(layout.server_nodes(placement) + u64::from(frontend == FrontendNode::Own))
+    }
+
+    /// Computes the layout of a test of one server.
+    ///
+    /// # Errors
+    /// As [`Layout::new`].
+    pub fn one_server(world_size: u32, gpus_per_node: u32) -> Result<Self, TooLarge> {
+        let layout = Self {
+            form: Form::OneServer,
+            gpus_per_node,
+            gpus_per_server: world_size,
+            nodes_per_server: world_size.div_ceil(gpus_per_node),
+            ..Self::default()
+        };
+        layout.with_total(u64::from(layout.nodes_per_server))
+    }
+
+    fn with_total(mut self, nodes: u64) -> Result<Self, TooLarge> {
+        let gpus = nodes.saturating_mul(u64::from(self.gpus_per_node));
         let limit = u64::from(MAX_COUNT);
         if nodes > limit || gpus > limit {
             return Err(TooLarge { nodes, gpus });
         }
-        (layout.total_nodes, layout.total_gpus) = (nodes as u32, gpus as u32);
-        Ok(layout)
+        (self.total_nodes, self.total_gpus) = (nodes as u32, gpus as u32);
+        Ok(self)
+    }
+
+    /// The tasks of the one server's step when every node of it is full, which run scripts know
+    /// as its world size.
+    pub fn world_size(&self) -> u32 {
+        self.nodes_per_server.saturating_mul(self.tasks_per_node(self.gpus_per_server))
     }
 
     /// The same layout computed again from its own counts: equal unless a number was tampered with.
@@ -129,13 +275,17 @@ impl Layout {
         frontend: FrontendNode,
     ) -> Result<Self, TooLarge> {
         let server = |count, world_size: u32| Servers { count, world_size: world_size.max(1) };
-        Self::new(
+        if self.form == Form::OneServer {
+            return Self::one_server(self.gpus_per_server.max(1), self.gpus_per_node.max(1));
+        }
+        let layout = Self::new(
             server(self.num_gen_servers, self.gpus_per_gen_server),
             server(self.num_ctx_servers, self.gpus_per_ctx_server),
             self.gpus_per_node.max(1),
             placement,
             frontend,
-        )
+        )?;
+        Ok(Self { form: self.form, ..layout })
     }
 
     /// Tasks that a server of this world size has on each of its full nodes.
@@ -191,11 +341,12 @@ impl Layout {
     }
 
     fn packs(&self, placement: Placement) -> (Pack, Pack) {
+        // A test of one server has neither kind.
         let pack = |world_size: u32| Pack {
             world_size,
             nodes_per_server: world_size.div_ceil(self.gpus_per_node),
             per_node: match placement {
-                Placement::Packed => (self.gpus_per_node / world_size).max(1),
+                Placement::Packed => (self.gpus_per_node / world_size.max(1)).max(1),
                 Placement::Exclusive => 1,
             },
         };
@@ -210,7 +361,8 @@ impl Layout {
             return Shared::default();
         }
         let fitting = |servers: u32| {
-            (self.gpus_per_node - servers * self.gpus_per_gen_server) / self.gpus_per_ctx_server
+            (self.gpus_per_node - servers * self.gpus_per_gen_server)
+                / self.gpus_per_ctx_server.max(1)
         };
         let full_nodes = self.num_gen_servers / generation.per_node;
         let on_last = self.num_gen_servers % generation.per_node;
@@ -297,6 +449,29 @@ mod tests {
         assert_eq!(l.total_nodes, 3);
         assert_eq!(l.frontend_node(Placement::Exclusive, FrontendNode::Own), 2);
         assert_eq!(l.frontend_node(Placement::Exclusive, FrontendNode::Ctx), 1);
+    }
+
+    #[test]
+    fn one_server_has_whole_nodes_and_the_numbers_of_its_form() {
+        let layout = Layout::one_server(6, 4).unwrap();
+        let json = serde_json::to_string(&layout).unwrap();
+        assert_eq!(
+            json,
+            r#"{"gpus_per_node":4,"gpus_per_server":6,"nodes_per_server":2,"gpus_per_node_per_server":4,"total_nodes":2,"total_gpus":8,"world_size":8}"#
+        );
+        assert_eq!(serde_json::from_str::<Layout>(&json).unwrap(), layout);
+        assert!(serde_json::from_str::<Layout>(&json.replace(":8}", ":9}")).is_err());
+    }
+
+    #[test]
+    fn a_layout_is_read_back_in_its_form() {
+        let plain = layout((2, 6), (1, 4), 4, Placement::Exclusive);
+        for form in [Form::Servers, Form::ServersWithTasks] {
+            let layout = Layout { form, ..plain };
+            let json = serde_json::to_string(&layout).unwrap();
+            assert_eq!(json.contains("gpus_per_node_per"), form == Form::ServersWithTasks);
+            assert_eq!(serde_json::from_str::<Layout>(&json).unwrap(), layout);
+        }
     }
 
     #[test]

@@ -11,11 +11,14 @@ pub mod instance;
 pub mod layout;
 pub mod origin;
 pub mod planner;
+pub mod pytest;
 pub mod request;
 pub mod role;
 pub mod rules;
 pub mod template;
 pub mod test_id;
+pub mod ucx;
+pub mod words;
 
 use std::collections::BTreeMap;
 
@@ -28,7 +31,7 @@ pub use planner::plan;
 pub use request::Request;
 pub use role::{Env, InstanceName, Role, RoleKind, Step};
 pub use template::Template;
-pub use test_id::{Generation, Test};
+pub use test_id::{Generation, Test, TestId, TestKind};
 
 /// The version of a plan's JSON form.
 pub const SCHEMA: u32 = 1;
@@ -43,6 +46,9 @@ pub struct Plan {
     pub schema: u32,
     /// The generation of rules that was followed.
     pub rules: Generation,
+    /// Why these rules were followed.
+    #[serde(default)]
+    pub rules_reason: String,
     /// The test.
     pub test: Test,
     /// Counts and sizes.
@@ -57,6 +63,12 @@ pub struct Plan {
     pub base_command: command::BaseCommand,
     /// What each kind of step runs; a kind that the test lacks is absent.
     pub roles: BTreeMap<RoleKind, Role>,
+    /// The check that caches travel between the servers; none in tests that have no such check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precheck: Option<Precheck>,
+    /// The name of the pipeline's stage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
     /// Variables of the whole job.
     pub job_env: Env,
     /// Variables that must win over a container image's own.
@@ -81,6 +93,16 @@ pub struct Plan {
     pub secrets: Vec<String>,
     /// What a person should know about this plan.
     pub notes: Vec<String>,
+}
+
+/// The check that caches travel between the servers, before any of them starts: the steps of
+/// [`Plan::prechecks`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Precheck {
+    /// Whether it runs.
+    pub enabled: bool,
+    /// How long each of its steps may take, in seconds.
+    pub timeout_s: u32,
 }
 
 /// The allocation that is asked for, in sbatch's terms.
@@ -172,13 +194,21 @@ impl Plan {
         Ok(plan)
     }
 
+    /// [`Plan::variables`] in the order in which launch scripts export them.
+    pub fn ordered_variables(&self) -> impl Iterator<Item = (&str, &str)> {
+        let rule = self.rules.rules().test(self.test.kind);
+        let names = rule.map_or(&[][..], |rule| rule.variables).iter().map(|(name, _)| *name);
+        names.filter_map(|name| Some((name, self.variables.get(name)?.as_str())))
+    }
+
     fn check(&self) -> Result<(), BadPlan> {
         let layout = &self.layout;
         if layout.recomputed(self.placement, self.frontend_node).ok() != Some(*layout) {
             return Err(BadPlan::Inconsistent("the layout's totals do not follow from its counts"));
         }
         for (kind, role) in &self.roles {
-            if role.count != planner::count(layout, *kind) || role.count == 0 {
+            let may_be_absent = kind.precheck_of().is_some();
+            if role.count != planner::count(layout, *kind) || (role.count == 0 && !may_be_absent) {
                 return Err(BadPlan::Inconsistent("a role's count is not the layout's"));
             }
             let (nodes, tasks, tasks_per_node) = planner::step_size(layout, *kind);

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! All that a plan is computed from. `input` fills it; nothing else is ever consulted.
 
-use super::command::Directories;
+use super::command::{BaseCommand, Directories};
 use super::config::Config;
 use super::layout::{FrontendNode, Placement};
 use super::origin::Traced;
-use super::test_id::Generation;
+use super::test_id::{Generation, TestId};
+use super::ucx;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,6 +17,16 @@ pub struct Request {
     pub directories: Directories,
     /// The pytest module, function and test-id prefix (`PERF_TEST_MODULE`, …).
     pub test: TestNames,
+    /// The test id, where one was given; it is built from the configuration without one.
+    pub test_id: Option<Traced<TestId>>,
+    /// The base command, where a script prefix holds it; it is built without one.
+    pub base: Option<BaseCommand>,
+    /// The name of the pipeline's stage, which names the generation of GPU.
+    pub stage: Option<Traced<String>>,
+    /// The site's own rows of the table of [`super::ucx`].
+    pub ucx: Vec<ucx::Row>,
+    /// Whether caches are checked before the servers start; the configuration says it without.
+    pub precheck: Option<Traced<bool>>,
     /// The generation of rules; the test id's form decides without one.
     pub rules: Option<Traced<Generation>>,
     /// How servers share nodes.

@@ -23,11 +23,25 @@ pub enum RoleKind {
     DisaggServer,
     /// The client that measures.
     Benchmark,
+    /// The one server of a test without context and generation servers, which measures itself.
+    Aggregated,
+    /// Before a generation server starts: whether caches reach its place.
+    GenPrecheck,
+    /// Before a context server starts: whether caches leave its place.
+    CtxPrecheck,
 }
 
 impl RoleKind {
     /// All kinds, in the order in which plans list them.
-    pub const ALL: [Self; 4] = [Self::Gen, Self::Ctx, Self::DisaggServer, Self::Benchmark];
+    pub const ALL: [Self; 7] = [
+        Self::Gen,
+        Self::Ctx,
+        Self::DisaggServer,
+        Self::Benchmark,
+        Self::Aggregated,
+        Self::GenPrecheck,
+        Self::CtxPrecheck,
+    ];
 
     /// Its name, as `DISAGG_SERVING_TYPE` has it (without an index).
     pub fn name(self) -> &'static str {
@@ -36,12 +50,34 @@ impl RoleKind {
             Self::Ctx => "CTX",
             Self::DisaggServer => "DISAGG_SERVER",
             Self::Benchmark => "BENCHMARK",
+            Self::Aggregated => "AGGREGATED",
+            Self::GenPrecheck => "GEN_PRECHECK",
+            Self::CtxPrecheck => "CTX_PRECHECK",
         }
     }
 
-    /// Whether it is a model server, of which a test may have several, with an index each.
+    /// Whether it is a model server.
     pub fn is_worker(self) -> bool {
-        matches!(self, Self::Gen | Self::Ctx)
+        matches!(self, Self::Gen | Self::Ctx | Self::Aggregated)
+    }
+
+    /// The servers that it checks the place of, when it is a precheck.
+    pub fn precheck_of(self) -> Option<Self> {
+        match self {
+            Self::GenPrecheck => Some(Self::Gen),
+            Self::CtxPrecheck => Some(Self::Ctx),
+            _ => None,
+        }
+    }
+
+    /// Whether it is an MPI program with one rank for each of its GPUs.
+    pub fn uses_gpus(self) -> bool {
+        self.is_worker() || self.precheck_of().is_some()
+    }
+
+    /// Whether a test may have several, with an index each.
+    pub fn is_indexed(self) -> bool {
+        matches!(self.precheck_of().unwrap_or(self), Self::Gen | Self::Ctx)
     }
 }
 
@@ -51,7 +87,7 @@ impl fmt::Display for RoleKind {
     }
 }
 
-/// One step of a test by name: `GEN_3`, `CTX_0`, `DISAGG_SERVER`, `BENCHMARK`.
+/// One step of a test by name: `GEN_3`, `CTX_0`, `DISAGG_SERVER`, `GEN_PRECHECK_3`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstanceName {
     /// Its kind.
@@ -63,35 +99,31 @@ pub struct InstanceName {
 impl fmt::Display for InstanceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind.name())?;
-        if self.kind.is_worker() { write!(f, "_{}", self.index) } else { Ok(()) }
+        if self.kind.is_indexed() { write!(f, "_{}", self.index) } else { Ok(()) }
     }
 }
 
 /// A text that names no step.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("is not the name of a role: write GEN_<i>, CTX_<i>, DISAGG_SERVER or BENCHMARK")]
+#[error(
+    "is not the name of a role: write GEN_<i>, CTX_<i>, DISAGG_SERVER, BENCHMARK, AGGREGATED, \
+     GEN_PRECHECK_<i> or CTX_PRECHECK_<i>"
+)]
 pub struct NotARole;
 
 impl FromStr for InstanceName {
     type Err = NotARole;
 
     fn from_str(text: &str) -> Result<Self, NotARole> {
-        for kind in RoleKind::ALL {
-            if let Some(rest) = text.strip_prefix(kind.name()) {
-                if !kind.is_worker() {
-                    return if rest.is_empty() {
-                        Ok(Self { kind, index: 0 })
-                    } else {
-                        Err(NotARole)
-                    };
-                }
-                let digits = rest.strip_prefix('_').ok_or(NotARole)?;
-                let canonical = digits == "0" || !digits.starts_with(['0', '+']);
-                let index = digits.parse().map_err(|_| NotARole)?;
-                return if canonical { Ok(Self { kind, index }) } else { Err(NotARole) };
-            }
+        if let Some(kind) = RoleKind::ALL.into_iter().find(|kind| kind.name() == text) {
+            return if kind.is_indexed() { Err(NotARole) } else { Ok(Self { kind, index: 0 }) };
         }
-        Err(NotARole)
+        let (name, digits) = text.rsplit_once('_').ok_or(NotARole)?;
+        let named = |kind: &RoleKind| kind.is_indexed() && kind.name() == name;
+        let kind = RoleKind::ALL.into_iter().find(named).ok_or(NotARole)?;
+        let canonical = digits == "0" || !digits.starts_with(['0', '+']);
+        let index = digits.parse().map_err(|_| NotARole)?;
+        if canonical { Ok(Self { kind, index }) } else { Err(NotARole) }
     }
 }
 
@@ -102,7 +134,10 @@ pub struct Role {
     pub count: u32,
     /// Variables that are removed from the step's environment.
     pub unset: Vec<Traced<String>>,
-    /// Variables that are set after that, in order.
+    /// Variables that are set after that, before `env`, whose values win.
+    #[serde(default)]
+    pub export: Env,
+    /// Variables that are set then, in order.
     pub env: Env,
     /// The command as an argument vector.
     pub argv: Vec<Traced<String>>,
@@ -110,6 +145,13 @@ pub struct Role {
     pub cwd: String,
     /// The size and the flags of its Slurm step.
     pub step: Step,
+}
+
+impl Role {
+    /// All variables that are set in the step, after the removal of `unset`.
+    pub fn environment(&self) -> Env {
+        self.export.and_then(&self.env)
+    }
 }
 
 /// The size and the flags of one instance's Slurm step.
@@ -172,6 +214,15 @@ impl Env {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
+    /// What is set after these: the others' values win, and refer to these.
+    pub fn and_then(&self, others: &Self) -> Self {
+        let mut all = self.clone();
+        for (name, value) in others.iter() {
+            all.set(name, &value.value, value.origin.clone());
+        }
+        all
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -226,10 +277,23 @@ mod tests {
 
     #[test]
     fn names_of_steps_are_read_strictly() {
-        for name in ["GEN_0", "CTX_12", "DISAGG_SERVER", "BENCHMARK"] {
+        for name in
+            ["GEN_0", "CTX_12", "DISAGG_SERVER", "BENCHMARK", "AGGREGATED", "GEN_PRECHECK_3"]
+        {
             assert_eq!(name.parse::<InstanceName>().unwrap().to_string(), name);
         }
-        for name in ["", "GEN", "GEN_", "GEN_-1", "GEN_01", "GEN_+1", "gen_0", "BENCHMARK_0", "X"] {
+        for name in [
+            "",
+            "GEN",
+            "GEN_",
+            "GEN_-1",
+            "GEN_01",
+            "GEN_+1",
+            "gen_0",
+            "BENCHMARK_0",
+            "X",
+            "GEN_PRECHECK",
+        ] {
             assert!(name.parse::<InstanceName>().is_err(), "{name}");
         }
     }

@@ -1,20 +1,66 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The generations of rules, as data: what each kind of step unsets, sets and runs.
+//! The generations of rules, as data: what each kind of test consists of, and what each of its
+//! kinds of steps unsets, sets and runs.
 //!
 //! A rule that both generations share is not here but in the planner itself.
+//! Sources: the test suite's launchers, `jenkins/scripts/perf/{disaggregated,aggregated}` for the
+//! unified rules and their predecessor for the classic ones.
 
+use super::layout::Layout;
 use super::role::RoleKind;
-use super::test_id::Generation;
+use super::test_id::{Generation, TestKind};
 
 /// One generation's rules.
 #[derive(Debug)]
 pub struct RuleSet {
     /// Whose rules these are.
     pub generation: Generation,
+    /// Where the mode of a disaggregated test comes from.
+    pub mode_source: ModeSource,
+    /// A test that measures the generation servers alone has no context servers when
+    /// `benchmark.mode` contains this.
+    pub no_context_mark: &'static str,
+    /// What UCX needs.
+    pub ucx: Ucx,
+    /// Whether the queue is no larger than what the generation server can hold.
+    pub caps_queue: bool,
+    /// Whether the layout of a disaggregated test names the tasks on each node.
+    pub layout_names_tasks: bool,
+    /// The kinds of tests that there are.
+    pub tests: &'static [TestRule],
+}
+
+/// Where the mode of a disaggregated test comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ModeSource {
+    /// `benchmark.mode` of the configuration.
+    Configuration,
+    /// The test id.
+    TestId,
+}
+
+/// What UCX needs.
+#[derive(Debug)]
+pub enum Ucx {
+    /// These variables are removed, whatever the GPU.
+    Unset(&'static [&'static str]),
+    /// The table of [`super::ucx`] decides by generation of GPU.
+    ByGpu,
+}
+
+/// One kind of test.
+#[derive(Debug)]
+pub struct TestRule {
+    /// The kind.
+    pub kind: TestKind,
+    /// Where configurations of such tests are, below the source tree, in order of preference.
+    pub config_dirs: &'static [&'static str],
     /// What each kind of step gets.
     pub roles: &'static [RoleRule],
     /// Variables of the whole job.
     pub job_env: &'static [EnvSource],
+    /// The variables that the launch script exports for sizes and paths, in order.
+    pub variables: &'static [(&'static str, Variable)],
 }
 
 /// What one kind of step gets.
@@ -22,78 +68,364 @@ pub struct RuleSet {
 pub struct RoleRule {
     /// The kind.
     pub kind: RoleKind,
-    /// Variables that are removed before any is set.
-    pub unset: &'static [&'static str],
-    /// Where its variables come from, in order; a later value of a name wins.
+    /// Whether it takes part in what [`RuleSet::ucx`] says.
+    pub ucx: bool,
+    /// Where its variables come from, in order; a later value of a name wins. Those of the base
+    /// command come last, where it is run.
     pub env: &'static [EnvSource],
+    /// What it runs.
+    pub command: Command,
+}
+
+/// What a step runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Command {
+    /// The base command.
+    Base {
+        /// Whether under `trtllm-llmapi-launch`, where the test uses it at all.
+        launcher: bool,
+        /// Whether it keeps the options that say where results and coverage go.
+        output_options: bool,
+    },
+    /// The check that caches travel between the servers.
+    Precheck,
 }
 
 /// A source of environment variables.
 #[derive(Debug, Clone, Copy)]
 pub enum EnvSource {
-    /// A variable that only tests of the generation servers alone have.
-    GenOnly(&'static str, GenOnlyValue),
-    /// `environment.worker_env_var` of the configuration.
-    WorkerEnv,
-    /// `environment.server_env_var`.
-    ServerEnv,
-    /// `environment.benchmark_env_var`.
-    BenchmarkEnv,
-    /// The variables of the base command.
-    BaseCommand,
+    /// A variable that only certain runs have.
+    When(Run, &'static str, RunValue),
+    /// A variable with this value, which may refer to others.
+    Fixed(&'static str, &'static str),
+    /// An environment string of the configuration.
+    Config(EnvKey),
 }
 
-/// The value of a variable of a gen_only test.
+/// What a run measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Run {
+    /// All servers.
+    Whole,
+    /// The generation servers alone; context servers exist and fill the caches first.
+    GenOnly,
+    /// The generation servers alone; there are no context servers.
+    NoContext,
+}
+
+/// The value of a variable of [`EnvSource::When`].
 #[derive(Debug, Clone, Copy)]
-pub enum GenOnlyValue {
+pub enum RunValue {
     /// A constant.
     Constant(&'static str),
-    /// The configuration's concurrency, so that all requests are queued before any is served.
-    Concurrency,
+    /// As many requests as are queued before any is served.
+    QueueSize,
 }
 
-use EnvSource::{BaseCommand, BenchmarkEnv, GenOnly, ServerEnv, WorkerEnv};
+/// An environment string of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EnvKey {
+    /// `environment.worker_env_var`.
+    Worker,
+    /// `environment.gen_worker_env_var`.
+    GenWorker,
+    /// `environment.ctx_worker_env_var`.
+    CtxWorker,
+    /// `environment.server_env_var`.
+    Server,
+    /// `environment.benchmark_env_var`.
+    Benchmark,
+    /// `server_env_var` of the entry of `server_configs`.
+    ServerEntry,
+}
 
-const GEN_ONLY: EnvSource =
-    GenOnly("TRTLLM_DISAGG_BENCHMARK_GEN_ONLY", GenOnlyValue::Constant("1"));
-const NO_TRANSFER_OVERLAP: EnvSource =
-    GenOnly("TRTLLM_DISABLE_KV_CACHE_TRANSFER_OVERLAP", GenOnlyValue::Constant("1"));
-const QUEUE_SIZE: EnvSource = GenOnly("TLLM_BENCHMARK_REQ_QUEUES_SIZE", GenOnlyValue::Concurrency);
+/// A variable of the launch script.
+#[derive(Debug, Clone, Copy)]
+pub enum Variable {
+    /// A number of the layout.
+    Size(fn(&Layout) -> u32),
+    /// The configuration's path.
+    ConfigPath,
+    /// The directory that the test writes into.
+    OutputDir,
+    /// Whether the precheck runs: 1 or 0.
+    PrecheckEnabled,
+    /// How long the precheck may take, in seconds.
+    PrecheckTimeout,
+}
+
+/// The variable that tells servers to serve without context servers.
+const GEN_ONLY: &str = "TRTLLM_DISAGG_BENCHMARK_GEN_ONLY";
+/// The variable that makes the transfer of caches end before decoding begins.
+const NO_TRANSFER_OVERLAP: &str = "TRTLLM_DISABLE_KV_CACHE_TRANSFER_OVERLAP";
+/// The variable that holds requests back until so many are queued.
+const QUEUE_SIZE: &str = "TLLM_BENCHMARK_REQ_QUEUES_SIZE";
+
+use EnvKey::{Benchmark, CtxWorker, GenWorker, Server, ServerEntry, Worker};
+use EnvSource::{Config, Fixed, When};
+use RunValue::{Constant, QueueSize};
+use Variable::{ConfigPath, OutputDir, PrecheckEnabled, PrecheckTimeout, Size};
+
+const WHEN_NO_CONTEXT: EnvSource = When(Run::NoContext, GEN_ONLY, Constant("1"));
+const WHEN_GEN_ONLY: EnvSource = When(Run::GenOnly, NO_TRANSFER_OVERLAP, Constant("1"));
+/// Each rank compiles kernels into a directory of its own.
+const JIT_DIR: EnvSource =
+    Fixed("FLASHINFER_JIT_DIR", "/tmp/flashinfer_jit_cache_${SLURM_LOCALID}");
+const HF_HOME: EnvSource = Fixed("HF_HOME", "/tmp/hf_home");
+
+const DISAGG_CONFIGS: &str = "tests/integration/defs/perf/disagg/test_configs/disagg/perf";
+const WIDEEP_CONFIGS: &str = "tests/integration/defs/perf/disagg/test_configs/wideep/perf";
+const DISAGGREGATED_CONFIGS: &str = "tests/scripts/perf-sanity/disaggregated";
+const AGGREGATED_CONFIGS: &str = "tests/scripts/perf-sanity/aggregated";
+
+/// Where configurations are, below the source tree, in the order of the classic rules.
+pub const CONFIG_DIRS: &[&str] =
+    &[DISAGG_CONFIGS, WIDEEP_CONFIGS, DISAGGREGATED_CONFIGS, AGGREGATED_CONFIGS];
+
+const EVERYTHING: Command = Command::Base { launcher: true, output_options: true };
+const NO_LAUNCHER: Command = Command::Base { launcher: false, output_options: true };
+const NO_OUTPUT: Command = Command::Base { launcher: true, output_options: false };
+const NEITHER: Command = Command::Base { launcher: false, output_options: false };
+
+const fn size(of: fn(&Layout) -> u32) -> Variable {
+    Size(of)
+}
 
 /// Ids `disagg_upload-<config>`: both kinds of workers have one environment.
 pub static CLASSIC: RuleSet = RuleSet {
     generation: Generation::Classic,
-    roles: &[
-        RoleRule {
-            kind: RoleKind::Gen,
-            unset: &["UCX_TLS"],
-            env: &[GEN_ONLY, NO_TRANSFER_OVERLAP, QUEUE_SIZE, WorkerEnv, BaseCommand],
-        },
-        RoleRule {
-            kind: RoleKind::Ctx,
-            unset: &["UCX_TLS"],
-            env: &[GEN_ONLY, NO_TRANSFER_OVERLAP, QUEUE_SIZE, WorkerEnv, BaseCommand],
-        },
-        RoleRule {
-            kind: RoleKind::DisaggServer,
-            unset: &[],
-            env: &[GEN_ONLY, ServerEnv, BaseCommand],
-        },
-        RoleRule { kind: RoleKind::Benchmark, unset: &[], env: &[BenchmarkEnv, BaseCommand] },
-    ],
-    job_env: &[GEN_ONLY],
+    mode_source: ModeSource::Configuration,
+    no_context_mark: "gen_only",
+    ucx: Ucx::Unset(&["UCX_TLS"]),
+    caps_queue: false,
+    layout_names_tasks: false,
+    tests: &[TestRule {
+        kind: TestKind::Disaggregated,
+        config_dirs: CONFIG_DIRS,
+        roles: &[
+            RoleRule {
+                kind: RoleKind::Gen,
+                ucx: true,
+                env: CLASSIC_WORKER_ENV,
+                command: EVERYTHING,
+            },
+            RoleRule {
+                kind: RoleKind::Ctx,
+                ucx: true,
+                env: CLASSIC_WORKER_ENV,
+                command: EVERYTHING,
+            },
+            RoleRule {
+                kind: RoleKind::DisaggServer,
+                ucx: false,
+                env: &[WHEN_NO_CONTEXT, Config(Server)],
+                command: NO_LAUNCHER,
+            },
+            RoleRule {
+                kind: RoleKind::Benchmark,
+                ucx: false,
+                env: &[Config(Benchmark)],
+                command: NO_LAUNCHER,
+            },
+        ],
+        job_env: &[WHEN_NO_CONTEXT],
+        variables: &[
+            ("numCtxServers", size(|l| l.num_ctx_servers)),
+            ("numGenServers", size(|l| l.num_gen_servers)),
+            ("gpusPerNode", size(|l| l.gpus_per_node)),
+            ("gpusPerCtxServer", size(|l| l.gpus_per_ctx_server)),
+            ("gpusPerGenServer", size(|l| l.gpus_per_gen_server)),
+            ("nodesPerCtxServer", size(|l| l.nodes_per_ctx_server)),
+            ("nodesPerGenServer", size(|l| l.nodes_per_gen_server)),
+            ("totalNodes", size(|l| l.total_nodes)),
+            ("totalGpus", size(|l| l.total_gpus)),
+        ],
+    }],
 };
+
+const CLASSIC_WORKER_ENV: &[EnvSource] = &[
+    WHEN_NO_CONTEXT,
+    When(Run::NoContext, NO_TRANSFER_OVERLAP, Constant("1")),
+    When(Run::NoContext, QUEUE_SIZE, QueueSize),
+    Config(Worker),
+];
+
+/// Ids that name the mode: workers have environments of their own, and prechecks come first.
+pub static UNIFIED: RuleSet = RuleSet {
+    generation: Generation::Unified,
+    mode_source: ModeSource::TestId,
+    no_context_mark: "gen_only_no_context",
+    ucx: Ucx::ByGpu,
+    caps_queue: true,
+    layout_names_tasks: true,
+    tests: &[
+        TestRule {
+            kind: TestKind::Disaggregated,
+            config_dirs: UNIFIED_CONFIG_DIRS,
+            roles: &[
+                RoleRule {
+                    kind: RoleKind::Gen,
+                    ucx: true,
+                    env: UNIFIED_GEN_ENV,
+                    command: NO_OUTPUT,
+                },
+                RoleRule {
+                    kind: RoleKind::Ctx,
+                    ucx: true,
+                    env: UNIFIED_CTX_ENV,
+                    command: NO_OUTPUT,
+                },
+                RoleRule {
+                    kind: RoleKind::DisaggServer,
+                    ucx: true,
+                    env: &[WHEN_NO_CONTEXT, Config(Server)],
+                    command: NEITHER,
+                },
+                RoleRule {
+                    kind: RoleKind::Benchmark,
+                    ucx: true,
+                    env: &[Config(Benchmark)],
+                    command: NO_LAUNCHER,
+                },
+                RoleRule {
+                    kind: RoleKind::GenPrecheck,
+                    ucx: true,
+                    env: UNIFIED_GEN_ENV,
+                    command: Command::Precheck,
+                },
+                RoleRule {
+                    kind: RoleKind::CtxPrecheck,
+                    ucx: true,
+                    env: UNIFIED_CTX_ENV,
+                    command: Command::Precheck,
+                },
+            ],
+            job_env: &[WHEN_NO_CONTEXT],
+            variables: &[
+                ("configYamlPath", ConfigPath),
+                ("numCtxServers", size(|l| l.num_ctx_servers)),
+                ("numGenServers", size(|l| l.num_gen_servers)),
+                ("gpusPerNode", size(|l| l.gpus_per_node)),
+                ("gpusPerCtxServer", size(|l| l.gpus_per_ctx_server)),
+                ("gpusPerGenServer", size(|l| l.gpus_per_gen_server)),
+                ("nodesPerCtxServer", size(|l| l.nodes_per_ctx_server)),
+                ("nodesPerGenServer", size(|l| l.nodes_per_gen_server)),
+                ("gpusPerNodePerCtxServer", size(|l| l.tasks_per_node(l.gpus_per_ctx_server))),
+                ("gpusPerNodePerGenServer", size(|l| l.tasks_per_node(l.gpus_per_gen_server))),
+                ("totalNodes", size(|l| l.total_nodes)),
+                ("totalGpus", size(|l| l.total_gpus)),
+                ("testOutputDir", OutputDir),
+                ("ctPrecheckEnabled", PrecheckEnabled),
+                ("ctPrecheckTimeout", PrecheckTimeout),
+            ],
+        },
+        TestRule {
+            kind: TestKind::CtxOnly,
+            config_dirs: UNIFIED_CONFIG_DIRS,
+            roles: &[RoleRule {
+                kind: RoleKind::Aggregated,
+                ucx: false,
+                env: &[Config(Worker), Config(CtxWorker)],
+                command: EVERYTHING,
+            }],
+            job_env: &[],
+            variables: SERVER_VARIABLES,
+        },
+        TestRule {
+            kind: TestKind::GenNoContext,
+            config_dirs: UNIFIED_CONFIG_DIRS,
+            roles: &[RoleRule {
+                kind: RoleKind::Aggregated,
+                ucx: true,
+                env: &[WHEN_NO_CONTEXT, Config(Worker), Config(GenWorker)],
+                command: EVERYTHING,
+            }],
+            job_env: &[WHEN_NO_CONTEXT],
+            variables: SERVER_VARIABLES,
+        },
+        TestRule {
+            kind: TestKind::Aggregated,
+            config_dirs: &[AGGREGATED_CONFIGS, DISAGGREGATED_CONFIGS],
+            roles: &[RoleRule {
+                kind: RoleKind::Aggregated,
+                ucx: false,
+                env: &[Config(ServerEntry)],
+                command: EVERYTHING,
+            }],
+            job_env: &[],
+            variables: SERVER_VARIABLES,
+        },
+    ],
+};
+
+const UNIFIED_GEN_ENV: &[EnvSource] = &[
+    WHEN_NO_CONTEXT,
+    WHEN_GEN_ONLY,
+    When(Run::GenOnly, QUEUE_SIZE, QueueSize),
+    JIT_DIR,
+    HF_HOME,
+    Config(Worker),
+    Config(GenWorker),
+];
+
+const UNIFIED_CTX_ENV: &[EnvSource] =
+    &[WHEN_GEN_ONLY, JIT_DIR, HF_HOME, Config(Worker), Config(CtxWorker)];
+
+const UNIFIED_CONFIG_DIRS: &[&str] =
+    &[DISAGGREGATED_CONFIGS, AGGREGATED_CONFIGS, DISAGG_CONFIGS, WIDEEP_CONFIGS];
+
+const SERVER_VARIABLES: &[(&str, Variable)] = &[
+    ("configYamlPath", ConfigPath),
+    ("gpusPerNode", size(|l| l.gpus_per_node)),
+    ("gpusPerNodePerServer", size(|l| l.tasks_per_node(l.gpus_per_server))),
+    ("nodesPerServer", size(|l| l.nodes_per_server)),
+    ("totalNodes", size(|l| l.total_nodes)),
+    ("world_size", size(|l| l.world_size())),
+    ("testOutputDir", OutputDir),
+];
 
 impl Generation {
     /// The rules themselves.
     pub fn rules(self) -> &'static RuleSet {
         match self {
             Self::Classic => &CLASSIC,
+            Self::Unified => &UNIFIED,
         }
     }
 }
 
-/// Whether a mode measures the generation servers alone; such a test has no context servers.
+impl RuleSet {
+    /// The rules of a kind of test; `None` when this generation has no such tests.
+    pub fn test(&self, kind: TestKind) -> Option<&'static TestRule> {
+        self.tests.iter().find(|rule| rule.kind == kind)
+    }
+}
+
+impl TestRule {
+    /// Whether its servers' caches are checked before they start.
+    pub fn has_precheck(&self) -> bool {
+        self.roles.iter().any(|rule| rule.command == Command::Precheck)
+    }
+}
+
+/// Whether a mode measures the generation servers alone.
 pub fn is_gen_only(mode: &str) -> bool {
     mode.contains("gen_only")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_of_step_is_named_once_in_a_test() {
+        for rules in Generation::ALL.map(Generation::rules) {
+            for test in rules.tests {
+                let mut kinds: Vec<_> = test.roles.iter().map(|rule| rule.kind).collect();
+                kinds.sort_unstable();
+                kinds.dedup();
+                assert_eq!(kinds.len(), test.roles.len());
+            }
+        }
+    }
 }

@@ -47,12 +47,41 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Inputs {
     /// The configuration, by name (looked up in the source tree) or path.
-    #[arg(value_name = "CONFIG", required_unless_present = "config_file")]
+    #[arg(
+        value_name = "CONFIG",
+        required_unless_present_any = ["config_file", "test_id", "test_list"]
+    )]
     pub config: Option<String>,
 
     /// The same as an option.
     #[arg(long, alias = "config", value_name = "CONFIG", conflicts_with = "config")]
     pub config_file: Option<String>,
+
+    /// The test id, which names the configuration: disagg[_upload]-{e2e,gen_only}-CONFIG,
+    /// aggr[_upload]-{ctx_only,gen_only_no_context}-CONFIG, aggr[_upload]-CONFIG-SERVER or
+    /// disagg[_upload]-CONFIG.
+    #[arg(long, value_name = "ID", conflicts_with = "test_list")]
+    pub test_id: Option<String>,
+
+    /// A test list that names the test, by name (looked up in the source tree) or path.
+    #[arg(long, alias = "testlist", value_name = "LIST")]
+    pub test_list: Option<String>,
+
+    /// Which test of the list, counted from 1.
+    #[arg(long, value_name = "N", requires = "test_list", allow_negative_numbers = true)]
+    pub test_number: Option<i64>,
+
+    /// Which test of the list: its id, a part of it, or a pattern with *.
+    #[arg(long, value_name = "PATTERN", requires = "test_list", conflicts_with = "test_number")]
+    pub test_match: Option<String>,
+
+    /// A script prefix that holds the base command: export pytestCommand="…".
+    #[arg(long, value_name = "FILE")]
+    pub prefix_script: Option<String>,
+
+    /// The name of the pipeline's stage; it names the generation of GPU, by which UCX is set up.
+    #[arg(long, value_name = "NAME")]
+    pub stage_name: Option<String>,
 
     /// D, the TensorRT-LLM source tree. Default: the site's, else the tree that the configuration
     /// lies in.
@@ -74,7 +103,7 @@ pub struct Inputs {
     pub site: Option<PathBuf>,
 
     /// The generation of rules. Default: what the test id's form says.
-    #[arg(long, value_parser = generation)]
+    #[arg(long)]
     pub rules: Option<Generation>,
 
     /// How servers share nodes: exclusive or packed. Default: exclusive.
@@ -125,6 +154,12 @@ impl Inputs {
     pub fn options(&self) -> Options {
         Options {
             config: self.config.clone().or(self.config_file.clone()).unwrap_or_default(),
+            test_id: self.test_id.clone(),
+            test_list: self.test_list.clone(),
+            test_number: self.test_number,
+            test_match: self.test_match.clone(),
+            prefix_script: self.prefix_script.clone(),
+            stage_name: self.stage_name.clone(),
             trtllm_dir: self.trtllm_dir.clone(),
             models_dir: self.models_dir.clone(),
             workspace: self.workspace.clone(),
@@ -141,13 +176,6 @@ impl Inputs {
             run_script: self.run_sh.clone(),
             install_script: self.install_sh.clone(),
         }
-    }
-}
-
-fn generation(name: &str) -> Result<Generation, String> {
-    match name {
-        "classic" => Ok(Generation::Classic),
-        _ => Err("must be: classic".into()),
     }
 }
 
