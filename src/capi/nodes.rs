@@ -44,10 +44,9 @@ impl disagg_nodes {
 fn enough<T>(taken: Option<T>, instance: &Instance, nodes: &disagg_nodes) -> Result<T, Failure> {
     taken.ok_or_else(|| {
         let message = format!(
-            "{} runs on nodes {} to {} of the plan's {}, and the list has {}",
+            "{} needs a list of at least {} nodes, of the plan's {}; this one has {}",
             instance.name,
-            instance.nodes.start,
-            instance.nodes.end.saturating_sub(1),
+            instance.nodes.end,
             instance.plan.layout.total_nodes,
             nodes.names.len()
         );

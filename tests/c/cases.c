@@ -501,7 +501,7 @@ static void lists_that_do_not_fit_are_refused(const char *config)
     error = NULL;
     CHECK_STATUS(disagg_instance_hostlist(ctx, nodes, &list, &error), DISAGG_STATUS_BAD_NODES);
     CHECK_OK(disagg_error_text(error, &text));
-    CHECK(strstr(text, "the plan's 4, and the list has 3") != NULL);
+    CHECK(strstr(text, "at least 4 nodes, of the plan's 4; this one has 3") != NULL);
     disagg_error_free(error);
     disagg_nodes_free(nodes);
 
