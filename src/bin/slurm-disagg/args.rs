@@ -195,7 +195,7 @@ pub struct PlanArgs {
     #[arg(long, value_enum, default_value_t = PlanFormat::Table)]
     pub format: PlanFormat,
 
-    /// Show one instance: GEN_<i>, CTX_<i>, DISAGG_SERVER or BENCHMARK.
+    /// Show one instance: GEN_0, CTX_0, DISAGG_SERVER, …
     #[arg(long, value_name = "ROLE")]
     pub role: Option<InstanceName>,
 
