@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The classic rules against what the existing scripts make of every configuration of the corpus.
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
+#![allow(clippy::unwrap_used)] // helpers of tests may panic
 
 mod corpus;
 

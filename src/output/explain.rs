@@ -73,7 +73,7 @@ pub fn entries(plan: &Plan) -> Vec<Entry> {
         for name in &role.unset {
             add("unset", whose, &name.value, "", &name.origin);
         }
-        for (name, value) in role.env.iter() {
+        for (name, value) in role.environment().iter() {
             add("env", whose, name, value.value.as_str(), &value.origin);
         }
         for argument in &role.argv {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What files and people get from a plan.
 
+pub mod derive;
 pub mod explain;
 pub mod files;
 pub mod instance;
@@ -25,7 +26,7 @@ pub fn without_secrets(plan: &Plan) -> Plan {
     let environments = plan
         .roles
         .values_mut()
-        .map(|role| &mut role.env)
+        .flat_map(|role| [&mut role.export, &mut role.env])
         .chain([&mut plan.job_env, &mut plan.base_command.env]);
     for env in environments {
         for secret in &plan.secrets {

@@ -16,6 +16,11 @@ pub fn word(text: &str) -> Cow<'_, str> {
     Cow::Owned(format!("'{}'", text.replace('\'', r"'\''")))
 }
 
+/// Whether a shell takes every character as it is.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_@%+:,./^-=".contains(&b))
+}
+
 /// Words separated by blanks.
 pub fn words<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     texts.into_iter().map(word).collect::<Vec<_>>().join(" ")
@@ -59,6 +64,23 @@ pub fn template(value: &Template) -> String {
     if quoted.is_empty() { "''".to_owned() } else { quoted }
 }
 
+/// The value of an assignment (`NAME=VALUE command`), whose variables are those of the shell. It
+/// is written without quotes where it needs none: no shell splits the value of an assignment.
+pub fn assigned(value: &Template) -> String {
+    let needs_none = value.parts().all(|part| match part {
+        Part::Text(text) => is_plain(text),
+        Part::Variable(_) => true,
+    });
+    if !needs_none {
+        return template(value);
+    }
+    let write = |part| match part {
+        Part::Text(text) => text.to_owned(),
+        Part::Variable(name) => format!("${{{name}}}"),
+    };
+    value.parts().map(write).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +107,20 @@ mod tests {
     fn a_template_takes_its_variables_from_the_shell() {
         let template = template(&Template::from_written("x '$A' ${UNSET_HERE}$$A"));
         assert_eq!(bash(&format!("printf '%s\\0' {template}")), ["x 'a b*' $A"]);
+    }
+
+    #[test]
+    fn an_assigned_value_is_quoted_only_where_it_must_be() {
+        let assigned = |text| assigned(&Template::from_written(text));
+        assert_eq!(assigned("/tmp/x_${A}"), "/tmp/x_${A}");
+        assert_eq!(assigned(""), "");
+        assert_eq!(assigned("x y"), "'x y'");
+        let script = format!(
+            "B={} C={} sh -c 'printf %s%s%s $#\"$B\" \"$C\"'",
+            assigned("1$A"),
+            assigned("; $A")
+        );
+        assert_eq!(bash(&format!("{script}; printf '\\0'")), ["01a b*; a b*"]);
     }
 
     proptest! {

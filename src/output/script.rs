@@ -4,11 +4,13 @@
 //!
 //! The launch script needs nothing but bash 4.4, srun and scontrol in the job.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use super::quote;
 use crate::plan::command::JUNIT_OPTION;
 use crate::plan::instance::own_file;
+use crate::plan::rules::CommandText;
 use crate::plan::template::Part;
 use crate::plan::{Container, Env, Job, Plan, Role, RoleKind, Template, Traced};
 use crate::slurm::argument::ArgumentError;
@@ -67,22 +69,23 @@ pub fn container_arguments(plan: &Plan) -> Vec<Template> {
     .collect()
 }
 
-/// The shell text of a role's command: `unset … && NAME=VALUE … COMMAND …`.
+/// The shell text of a role's command: `unset … && export … && NAME=VALUE … COMMAND …`.
 pub fn command_text(role: &Role) -> String {
-    let unset = match role.unset.is_empty() {
-        true => String::new(),
-        false => {
-            let names: Vec<_> = role.unset.iter().map(|name| name.value.as_str()).collect();
-            format!("unset {} && ", names.join(" "))
-        }
-    };
-    unset + &assigned_command(&role.env, &role.argv)
+    let mut text = String::new();
+    if !role.unset.is_empty() {
+        let names: Vec<_> = role.unset.iter().map(|name| name.value.as_str()).collect();
+        let _ = write!(text, "unset {} && ", names.join(" "));
+    }
+    if !role.export.is_empty() {
+        let _ = write!(text, "export {} && ", assigned_command(&role.export, []));
+    }
+    text + &assigned_command(&role.env, &role.argv)
 }
 
 /// `NAME=VALUE … COMMAND …` as shell text.
 fn assigned_command<'a>(env: &Env, argv: impl IntoIterator<Item = &'a Traced<String>>) -> String {
     env.iter()
-        .map(|(name, value)| format!("{name}={}", quote::template(&value.value)))
+        .map(|(name, value)| format!("{name}={}", quote::assigned(&value.value)))
         .chain(argv.into_iter().map(|argument| quote::word(&argument.value).into_owned()))
         .collect::<Vec<_>>()
         .join(" ")
@@ -91,8 +94,9 @@ fn assigned_command<'a>(env: &Env, argv: impl IntoIterator<Item = &'a Traced<Str
 /// The base command as shell text.
 fn base_command(plan: &Plan, with_launcher: bool) -> String {
     let base = &plan.base_command;
+    let (wrappers, argv) = base.argv.split_at(base.launcher_at);
     let launcher = with_launcher.then_some(&base.launcher);
-    assigned_command(&base.env, launcher.into_iter().chain(&base.argv))
+    assigned_command(&base.env, wrappers.iter().chain(launcher).chain(argv))
 }
 
 /// `slurm_launch_prefix.sh`.
@@ -143,16 +147,20 @@ pub fn launch(plan: &Plan) -> Result<String, ScriptError> {
     for (name, value) in plan.job_env.iter() {
         let _ = writeln!(script, "export {name}={}", quote::template(&value.value));
     }
-    let secret = plan.roles.values().any(|role| secrets(plan, role).next().is_some());
+    let secret = has_secrets(plan);
+    let rule = plan.rules.rules().test(plan.test.kind);
+    let commands = rule.map_or(&[][..], |rule| rule.commands);
+    let mut commands = command_variables(plan, commands);
+    commands.extend(command_variables(plan, rule.map_or(&[], |rule| rule.precheck_commands)));
     quietly(secret, &mut script, |script| {
-        for (name, text) in command_variables(plan) {
+        for (name, text) in commands {
             let _ = writeln!(script, "export {name}={}", quote::double(&text));
         }
     });
     for (name, path) in [("runScript", &plan.run_script), ("installScript", &plan.install_script)] {
         let _ = writeln!(script, "export {name}={}", quote::double(path.as_deref().unwrap_or("")));
     }
-    for (name, value) in &plan.variables {
+    for (name, value) in plan.ordered_variables() {
         let _ = writeln!(script, "export {name}={}", quote::word(value));
     }
     script.push_str("srunArgs=(\n");
@@ -178,7 +186,7 @@ fi
     );
     script.push_str("\n# step NAME NODES HOSTS LOG: runs one step.\nstep() {\n");
     script.push_str("    case \"${1%%_[0-9]*}\" in\n");
-    for (kind, role) in &plan.roles {
+    for (kind, role) in plan.roles.iter().filter(|(kind, _)| kind.precheck_of().is_none()) {
         script.push_str(&step_case(plan, *kind, role));
     }
     script.push_str("    esac\n}\n\n");
@@ -202,18 +210,48 @@ fn in_workspace(plan: &Plan, file: &str) -> String {
     format!("{}/{file}", plan.workspace.trim_end_matches('/'))
 }
 
-/// The variables that hold the roles' commands, by the names that people's drafts know.
-fn command_variables(plan: &Plan) -> Vec<(&'static str, String)> {
-    let text = |kind| plan.roles.get(&kind).map(command_text);
-    [
-        ("pytestCommandNoLLMAPILaunch", Some(base_command(plan, false))),
-        ("pytestCommandWorker", text(RoleKind::Gen)),
-        ("pytestCommandDisaggServer", text(RoleKind::DisaggServer)),
-        ("pytestCommandBenchmark", text(RoleKind::Benchmark)),
-    ]
-    .into_iter()
-    .filter_map(|(name, text)| text.map(|text| (name, text)))
-    .collect()
+/// Variables that hold commands or parts of them, by the names that people's drafts know.
+pub fn command_variables(
+    plan: &Plan,
+    variables: &[(&'static str, CommandText)],
+) -> Vec<(&'static str, String)> {
+    let text = |text: &CommandText| {
+        Some(match text {
+            CommandText::Empty => String::new(),
+            CommandText::WithoutLauncher => base_command(plan, false),
+            CommandText::Whole(kind) => {
+                let role = role(plan, *kind)?;
+                command_text(&role)
+            }
+            CommandText::WithoutOwnEnvironment(kind) => {
+                assigned_command(&plan.base_command.env, &role(plan, *kind)?.argv)
+            }
+            CommandText::OwnEnvironment(kind) => {
+                let role = role(plan, *kind)?;
+                let of_base = |name: &str| plan.base_command.env.get(name).is_some();
+                role.env
+                    .iter()
+                    .filter(|(name, _)| !of_base(name))
+                    .map(|(name, value)| format!("{name}={}", quote::assigned(&value.value)))
+                    .collect::<Vec<_>>()
+                    .join(" ")
+            }
+        })
+    };
+    variables.iter().filter_map(|(name, what)| Some((*name, text(what)?))).collect()
+}
+
+/// A role of the plan. One of servers that the test has none of is made from its precheck, which
+/// has the same environment, and from the other servers' command: drafts refer to it all the same.
+fn role(plan: &Plan, kind: RoleKind) -> Option<Cow<'_, Role>> {
+    if let Some(role) = plan.roles.get(&kind) {
+        return Some(Cow::Borrowed(role));
+    }
+    let is_precheck = |(precheck, _): &(&RoleKind, &Role)| precheck.precheck_of() == Some(kind);
+    let mut role = plan.roles.iter().find(is_precheck)?.1.clone();
+    role.env = role.env.and_then(&plan.base_command.env);
+    role.argv = plan.roles.get(&RoleKind::Gen)?.argv.clone();
+    Some(Cow::Owned(role))
 }
 
 /// Starts, watches and ends steps. A server's end before the benchmark's ends the job.
@@ -231,7 +269,7 @@ start() {
     (
         trap - ERR TERM INT
         set +e
-        export DISAGG_SERVING_TYPE="${name}"
+        [[ "${name}" == AGGREGATED ]] || export DISAGG_SERVING_TYPE="${name}"
         [[ -z "${gpus}" ]] || export CUDA_VISIBLE_DEVICES="${gpus}"
         (step "${name}" "${count}" "${hosts}" "${log}")
         echo "${name} $?" >&"${ended}"
@@ -250,12 +288,12 @@ stop() {
 trap 'stop; exit 143' TERM INT
 "#;
 
-/// Waits until the benchmark ends, or a server does before it.
+/// Waits until what measures ends, or a server does before it.
 const END: &str = r#"
 read -r name status <&"${ended}"
 running=$((running - 1))
-if [[ "${name}" == BENCHMARK ]]; then
-    echo "slurm-disagg: BENCHMARK ended with status ${status}" >&2
+if [[ "${name}" == BENCHMARK || "${name}" == AGGREGATED ]]; then
+    echo "slurm-disagg: ${name} ended with status ${status}" >&2
 else
     echo "slurm-disagg: ${name} ended before the benchmark, with status ${status}: ending the job" >&2
     status=$(( status > 0 ? status : 1 ))
@@ -338,8 +376,13 @@ fn secrets<'a>(
     role.env.iter().filter(|(name, _)| plan.secrets.iter().any(|secret| secret == name))
 }
 
+/// Whether a command of the plan has a variable whose value is never shown.
+pub(super) fn has_secrets(plan: &Plan) -> bool {
+    plan.roles.values().any(|role| secrets(plan, role).next().is_some())
+}
+
 /// Writes lines that `set -x` must not print, where there is a secret in them.
-fn quietly(secret: bool, script: &mut String, write: impl FnOnce(&mut String)) {
+pub(super) fn quietly(secret: bool, script: &mut String, write: impl FnOnce(&mut String)) {
     if secret {
         script.push_str("{ set +x; } 2>/dev/null\n");
     }
@@ -358,7 +401,8 @@ pub fn env_command(role: &Role, secrets: &[String]) -> Vec<String> {
     for name in &role.unset {
         command.extend(["-u".to_owned(), name.value.clone()]);
     }
-    let shown = role.env.iter().filter(|(name, _)| !secrets.iter().any(|secret| secret == name));
+    let environment = role.environment();
+    let shown = environment.iter().filter(|(name, _)| !secrets.iter().any(|secret| secret == name));
     let (literal, referring): (Vec<_>, Vec<_>) =
         shown.partition(|(_, value)| value.value.is_literal());
     if !referring.is_empty() {

@@ -41,19 +41,24 @@ pub fn plan(plan: &Plan, nodes: Option<&[String]>) -> String {
         Printable(&test.config_path),
         &test.config_sha256.get(..12).unwrap_or("")
     );
-    let _ =
-        writeln!(text, "  mode           {} ({} rules)", Printable(&test.mode), plan.rules.name());
+    let _ = writeln!(
+        text,
+        "  mode           {} ({} rules: {})",
+        Printable(&test.mode),
+        plan.rules.name(),
+        Printable(&plan.rules_reason)
+    );
     let _ = writeln!(text, "  job            {}", job_line(plan));
     let _ = writeln!(text, "  {}", launcher_line(plan));
     text.push('\n');
     let head = ["role", "servers", "nodes", "GPUs", "tasks", "per node", "where"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
-    for (kind, role) in &plan.roles {
+    for (kind, role) in shown_roles(plan) {
         rows.push(role_row(plan, *kind, role));
     }
     text.push_str(&table(&rows));
     text.push('\n');
-    for (kind, role) in &plan.roles {
+    for (kind, role) in shown_roles(plan) {
         let _ = writeln!(text, "  {kind}: {}", Printable(&shortened(role)));
     }
     if let Some(nodes) = nodes {
@@ -64,6 +69,14 @@ pub fn plan(plan: &Plan, nodes: Option<&[String]>) -> String {
         let _ = writeln!(text, "\nnote: {}", Printable(note));
     }
     text
+}
+
+/// The roles that have steps in this plan.
+fn shown_roles(plan: &Plan) -> impl Iterator<Item = (&RoleKind, &Role)> {
+    let prechecks = plan.prechecks().next().is_some();
+    plan.roles
+        .iter()
+        .filter(move |(kind, role)| role.count > 0 && (prechecks || kind.precheck_of().is_none()))
 }
 
 /// `3 nodes × 4 GPUs, 12 tasks, time limit 04:00:00, partition batch`.
@@ -109,7 +122,7 @@ pub fn launcher_line_zh(plan: &Plan) -> &'static str {
 
 fn role_row(plan: &Plan, kind: RoleKind, role: &Role) -> Vec<String> {
     let step = &role.step;
-    let gpus = if kind.is_worker() { (role.count * step.tasks).to_string() } else { String::new() };
+    let gpus = if kind.uses_gpus() { (role.count * step.tasks).to_string() } else { String::new() };
     vec![
         kind.name().to_owned(),
         role.count.to_string(),
@@ -123,7 +136,8 @@ fn role_row(plan: &Plan, kind: RoleKind, role: &Role) -> Vec<String> {
 
 /// Which of the job's nodes a kind gets, counted from 0.
 fn place(plan: &Plan, kind: RoleKind) -> String {
-    let mine = plan.instances().filter(|instance| instance.name.kind == kind);
+    let all = plan.instances().chain(plan.prechecks());
+    let mine = all.filter(|instance| instance.name.kind == kind);
     let (first, last) = mine.fold((u32::MAX, 0), |(first, last), instance| {
         (first.min(instance.nodes.start), last.max(instance.nodes.end))
     });
@@ -131,7 +145,7 @@ fn place(plan: &Plan, kind: RoleKind) -> String {
         0 | 1 => format!("node {first}"),
         _ => format!("nodes {first}-{}", last - 1),
     };
-    match (kind.is_worker(), plan.placement, plan.frontend_node) {
+    match (kind.uses_gpus(), plan.placement, plan.frontend_node) {
         (true, Placement::Packed, _) => format!("{range}, packed"),
         (false, _, FrontendNode::Own) => format!("{range}, of their own"),
         _ => range,

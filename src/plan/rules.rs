@@ -59,8 +59,27 @@ pub struct TestRule {
     pub roles: &'static [RoleRule],
     /// Variables of the whole job.
     pub job_env: &'static [EnvSource],
+    /// The variables that the launch script exports for commands, in order.
+    pub commands: &'static [(&'static str, CommandText)],
     /// The variables that the launch script exports for sizes and paths, in order.
     pub variables: &'static [(&'static str, Variable)],
+    /// The variables that the launch script exports for the prechecks' commands, in order.
+    pub precheck_commands: &'static [(&'static str, CommandText)],
+}
+
+/// A command, or a part of one, as shell text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommandText {
+    /// Nothing: a variable that drafts refer to.
+    Empty,
+    /// The base command without the launcher.
+    WithoutLauncher,
+    /// The whole command of a role.
+    Whole(RoleKind),
+    /// The command of a role with the variables of the base command alone.
+    WithoutOwnEnvironment(RoleKind),
+    /// The variables of a role without those of the base command.
+    OwnEnvironment(RoleKind),
 }
 
 /// What one kind of step gets.
@@ -161,6 +180,7 @@ const NO_TRANSFER_OVERLAP: &str = "TRTLLM_DISABLE_KV_CACHE_TRANSFER_OVERLAP";
 /// The variable that holds requests back until so many are queued.
 const QUEUE_SIZE: &str = "TLLM_BENCHMARK_REQ_QUEUES_SIZE";
 
+use CommandText::{OwnEnvironment, Whole, WithoutOwnEnvironment};
 use EnvKey::{Benchmark, CtxWorker, GenWorker, Server, ServerEntry, Worker};
 use EnvSource::{Config, Fixed, When};
 use RunValue::{Constant, QueueSize};
@@ -229,6 +249,13 @@ pub static CLASSIC: RuleSet = RuleSet {
             },
         ],
         job_env: &[WHEN_NO_CONTEXT],
+        commands: &[
+            ("pytestCommandNoLLMAPILaunch", CommandText::WithoutLauncher),
+            ("pytestCommandWorker", Whole(RoleKind::Gen)),
+            ("pytestCommandDisaggServer", Whole(RoleKind::DisaggServer)),
+            ("pytestCommandBenchmark", Whole(RoleKind::Benchmark)),
+        ],
+        precheck_commands: &[],
         variables: &[
             ("numCtxServers", size(|l| l.num_ctx_servers)),
             ("numGenServers", size(|l| l.num_gen_servers)),
@@ -301,6 +328,24 @@ pub static UNIFIED: RuleSet = RuleSet {
                 },
             ],
             job_env: &[WHEN_NO_CONTEXT],
+            commands: &[
+                ("partialPytestCommandWorker", WithoutOwnEnvironment(RoleKind::Gen)),
+                ("partialPytestCommandDisaggServer", WithoutOwnEnvironment(RoleKind::DisaggServer)),
+                ("partialPytestCommandBenchmark", WithoutOwnEnvironment(RoleKind::Benchmark)),
+                ("PYTEST_COMMON_VARS", CommandText::Empty),
+                ("CTX_WORKER_ENV_VARS", OwnEnvironment(RoleKind::Ctx)),
+                ("GEN_WORKER_ENV_VARS", OwnEnvironment(RoleKind::Gen)),
+                ("SERVER_ENV_VARS", OwnEnvironment(RoleKind::DisaggServer)),
+                ("BENCHMARK_ENV_VARS", OwnEnvironment(RoleKind::Benchmark)),
+                ("pytestCommandCTXWorker", Whole(RoleKind::Ctx)),
+                ("pytestCommandGENWorker", Whole(RoleKind::Gen)),
+                ("pytestCommandDisaggServer", Whole(RoleKind::DisaggServer)),
+                ("pytestCommandBenchmark", Whole(RoleKind::Benchmark)),
+            ],
+            precheck_commands: &[
+                ("pytestCommandCTXPrecheck", Whole(RoleKind::CtxPrecheck)),
+                ("pytestCommandGENPrecheck", Whole(RoleKind::GenPrecheck)),
+            ],
             variables: &[
                 ("configYamlPath", ConfigPath),
                 ("numCtxServers", size(|l| l.num_ctx_servers)),
@@ -329,7 +374,9 @@ pub static UNIFIED: RuleSet = RuleSet {
                 command: EVERYTHING,
             }],
             job_env: &[],
+            commands: SERVER_COMMANDS,
             variables: SERVER_VARIABLES,
+            precheck_commands: &[],
         },
         TestRule {
             kind: TestKind::GenNoContext,
@@ -341,7 +388,9 @@ pub static UNIFIED: RuleSet = RuleSet {
                 command: EVERYTHING,
             }],
             job_env: &[WHEN_NO_CONTEXT],
+            commands: SERVER_COMMANDS,
             variables: SERVER_VARIABLES,
+            precheck_commands: &[],
         },
         TestRule {
             kind: TestKind::Aggregated,
@@ -353,7 +402,9 @@ pub static UNIFIED: RuleSet = RuleSet {
                 command: EVERYTHING,
             }],
             job_env: &[],
+            commands: SERVER_COMMANDS,
             variables: SERVER_VARIABLES,
+            precheck_commands: &[],
         },
     ],
 };
@@ -373,6 +424,11 @@ const UNIFIED_CTX_ENV: &[EnvSource] =
 
 const UNIFIED_CONFIG_DIRS: &[&str] =
     &[DISAGGREGATED_CONFIGS, AGGREGATED_CONFIGS, DISAGG_CONFIGS, WIDEEP_CONFIGS];
+
+const SERVER_COMMANDS: &[(&str, CommandText)] = &[
+    ("partialPytestCommand", WithoutOwnEnvironment(RoleKind::Aggregated)),
+    ("pytestCommand", Whole(RoleKind::Aggregated)),
+];
 
 const SERVER_VARIABLES: &[(&str, Variable)] = &[
     ("configYamlPath", ConfigPath),

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The launch script that pipelines derive from a draft of their own: script prefix, exports,
+//! `srunArgs`, draft. A drop-in for the Python script that did this.
+//!
+//! The draft and the prefix are the caller's and are copied byte for byte; every value that stands
+//! between them is quoted, so that the script means what the plan says whatever is in it.
+
+use std::fmt::Write;
+
+use super::quote;
+use super::script::{command_variables, has_secrets, quietly};
+use crate::plan::{Plan, Template};
+
+/// What the caller hands over, as text.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts<'a> {
+    /// The script prefix: `#SBATCH` lines and exports.
+    pub prefix: &'a str,
+    /// srun's arguments, separated by blanks and line ends; they may refer to variables.
+    pub srun_args: &'a str,
+    /// The draft of the launch script.
+    pub draft: &'a str,
+    /// The functions of the precheck that lie beside the draft; without them ours are written.
+    pub gate: Option<&'a str>,
+}
+
+/// The file beside a draft that holds the functions of the precheck.
+pub const GATE_FILE: &str = "slurm_ct_precheck_gate.sh";
+
+/// The functions of the precheck, for drafts that have none beside them.
+const GATE: &str = include_str!("precheck_gate.sh");
+
+/// The script that runs a precheck's step, below the source tree.
+const PRECHECK_RUN_SCRIPT: &str = "jenkins/scripts/perf/disaggregated/slurm_precheck_run.sh";
+
+/// The launch script for a plan.
+pub fn launch_script(plan: &Plan, parts: &Parts<'_>) -> String {
+    let mut script = ended_line(parts.prefix);
+    let export = |script: &mut String, name: &str, value: &str| {
+        let _ = writeln!(script, "export {name}={}", quote::double(value));
+    };
+    for (name, value) in plan.job_env.iter() {
+        let _ = writeln!(script, "export {name}={}", quote::template(&value.value));
+    }
+    let rule = plan.rules.rules().test(plan.test.kind);
+    quietly(has_secrets(plan), &mut script, |script| {
+        for (name, text) in command_variables(plan, rule.map_or(&[], |rule| rule.commands)) {
+            export(script, name, &text);
+        }
+    });
+    for (name, path) in [("runScript", &plan.run_script), ("installScript", &plan.install_script)] {
+        export(&mut script, name, path.as_deref().unwrap_or_default());
+    }
+    for (name, value) in plan.ordered_variables() {
+        export(&mut script, name, value);
+    }
+    let stage = plan.stage.as_deref().filter(|stage| !stage.is_empty());
+    if let Some(stage) = stage.filter(|_| rule.is_some_and(|rule| rule.has_precheck())) {
+        export(&mut script, "stageName", stage);
+    }
+    if plan.precheck.is_some() {
+        let path = format!("{}/{PRECHECK_RUN_SCRIPT}", plan.source_dir);
+        export(&mut script, "precheckRunScript", &path);
+        quietly(has_secrets(plan), &mut script, |script| {
+            let commands = rule.map_or(&[][..], |rule| rule.precheck_commands);
+            for (name, text) in command_variables(plan, commands) {
+                export(script, name, &text);
+            }
+        });
+    }
+    script.push_str("srunArgs=(\n");
+    for argument in parts.srun_args.split_whitespace() {
+        let _ = writeln!(script, "    {}", quote::template(&Template::from_written(argument)));
+    }
+    for name in &plan.container_env {
+        let _ = writeln!(script, "    {}", quote::word(&format!("--container-env={name}")));
+    }
+    script.push_str(")\n");
+    if plan.precheck.is_some() {
+        script.push_str(&ended_line(parts.gate.unwrap_or(GATE)));
+    }
+    script.push_str(parts.draft);
+    script
+}
+
+/// A text with an end to its last line.
+fn ended_line(text: &str) -> String {
+    let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+    format!("{text}{end}")
+}
