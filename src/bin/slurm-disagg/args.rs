@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command line.
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    rustdoc::invalid_html_tags,
+    reason = "the comments are the texts of --help"
+)]
 
 use std::path::PathBuf;
 
