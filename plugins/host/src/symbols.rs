@@ -7,6 +7,9 @@
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 use std::mem;
+use std::num::NonZeroUsize;
+
+use once_cell::race::OnceNonZeroUsize;
 
 /// Declares functions that are looked up by their own name in the running process.
 ///
@@ -19,11 +22,9 @@ macro_rules! slurm_functions {
         $(#[$attribute])*
         #[must_use]
         $visible fn $name() -> Option<$type> {
-            static FOUND: std::sync::OnceLock<Option<$type>> = std::sync::OnceLock::new();
+            static FOUND: $crate::symbols::Found = $crate::symbols::Found::new();
             // SAFETY: the type is that of the C function of this name in Slurm's headers.
-            *FOUND.get_or_init(|| unsafe {
-                $crate::symbols::lookup(concat!(stringify!($name), "\0"))
-            })
+            unsafe { FOUND.get(concat!(stringify!($name), "\0")) }
         }
     )*};
 }
@@ -50,21 +51,40 @@ slurm_functions! {
     pub fn slurm_xfree: unsafe extern "C" fn(*mut *mut c_void) -> ();
 }
 
-/// The symbol of that name (with its closing NUL) in the running process, as a function pointer.
+/// The address of a function, looked up at its first use.
 ///
-/// # Safety
-/// `F` must be the type of a pointer to the C function of that name.
-#[must_use]
-pub unsafe fn lookup<F: Copy>(name: &str) -> Option<F> {
-    const { assert!(mem::size_of::<F>() == mem::size_of::<*mut c_void>()) };
+/// Threads that come first at the same time may each look it up: nobody waits for anybody, so a
+/// child that is forked in the middle cannot be left with a lock that nobody will open.
+pub struct Found(OnceNonZeroUsize);
+
+/// Stands for a function that the process lacks; no function ends at the last address.
+const ABSENT: NonZeroUsize = NonZeroUsize::MAX;
+
+impl Found {
+    /// Not looked up yet.
+    #[must_use]
+    #[allow(clippy::new_without_default, reason = "only ever the value of a static")]
+    pub const fn new() -> Self {
+        Self(OnceNonZeroUsize::new())
+    }
+
+    /// The function of that name (with its closing NUL) in the running process.
+    ///
+    /// # Safety
+    /// `F` must be the type of a pointer to the C function of that name.
+    pub unsafe fn get<F: Copy>(&self, name: &str) -> Option<F> {
+        const { assert!(mem::size_of::<F>() == mem::size_of::<usize>()) };
+        let address = self.0.get_or_init(|| address(name).unwrap_or(ABSENT));
+        // SAFETY: both are one pointer wide, and the caller vouches for the type.
+        (address != ABSENT).then(|| unsafe { mem::transmute_copy(&address) })
+    }
+}
+
+fn address(name: &str) -> Option<NonZeroUsize> {
     let name = CStr::from_bytes_with_nul(name.as_bytes()).ok()?;
     // SAFETY: the name is a C string; RTLD_DEFAULT is a valid handle at any time.
     let address = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
-    if address.is_null() {
-        return None;
-    }
-    // SAFETY: both are one pointer wide, and the caller vouches for the type.
-    Some(unsafe { mem::transmute_copy(&address) })
+    NonZeroUsize::new(address.expose_provenance())
 }
 
 /// What a callback of Slurm's gives back: 0 is success, -1 failure. Every release takes -1 for a
