@@ -420,12 +420,17 @@ proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
     #[test]
     fn a_derived_script_runs_what_the_plan_says_for_any_prefix(
-        values in proptest::collection::vec("[ -~\u{e9}]{0,12}", 1..5),
+        values in proptest::collection::vec("([ -~\u{e9}]|\\$AB|\\$\\{C\\}){0,8}", 1..5),
         words in proptest::collection::vec("(-k|--tb|-q|--csv|--cov-report|--periodic-junit)?[ -~]{0,8}", 0..6),
         single: bool,
         launcher in "(/d/trtllm-llmapi-launch |)",
     ) {
         let (directory, options) = small_tree();
+        let own = values.iter().enumerate().map(|(index, value)| format!("W{index}={}", quote::word(value)));
+        let own = serde_json::to_string(&own.collect::<Vec<_>>().join(" ")).unwrap();
+        let config = directory.path().join("src/tests/scripts/perf-sanity/disaggregated/c.yaml");
+        let text = fs::read_to_string(&config).unwrap();
+        fs::write(&config, text.replace("A='x y' B=$HOME/b", &own)).unwrap();
         let mut command = String::new();
         for (index, value) in values.iter().enumerate() {
             command.push_str(&format!("V{index}={} ", quote::word(value)));
@@ -433,12 +438,18 @@ proptest::proptest! {
         let launcher = launcher.replace("/d", directory.path().to_str().unwrap());
         command.push_str(&format!("{launcher}pytest --output-dir=/o {}", quote::words(words.iter().map(String::as_str))));
         let quoted = if single { quote::word(&command).into_owned() } else { quote::double(&command) };
-        // A word of blanks alone would not be quoted otherwise.
         let prefix = format!("export pytestCommand={quoted}\n");
         let script = directory.path().join("prefix.sh");
         fs::write(&script, &prefix).unwrap();
         let options = Options { prefix_script: Some(script.to_str().unwrap().into()), ..options };
-        let Ok(plan) = plan_in(directory.path(), &options) else { return Ok(()) };
+        let plan = match plan_in(directory.path(), &options) {
+            Ok(plan) => plan,
+            Err(errors) => {
+                let text = errors.to_string();
+                proptest::prop_assert!(text.contains("not known whether"), "{}", text);
+                return Ok(());
+            }
+        };
         let stage = Stage::new();
         stage.program(&directory.path().join("trtllm-llmapi-launch"));
         let parts = Parts { prefix: &prefix, srun_args: "", draft: "", gate: Some("") };
@@ -446,8 +457,20 @@ proptest::proptest! {
         let kinds = [RoleKind::Gen, RoleKind::Ctx, RoleKind::DisaggServer, RoleKind::Benchmark];
         let commands = kinds.map(|kind| command_of(Generation::Unified, kind.name()));
         let (_, ran) = stage.source(&text, &[], &commands);
+        for (index, value) in values.iter().enumerate() {
+            let set = plan.base_command.env.get(&format!("V{index}")).unwrap();
+            proptest::prop_assert_eq!(&set.expand(|_| None), value);
+        }
+        let options = plan.base_command.argv.iter().map(|word| word.value.as_str()).skip(2);
+        proptest::prop_assert_eq!(options.collect::<Vec<_>>(), words);
         for (kind, ran) in kinds.into_iter().zip(ran) {
             let role = &plan.roles[&kind];
+            if kind == RoleKind::Gen {
+                for (index, value) in values.iter().enumerate() {
+                    let set = role.env.get(&format!("W{index}")).unwrap();
+                    proptest::prop_assert_eq!(&set.expand(|_| None), value);
+                }
+            }
             let argv = role.argv.iter().map(|word| word.value.clone()).collect();
             let unset: Vec<_> = role.unset.iter().map(|name| name.value.as_str()).collect();
             let environment = role.environment();

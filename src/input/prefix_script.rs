@@ -41,7 +41,7 @@ pub fn parse(source: &Arc<Source>) -> Result<Read, Diagnostics> {
     for line in source.text.split_inclusive('\n') {
         let script = Script { source, start };
         start += line.len();
-        let mut reader = Reader::new(&source.text[script.start..]);
+        let mut reader = Reader::of_script(&source.text[script.start..]);
         let blank = |c: char| c == ' ' || c == '\t';
         reader.take_until(|c| !blank(c));
         let exported =

@@ -2,6 +2,7 @@
 //! What files and people get from a plan.
 
 pub mod derive;
+pub mod diff;
 pub mod explain;
 pub mod files;
 pub mod instance;

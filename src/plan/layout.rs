@@ -510,6 +510,28 @@ mod tests {
                 }
             }
             prop_assert_eq!(l.total_gpus, l.total_nodes * g);
+            prop_assert!(taken.len() <= l.total_gpus as usize, "more tasks than GPUs");
+            if !packed {
+                let sum = l.num_gen_servers * l.nodes_per_gen_server
+                    + l.num_ctx_servers * l.nodes_per_ctx_server;
+                prop_assert_eq!(l.total_nodes, sum);
+                for (size, nodes) in [
+                    (l.gpus_per_gen_server, l.nodes_per_gen_server),
+                    (l.gpus_per_ctx_server, l.nodes_per_ctx_server),
+                ] {
+                    prop_assert!(l.tasks_per_node(size) <= g);
+                    prop_assert!(l.tasks_per_node(size) * nodes >= size);
+                }
+            }
+        }
+
+        #[test]
+        fn one_server_has_no_more_tasks_than_gpus(world_size in 1u32..2000, g in 1u32..20) {
+            let l = Layout::one_server(world_size, g).unwrap();
+            prop_assert_eq!(l.total_nodes, l.nodes_per_server);
+            prop_assert_eq!(l.total_gpus, l.total_nodes * g);
+            prop_assert!(l.tasks_per_node(world_size) <= g);
+            prop_assert!((world_size..=l.total_gpus).contains(&l.world_size()));
         }
     }
 }

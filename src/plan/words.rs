@@ -42,12 +42,20 @@ pub struct Reader<'a> {
     text: &'a str,
     /// In bytes, always at the start of a character.
     at: usize,
+    /// Whether an escaped reference is a reference.
+    late_references: bool,
 }
 
 impl<'a> Reader<'a> {
     /// Starts at the beginning of a text.
     pub fn new(text: &'a str) -> Self {
-        Self { text, at: 0 }
+        Self { text, at: 0, late_references: true }
+    }
+
+    /// The same for a text whose value will be read as words once more: an escaped dollar sign is
+    /// one of that text.
+    pub fn of_script(text: &'a str) -> Self {
+        Self { late_references: false, ..Self::new(text) }
     }
 
     /// Takes the next character if it is this one; whether it was.
@@ -190,7 +198,9 @@ impl<'a> Reader<'a> {
 
     /// Whether `\$NAME` or `\${NAME}` comes next.
     fn at_escaped_reference(&self) -> bool {
-        let Some(after) = self.rest().strip_prefix("\\$") else { return false };
+        let Some(after) = self.rest().strip_prefix("\\$").filter(|_| self.late_references) else {
+            return false;
+        };
         let name = after.strip_prefix('{').unwrap_or(after);
         name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
     }
