@@ -337,6 +337,9 @@ fn step_case(plan: &Plan, kind: RoleKind, role: &Role) -> String {
             command.iter().map(|argument| with_name(argument)).collect::<Vec<_>>().join(" ")
         }
     };
+    if command.contains("'") && command.contains('$') {
+        lines.push_str("        # shellcheck disable=SC2016  # each rank expands it\n");
+    }
     let _ = writeln!(lines, "        exec srun {srun} \"${{srunArgs[@]}}\" {command}\n        ;;");
     lines
 }

@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The unified rules where no record of the existing scripts shows them: what a site adds, what a
+//! script prefix changes, the kinds of tests that those scripts do not know.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
+
+use std::fs;
+use std::path::PathBuf;
+
+use disagg::diagnostic::Diagnostics;
+use disagg::input::Surroundings;
+use disagg::input::request::{self, Options};
+use disagg::plan::{Generation, InstanceName, Plan, RoleKind, TestKind};
+
+const CONFIG: &str = "\
+metadata: {supported_gpus: [GB300]}
+hardware: {gpus_per_node: 4, num_ctx_servers: 1, num_gen_servers: 3}
+benchmark: {concurrency_list: 64}
+worker_config: {gen: {tensor_parallel_size: 8, max_batch_size: 4}, ctx: {tensor_parallel_size: 2}}
+environment: {worker_env_var: A=1, gen_worker_env_var: B=2, ctx_worker_env_var: C=3}
+";
+
+/// A source tree with one configuration of each folder.
+struct Tree {
+    directory: tempfile::TempDir,
+}
+
+impl Tree {
+    fn new(config: &str) -> Self {
+        let tree = Self { directory: tempfile::tempdir().unwrap() };
+        tree.write("src/tests/scripts/perf-sanity/disaggregated/c.yaml", config);
+        tree.write(
+            "src/tests/scripts/perf-sanity/aggregated/a.yaml",
+            "hardware: {gpus_per_node: 8}\nserver_configs:\n\
+             - {name: s-1, tensor_parallel_size: 8, server_env_var: D=4}\n",
+        );
+        tree.write("site.yaml", "models_dir: /m\n");
+        tree
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_str().unwrap().to_owned()
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::create_dir_all(self.path(name).parent().unwrap()).unwrap();
+        fs::write(self.path(name), text).unwrap();
+    }
+
+    fn options(&self, id: &str) -> Options {
+        Options {
+            test_id: Some(id.to_owned()),
+            trtllm_dir: Some(self.text("src")),
+            workspace: Some("/w".to_owned()),
+            site: Some(self.path("site.yaml")),
+            ..Options::default()
+        }
+    }
+
+    fn plan(&self, options: &Options) -> Result<Plan, Diagnostics> {
+        let current_dir = self.directory.path().to_owned();
+        let around = Surroundings { env: &|_| None, current_dir };
+        request::plan(options, &around).map(|(plan, _)| plan)
+    }
+}
+
+fn planned(id: &str) -> Plan {
+    let tree = Tree::new(CONFIG);
+    tree.plan(&tree.options(id)).unwrap()
+}
+
+fn env(plan: &Plan, kind: RoleKind, name: &str) -> Option<String> {
+    plan.roles[&kind].env.get(name).map(|value| value.as_str().to_owned())
+}
+
+fn ucx(plan: &Plan) -> String {
+    let role = &plan.roles[&RoleKind::Gen];
+    let unset: Vec<_> = role.unset.iter().map(|name| name.value.as_str()).collect();
+    format!("{} {}", unset.join(" "), serde_json::to_string(&role.export).unwrap())
+}
+
+const OTHERWISE: &str = "UCX_TLS UCX_NET_DEVICES {}";
+
+#[test]
+fn the_configuration_s_gpus_decide_on_ucx_when_no_pipeline_is_there_to_name_its_stage() {
+    let tree = Tree::new(CONFIG);
+    let mut options = tree.options("disagg-e2e-c");
+    let tls = r#" {"UCX_TLS":"cuda_copy,cuda_ipc,sm,self,tcp"}"#;
+    assert_eq!(ucx(&tree.plan(&options).unwrap()), tls);
+    options.stage_name = Some("DGX_B200-8".into());
+    assert_eq!(ucx(&tree.plan(&options).unwrap()), r#" {"UCX_TLS":"^ib"}"#);
+    options.stage_name = Some(String::new());
+    tree.write("prefix.sh", "export pytestCommand=\"trtllm-llmapi-launch pytest\"\n");
+    options.prefix_script = Some("prefix.sh".into());
+    assert_eq!(ucx(&tree.plan(&options).unwrap()), OTHERWISE);
+}
+
+#[test]
+fn gpus_that_need_different_settings_decide_on_nothing() {
+    let tree = Tree::new(&CONFIG.replace("[GB300]", "[GB300, B200]"));
+    assert_eq!(ucx(&tree.plan(&tree.options("disagg-e2e-c")).unwrap()), OTHERWISE);
+}
+
+#[test]
+fn a_site_s_row_of_ucx_comes_before_ours_and_the_role_s_own_value_wins() {
+    let tree = Tree::new(CONFIG);
+    let site = "models_dir: /m\nucx: [{gpu: gb300, unset: [UCX_RNDV], export: UCX_TLS=rc}]\n";
+    tree.write("site.yaml", site);
+    let plan = tree.plan(&tree.options("disagg-e2e-c")).unwrap();
+    assert_eq!(ucx(&plan), r#"UCX_RNDV {"UCX_TLS":"rc"}"#);
+    let own = CONFIG.replace("worker_env_var: A=1", "worker_env_var: 'UCX_TLS=$UCX_TLS,tcp'");
+    tree.write("src/tests/scripts/perf-sanity/disaggregated/c.yaml", &own);
+    let plan = tree.plan(&tree.options("disagg-e2e-c")).unwrap();
+    let instance = plan.instance("GEN_0".parse().unwrap()).unwrap();
+    assert_eq!(instance.env().get("UCX_TLS").unwrap().as_str(), "rc,tcp");
+}
+
+#[test]
+fn a_test_without_context_servers_is_one_server_made_like_a_generation_server() {
+    let plan = planned("aggr_upload-gen_only_no_context-c");
+    assert_eq!(plan.test.kind, TestKind::GenNoContext);
+    assert_eq!((plan.layout.total_nodes, plan.layout.gpus_per_server), (2, 8));
+    let kinds: Vec<_> = plan.roles.keys().copied().collect();
+    assert_eq!(kinds, [RoleKind::Aggregated]);
+    assert_eq!(env(&plan, RoleKind::Aggregated, "B").as_deref(), Some("2"));
+    assert_eq!(env(&plan, RoleKind::Aggregated, "C"), None);
+    assert_eq!(plan.container_env, ["TRTLLM_DISAGG_BENCHMARK_GEN_ONLY", "pytestCommand"]);
+    assert!(plan.job_env.get("TRTLLM_DISAGG_BENCHMARK_GEN_ONLY").is_some());
+}
+
+#[test]
+fn the_queue_is_no_larger_than_what_the_generation_server_holds() {
+    let plan = planned("disagg-gen_only-c");
+    let queue = env(&plan, RoleKind::Gen, "TLLM_BENCHMARK_REQ_QUEUES_SIZE");
+    assert_eq!(queue.as_deref(), Some("4"));
+    assert!(plan.notes.iter().any(|note| note.contains("4 requests, not 64")), "{:?}", plan.notes);
+    assert_eq!(env(&plan, RoleKind::Ctx, "TLLM_BENCHMARK_REQ_QUEUES_SIZE"), None);
+}
+
+#[test]
+fn a_server_of_one_kind_of_test_has_no_part_in_a_disaggregated_one() {
+    let plan = planned("aggr-a-s-1");
+    let instances: Vec<_> = plan.instances().map(|instance| instance.name.to_string()).collect();
+    assert_eq!(instances, ["AGGREGATED"]);
+    let server = plan.instances().next().unwrap();
+    assert_eq!((server.nodes.clone(), server.gpus.clone()), (0..1, 0..8));
+    assert!(server.env().get("DISAGG_SERVING_TYPE").is_none());
+    assert_eq!(server.junit_file().as_deref(), Some("/w/results-AGGREGATED.xml"));
+    assert_eq!(plan.roles[&RoleKind::Aggregated].step.mpi.as_deref(), Some("pmix"));
+}
+
+#[test]
+fn prechecks_run_where_their_servers_will_and_only_when_they_are_enabled() {
+    let plan = planned("disagg-e2e-c");
+    assert_eq!((plan.precheck.unwrap().enabled, plan.precheck.unwrap().timeout_s), (true, 900));
+    let names: Vec<_> = plan.prechecks().map(|precheck| precheck.name.to_string()).collect();
+    assert_eq!(names, ["GEN_PRECHECK_0", "GEN_PRECHECK_1", "GEN_PRECHECK_2", "CTX_PRECHECK_0"]);
+    for precheck in plan.prechecks() {
+        let kind = precheck.name.kind.precheck_of().unwrap();
+        let server = plan.instance(InstanceName { kind, index: precheck.name.index }).unwrap();
+        assert_eq!(precheck.nodes, server.nodes);
+        assert_eq!(precheck.role.step, server.role.step);
+    }
+    assert!(plan.instances().all(|instance| instance.name.kind.precheck_of().is_none()));
+
+    let tree = Tree::new(&format!("{CONFIG}cache_transceiver_precheck: {{enabled: false}}\n"));
+    let plan = tree.plan(&tree.options("disagg-e2e-c")).unwrap();
+    assert_eq!(plan.prechecks().count(), 0);
+    assert_eq!(plan.roles[&RoleKind::GenPrecheck].count, 3);
+    tree.write("site.yaml", "models_dir: /m\nprecheck: true\n");
+    assert!(tree.plan(&tree.options("disagg-e2e-c")).unwrap().precheck.unwrap().enabled);
+}
+
+#[test]
+fn the_launcher_of_a_given_command_counts_and_a_strange_one_is_noted() {
+    let tree = Tree::new(CONFIG);
+    let mut options = tree.options("disagg-e2e-c");
+    options.prefix_script = Some("prefix.sh".into());
+    tree.write("prefix.sh", "export pytestCommand='nsys profile pytest -v --csv=x t.py::t'\n");
+    let plan = tree.plan(&options).unwrap();
+    assert!(!plan.llmapi_launch);
+    assert!(plan.notes[0].contains("lacks trtllm-llmapi-launch"), "{:?}", plan.notes);
+    tree.write(
+        "prefix.sh",
+        "export pytestCommand='nsys profile /l/trtllm-llmapi-launch pytest -v --csv=x t.py::t'\n",
+    );
+    let plan = tree.plan(&options).unwrap();
+    let argv = |kind| -> Vec<String> {
+        plan.roles[&kind].argv.iter().map(|word| word.value.clone()).collect()
+    };
+    let worker = ["nsys", "profile", "/l/trtllm-llmapi-launch", "pytest", "-v", "t.py::t"];
+    assert_eq!(argv(RoleKind::Gen), worker);
+    let client = ["nsys", "profile", "pytest", "-v", "--csv=x", "t.py::t"];
+    assert_eq!(argv(RoleKind::Benchmark), client);
+}
+
+#[test]
+fn every_kind_of_plan_is_read_back_from_its_json() {
+    let no_context = CONFIG.replace("{concurrency", "{mode: gen_only_no_context, concurrency");
+    let tree = Tree::new(&no_context);
+    for id in [
+        "disagg-e2e-c",
+        "disagg-gen_only-c",
+        "disagg-c",
+        "aggr-ctx_only-c",
+        "aggr-gen_only_no_context-c",
+        "aggr-a-s-1",
+    ] {
+        let plan = tree.plan(&tree.options(id)).unwrap();
+        let json = plan.to_json().unwrap();
+        let read = Plan::from_json(&json).unwrap_or_else(|error| panic!("{id}: {error}"));
+        assert_eq!(read.to_json().unwrap(), json, "{id}");
+        let larger = format!("\"total_nodes\":{}", plan.layout.total_nodes + 1);
+        let total = format!("\"total_nodes\":{}", plan.layout.total_nodes);
+        assert!(Plan::from_json(&json.replace(&total, &larger)).is_err(), "{id}");
+    }
+}
+
+#[test]
+fn the_plan_says_which_rules_were_followed_and_why() {
+    let plan = planned("disagg-e2e-c");
+    assert_eq!(plan.rules, Generation::Unified);
+    assert_eq!(plan.rules_reason, "the form of the test id disagg-e2e-c");
+    let tree = Tree::new(CONFIG);
+    let mut options = tree.options("disagg-e2e-c");
+    options.rules = Some(Generation::Classic);
+    let error = tree.plan(&options).unwrap_err().to_string();
+    assert!(error.contains("/e2e-c.yaml"), "{error}");
+    options = Options { test_id: None, config: "c".into(), ..options };
+    assert_eq!(tree.plan(&options).unwrap().rules_reason, "--rules says so");
+    options.rules = None;
+    let plan = tree.plan(&options).unwrap();
+    assert_eq!((plan.rules, plan.test.id.as_str()), (Generation::Classic, "disagg_upload-c"));
+}
+
+#[test]
+fn a_test_list_says_module_function_and_prefix() {
+    let tree = Tree::new(CONFIG);
+    tree.write(
+        "src/tests/integration/test_lists/qa/mine.txt",
+        "perf/other.py::test_it[disagg-e2e-c] TIMEOUT (9)\nx.py::t[aggr-a-s-1]\n",
+    );
+    let mut options = Options { test_id: None, ..tree.options("") };
+    options.test_list = Some("mine".into());
+    let error = tree.plan(&options).unwrap_err().to_string();
+    assert!(error.contains("has 2 tests") && error.contains("2: aggr-a-s-1"), "{error}");
+    options.test_match = Some("e2e".into());
+    let plan = tree.plan(&options).unwrap();
+    assert_eq!(plan.test.node_id(), "perf/other.py::test_it[disagg-e2e-c]");
+    let argv = &plan.roles[&RoleKind::Benchmark].argv;
+    assert!(argv.iter().any(|word| word.value == "--test-prefix=disagg"));
+}
