@@ -266,11 +266,18 @@ fn build_test(
         (&options.trtllm_dir, site.trtllm_dir.clone().or(tree_around)),
         around,
     );
+    let models_of_base = base.as_ref().and_then(|base| {
+        let (_, value) = base.env.iter().find(|(name, _)| *name == "LLM_MODELS_ROOT")?;
+        value
+            .value
+            .is_literal()
+            .then(|| Traced::new(value.value.expand(|_| None), value.origin.clone()))
+    });
     let models = chosen.directory(
         "the models directory",
         "--models-dir",
         "CLUSTER_LLM_DATA in the environment, or models_dir in the site's settings",
-        (&options.models_dir, site.models_dir.clone()),
+        (&options.models_dir, site.models_dir.clone().or(models_of_base)),
         around,
     );
     let default_workspace = Traced::new(

@@ -380,7 +380,7 @@ fn secrets<'a>(
 }
 
 /// Whether a command of the plan has a variable whose value is never shown.
-pub(super) fn has_secrets(plan: &Plan) -> bool {
+pub fn has_secrets(plan: &Plan) -> bool {
     plan.roles.values().any(|role| secrets(plan, role).next().is_some())
 }
 

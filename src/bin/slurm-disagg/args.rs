@@ -34,6 +34,8 @@ pub enum Command {
     Check(CheckArgs),
     Explain(ExplainArgs),
     Submit(SubmitArgs),
+    Derive(DeriveArgs),
+    Diff(DiffArgs),
     /// Print the completions of a shell.
     ///
     /// For bash: slurm-disagg completions bash > /etc/bash_completion.d/slurm-disagg
@@ -281,4 +283,109 @@ pub struct SubmitArgs {
     /// Overwrite the files of another test.
     #[arg(long)]
     pub force: bool,
+}
+
+/// Write a pipeline's launch script from its own draft.
+///
+/// Takes the options of the Python script that it replaces, and writes the same variables.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  slurm-disagg derive --run-ci --llm-src ~/TensorRT-LLM --test-list list.txt --split-group 2 \\
+    --script-prefix prefix.sh --srun-args srun_args.txt --draft-launch-sh draft.sh \\
+    --run-sh run.sh --install-sh install.sh --launch-sh launch.sh --stage-name GB200-36_GPUs-1")]
+pub struct DeriveArgs {
+    /// Accepted for pipelines that say it; it changes nothing.
+    #[arg(long)]
+    pub run_ci: bool,
+
+    /// D, the TensorRT-LLM source tree.
+    #[arg(long, value_name = "DIR")]
+    pub llm_src: String,
+
+    /// The test list, by path or name.
+    #[arg(long, value_name = "LIST")]
+    pub test_list: String,
+
+    /// Which test of the list, counted from 1. Default: the first.
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    pub split_group: i64,
+
+    /// The draft of the launch script; slurm_ct_precheck_gate.sh beside it is taken too.
+    #[arg(long, value_name = "FILE")]
+    pub draft_launch_sh: PathBuf,
+
+    /// The launch script to write.
+    #[arg(long, value_name = "FILE")]
+    pub launch_sh: PathBuf,
+
+    /// The script that each step runs.
+    #[arg(long, value_name = "FILE")]
+    pub run_sh: String,
+
+    /// The script that runs on every node before the servers start.
+    #[arg(long, value_name = "FILE")]
+    pub install_sh: String,
+
+    /// The script prefix: #SBATCH lines, exports, and among them pytestCommand.
+    #[arg(long, value_name = "FILE")]
+    pub script_prefix: String,
+
+    /// srun's arguments, in a file.
+    #[arg(long, value_name = "FILE")]
+    pub srun_args: PathBuf,
+
+    /// The name of the pipeline's stage; it names the generation of GPU, by which UCX is set up.
+    #[arg(long, value_name = "NAME")]
+    pub stage_name: Option<String>,
+
+    /// The generation of rules. Default: what the test id's form says.
+    #[arg(long)]
+    pub rules: Option<Generation>,
+
+    /// The settings file to read instead of the usual ones.
+    #[arg(long, value_name = "FILE")]
+    pub site: Option<PathBuf>,
+}
+
+/// Show what changes between two tests, or between the two rule sets.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  slurm-disagg diff old.yaml new.yaml                    two configurations
+  slurm-disagg diff config.yaml                          one by both rule sets
+  slurm-disagg diff run1/plan.json run2/plan.json        what two submissions ran
+  slurm-disagg diff disagg-e2e-CONFIG disagg-gen_only-CONFIG")]
+pub struct DiffArgs {
+    /// A configuration by name or path, a test id, or a plan's JSON file.
+    #[arg(value_name = "A")]
+    pub before: String,
+
+    /// Another; without it, A by the classic rules is compared with A by the unified ones.
+    #[arg(value_name = "B")]
+    pub after: Option<String>,
+
+    /// D, the TensorRT-LLM source tree.
+    #[arg(long, value_name = "DIR")]
+    pub trtllm_dir: Option<String>,
+
+    /// M, the models.
+    #[arg(long, value_name = "DIR")]
+    pub models_dir: Option<String>,
+
+    /// W, the workspace of both. Default: one for each configuration.
+    #[arg(long, value_name = "DIR")]
+    pub workspace: Option<String>,
+
+    /// The generation of rules for both.
+    #[arg(long, requires = "after")]
+    pub rules: Option<Generation>,
+
+    /// The settings file to read instead of the usual ones.
+    #[arg(long, value_name = "FILE")]
+    pub site: Option<PathBuf>,
+
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
 }

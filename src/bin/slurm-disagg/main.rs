@@ -5,6 +5,8 @@
 
 mod args;
 mod check;
+mod derive;
+mod diff;
 mod explain;
 mod generate;
 mod plan;
@@ -27,6 +29,8 @@ fn main() -> ExitCode {
             Command::Check(args) => check::run(args, &around),
             Command::Explain(args) => explain::run(args, &around),
             Command::Submit(args) => submit::run(args, &around),
+            Command::Derive(args) => derive::run(args, &around),
+            Command::Diff(args) => diff::run(args, &around),
             Command::Completions { shell } => generate::completions(*shell),
             Command::Man { directory } => generate::man_pages(directory),
         });

@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `slurm-disagg diff`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use disagg::diagnostic::Diagnostic;
+use disagg::input::request::{self, Options};
+use disagg::input::{Surroundings, find, source};
+use disagg::output::diff;
+use disagg::plan::{Generation, Plan, TestId};
+
+use crate::args::{DiffArgs, Format};
+use crate::{Failure, Outcome, print, report};
+
+pub fn run(args: &DiffArgs, around: &Surroundings) -> Outcome {
+    let (one, two) = match &args.after {
+        Some(after) => (
+            (args.before.clone(), planned(&args.before, args.rules, args, around)?),
+            (after.clone(), planned(after, args.rules, args, around)?),
+        ),
+        None => {
+            let by = |rules| -> Result<_, Failure> {
+                let plan = planned(&args.before, Some(rules), args, around)?;
+                Ok((format!("{} ({rules} rules)", args.before), plan))
+            };
+            (by(Generation::Classic)?, by(Generation::Unified)?)
+        }
+    };
+    let changes = diff::changes(&one.1, &two.1);
+    print(&match args.format {
+        Format::Text => diff::text(&changes, (&one.0, &two.0)),
+        Format::Json => serde_json::to_string_pretty(&changes)? + "\n",
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The plan of a configuration, a test id, or a plan's own file.
+fn planned(
+    what: &str,
+    rules: Option<Generation>,
+    args: &DiffArgs,
+    around: &Surroundings,
+) -> Result<Plan, Failure> {
+    if what.ends_with(".json") {
+        let text = source::read(Path::new(what), what)?;
+        return Plan::from_json(&text.text)
+            .map_err(|error| Diagnostic::error(format!("{what}: {error}")).into());
+    }
+    let is_id = !find::is_path(what)
+        && TestId::readings(what, rules).is_ok_and(|ids| ids[0].has_usual_prefix());
+    let mut options = Options {
+        trtllm_dir: args.trtllm_dir.clone(),
+        models_dir: args.models_dir.clone(),
+        workspace: args.workspace.clone(),
+        site: args.site.clone(),
+        rules,
+        ..Options::default()
+    };
+    if is_id {
+        options.test_id = Some(what.to_owned());
+    } else {
+        options.config = what.to_owned();
+    }
+    let (plan, warnings) = request::plan(&options, around)?;
+    report(&warnings);
+    Ok(plan)
+}
