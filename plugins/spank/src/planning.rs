@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From what the user asked for to a plan: the core does it; here is only how a plugin asks.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use disagg::diagnostic::Diagnostic;
 use disagg::input::Surroundings;
@@ -37,7 +37,6 @@ impl Wanted {
 pub fn plan(wanted: &Wanted, settings: &Settings) -> Result<Plan, String> {
     let current_dir = std::env::current_dir()
         .map_err(|error| format!("disagg: the working directory cannot be read: {error}"))?;
-    let (config, prefix) = config_and_prefix(wanted)?;
     let placement = match wanted.placement.as_ref().or(settings.placement.as_ref()) {
         Some(name) => Some(
             request::placement(name)
@@ -46,15 +45,13 @@ pub fn plan(wanted: &Wanted, settings: &Settings) -> Result<Plan, String> {
         None => None,
     };
     let options = Options {
-        config,
+        config: wanted.config.clone().unwrap_or_default(),
+        test_id: wanted.test.clone(),
         placement,
         site: settings.site.as_ref().map(PathBuf::from),
         ..Options::default()
     };
-    let env = |name: &str| match (name, &prefix) {
-        ("PERF_TEST_PREFIX", Some(prefix)) => Some(prefix.clone()),
-        _ => std::env::var(name).ok(),
-    };
+    let env = |name: &str| std::env::var(name).ok();
     let around = Surroundings { env: &env, current_dir };
     let (plan, remarks) = request::plan(&options, &around).map_err(|wrong| messages(&wrong.0))?;
     if !remarks.is_empty() {
@@ -66,69 +63,89 @@ pub fn plan(wanted: &Wanted, settings: &Settings) -> Result<Plan, String> {
     Ok(plan)
 }
 
-/// The messages as the command prints them, but for the word `error:` at the start of one without a
-/// place: Slurm puts that there itself.
+/// What the core calls its options, and what stands for each of them here.
+const OPTIONS: [(&str, &str); 5] = [
+    ("--config-file", "--disagg-config"),
+    ("--test-id", "--disagg-test"),
+    ("--placement", "--disagg-placement"),
+    ("--trtllm-dir", "trtllm_dir in a settings file"),
+    ("--models-dir", "models_dir in a settings file"),
+];
+
+/// A text of the core's in the words of the plugin's options.
+#[must_use]
+pub fn in_our_words(text: &str) -> String {
+    OPTIONS.iter().fold(text.to_owned(), |text, (theirs, ours)| text.replace(theirs, ours))
+}
+
+/// The messages as the command prints them, but for the options' names, and the word `error:` at
+/// the start of one without a place: Slurm puts that there itself.
 fn messages(diagnostics: &[Diagnostic]) -> String {
     let lines: Vec<String> = diagnostics
         .iter()
         .map(|diagnostic| {
-            let text = diagnostic.to_string();
+            let mut ours = diagnostic.clone();
+            ours.message = in_our_words(&ours.message);
+            ours.help = ours.help.as_deref().map(in_our_words);
+            let text = ours.to_string();
             text.strip_prefix("error: ").map_or(text.clone(), |rest| format!("disagg: {rest}"))
         })
         .collect();
     lines.join("\n")
 }
 
-/// The config, and the test-id prefix when a test id is given: `PREFIX-CONFIG`.
-fn config_and_prefix(wanted: &Wanted) -> Result<(String, Option<String>), String> {
-    let config = wanted.config.clone().unwrap_or_default();
-    let Some(id) = &wanted.test else { return Ok((config, None)) };
-    let Some((prefix, named)) = id.split_once('-') else {
-        return Err(format!(
-            "disagg: --{}={id}: a test id is PREFIX-CONFIG, as in disagg_upload-NAME",
-            Opt::Test.name()
-        ));
-    };
-    if config.is_empty() {
-        return Ok((named.to_owned(), Some(prefix.to_owned())));
-    }
-    let stem = Path::new(&config).file_name().unwrap_or_default().to_string_lossy();
-    let name = stem.strip_suffix(".yaml").or(stem.strip_suffix(".yml")).unwrap_or(&stem);
-    if name != named {
-        return Err(format!(
-            "disagg: --{}={id} is a test of '{named}', but --{} gives '{name}'",
-            Opt::Test.name(),
-            Opt::Config.name()
-        ));
-    }
-    Ok((config, Some(prefix.to_owned())))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::Tree;
 
-    fn of(config: Option<&str>, test: Option<&str>) -> Result<(String, Option<String>), String> {
-        let owned = |text: Option<&str>| text.map(str::to_owned);
-        config_and_prefix(&Wanted { config: owned(config), test: owned(test), placement: None })
+    fn of(tree: &Tree, config: Option<&str>, test: &str) -> Result<Plan, String> {
+        let config = config.map(|name| tree.path(name).display().to_string());
+        let wanted = Wanted { config, test: Some(test.into()), placement: None };
+        let settings = Settings {
+            site: Some(tree.path("site.yaml").display().to_string()),
+            ..Settings::default()
+        };
+        plan(&wanted, &settings)
+    }
+
+    fn tree() -> Tree {
+        let tree = Tree::new();
+        tree.write("x-y.yaml", crate::fixture::CONFIG);
+        tree.write(
+            "tests/scripts/perf-sanity/aggregated/one-config.yaml",
+            "hardware:\n  gpus_per_node: 4\nserver_configs:\n  - name: small\n    tensor_parallel_size: 2\n",
+        );
+        tree
+    }
+
+    #[test]
+    fn the_form_of_a_test_id_decides_on_the_rules() {
+        let tree = tree();
+        let classic = of(&tree, Some("x-y.yaml"), "disagg_upload-x-y").unwrap();
+        assert_eq!(
+            (classic.rules.name(), classic.test.id.as_str()),
+            ("classic", "disagg_upload-x-y")
+        );
+        let unified = of(&tree, Some("x-y.yaml"), "disagg_upload-gen_only-x-y").unwrap();
+        assert_eq!(unified.rules.name(), "unified");
+        assert_eq!(crate::roles::names(&unified), "GEN_0, CTX_0..CTX_1, DISAGG_SERVER, BENCHMARK");
     }
 
     #[test]
     fn a_test_id_alone_names_the_config() {
-        let found = of(None, Some("disagg_upload-deepseek-r1-fp4_1k1k"));
-        assert_eq!(found, Ok(("deepseek-r1-fp4_1k1k".into(), Some("disagg_upload".into()))));
+        let plan = of(&tree(), None, "aggr_upload-one-config-small").unwrap();
+        assert_eq!(plan.test.config, "one-config");
+        assert_eq!(crate::roles::names(&plan), "AGGREGATED");
     }
 
     #[test]
-    fn a_test_id_beside_a_config_must_be_of_that_config() {
-        let found = of(Some("/d/x-y.yaml"), Some("pre-x-y"));
-        assert_eq!(found, Ok(("/d/x-y.yaml".into(), Some("pre".into()))));
-        assert!(of(Some("/d/x.yaml"), Some("pre-y")).unwrap_err().contains("is a test of 'y'"));
-    }
-
-    #[test]
-    fn a_test_id_of_another_form_says_what_the_form_is() {
-        assert!(of(None, Some("x")).unwrap_err().contains("PREFIX-CONFIG"));
+    fn a_test_id_of_no_form_says_what_the_forms_are_in_the_words_of_these_options() {
+        let message = of(&tree(), None, "x").unwrap_err();
+        assert!(message.contains("write disagg_upload-e2e-CONFIG"), "{message}");
+        let message = of(&tree(), None, "disagg_upload-a/b").unwrap_err();
+        assert!(message.contains("--disagg-config"), "{message}");
+        assert!(!message.contains("--config-file"), "{message}");
     }
 
     #[test]

@@ -5,21 +5,24 @@
 use std::fmt::Write as _;
 
 use disagg::output::explain::{self, Entry};
-use disagg::plan::{Plan, RoleKind};
+use disagg::plan::{InstanceName, Plan, RoleKind};
+
+use crate::planning;
 
 /// The roles of a plan in one line: `GEN_0..GEN_3, CTX_0, DISAGG_SERVER, BENCHMARK`.
 #[must_use]
 pub fn names(plan: &Plan) -> String {
-    let names: Vec<String> = plan
-        .roles
-        .iter()
-        .map(|(kind, role)| match (kind.is_worker(), role.count) {
-            (false, _) => kind.to_string(),
-            (true, 1) => format!("{kind}_0"),
-            (true, count) => format!("{kind}_0..{kind}_{}", count - 1),
-        })
-        .collect();
-    names.join(", ")
+    let mut names: Vec<(InstanceName, InstanceName)> = Vec::new();
+    for instance in plan.prechecks().chain(plan.instances()) {
+        match names.last_mut() {
+            Some((_, last)) if last.kind == instance.name.kind => *last = instance.name,
+            _ => names.push((instance.name, instance.name)),
+        }
+    }
+    let range = |(first, last): &(InstanceName, InstanceName)| {
+        if first == last { first.to_string() } else { format!("{first}..{last}") }
+    };
+    names.iter().map(range).collect::<Vec<_>>().join(", ")
 }
 
 /// A table of all roles with their sizes, and where each runs when the allocation's hosts are
@@ -27,7 +30,7 @@ pub fn names(plan: &Plan) -> String {
 #[must_use]
 pub fn table(plan: &Plan, hosts: Option<&[String]>) -> String {
     let mut rows = vec![["ROLE", "NODES", "TASKS", "PER NODE", "MPI", "RUNS ON"].map(String::from)];
-    for instance in plan.instances() {
+    for instance in plan.prechecks().chain(plan.instances()) {
         let step = &instance.role.step;
         let place = match hosts.and_then(|all| instance.hosts(all)) {
             Some(own) => disagg::slurm::hostlist::compress(own),
@@ -73,8 +76,10 @@ pub fn summary(plan: &Plan) -> String {
             )
         })
     };
-    let servers: Vec<String> =
-        [RoleKind::Gen, RoleKind::Ctx].into_iter().filter_map(servers).collect();
+    let servers: Vec<String> = [RoleKind::Gen, RoleKind::Ctx, RoleKind::Aggregated]
+        .into_iter()
+        .filter_map(servers)
+        .collect();
     format!(
         "disagg: {}: {} x {} = {}: {}",
         plan.test.config,
@@ -92,7 +97,11 @@ pub fn explanation(plan: &Plan) -> String {
         let value = if entry.value.is_empty() { "" } else { "=" };
         format!(
             "disagg: {} {} {}{value}{}: {}",
-            entry.whose, entry.kind, entry.name, entry.value, entry.source
+            entry.whose,
+            entry.kind,
+            entry.name,
+            entry.value,
+            planning::in_our_words(&entry.source)
         )
     };
     explain::entries(plan).iter().map(line).collect::<Vec<_>>().join("\n")

@@ -592,15 +592,28 @@ fn a_plan_that_is_too_long_for_a_variable_travels_in_a_file() {
     assert_eq!(rest, "40\n".repeat(4));
 }
 
+/// srun cannot know what a node lacks. There the values that differ from task to task are missing,
+/// except in pytestCommand, where the task's own shell expands them; and the task can tell by
+/// SLURM_DISAGG_STEP_ROLE, which slurmstepd's side of the plugin removes.
 #[test]
 fn a_node_that_lacks_the_plugin_still_gives_a_step_what_is_the_same_for_all_its_tasks() {
     let site =
         Site::with(|options, files| options.spank(&files.line("required")).bare_node("node3"));
     let said = site.job(
         "three.yaml",
-        "export UCX_TLS=tcp; srun --disagg-role=CTX_1 bash -c 'echo $DISAGG_SERVING_TYPE $TLLM_LOG_LEVEL ucx=$UCX_TLS ${pytestCommand:+command}'",
+        "export UCX_TLS=tcp
+         for role in CTX_0 CTX_1; do
+             srun --disagg-role=$role bash -c 'echo $DISAGG_SERVING_TYPE $TLLM_LOG_LEVEL ucx=$UCX_TLS \
+                 cache=$CACHE in_command=$(eval \"${pytestCommand%%/opt/trtllm/tensorrt_llm*} printenv CACHE\") \
+                 ${SLURM_DISAGG_STEP_ROLE:+this node lacks the plugin}'
+         done",
     );
-    assert_eq!(sorted(&said), ["CTX_1 INFO ucx= command"; 4]);
+    let rank = |role: &str, cache: &str, local: u32, end: &str| {
+        format!("{role} INFO ucx= cache={cache} in_command=/tmp/cache_{local}{end}")
+    };
+    let with = (0..4).map(|local| rank("CTX_0", &format!("/tmp/cache_{local}"), local, ""));
+    let without = (0..4).map(|local| rank("CTX_1", "", local, " this node lacks the plugin"));
+    assert_eq!(sorted(&said), with.chain(without).collect::<Vec<_>>());
 }
 
 #[test]
@@ -673,19 +686,44 @@ function slurm_job_modify() return slurm.SUCCESS end
 }
 
 #[test]
-fn a_test_id_names_the_config_and_the_prefix() {
+fn the_form_of_a_test_id_decides_on_the_rules_of_the_steps() {
     let site = Site::start();
-    let good = ["--disagg-config=wide.yaml", "--disagg-test=my_prefix-wide"];
+    for (id, prefix) in
+        [("my_disagg-wide", "my_disagg"), ("disagg_upload-e2e-wide", "disagg_upload")]
+    {
+        let test = format!("--disagg-test={id}");
+        let options = [&SIZES[..], &["--disagg-config=wide.yaml", &test]].concat();
+        let said = site.job_with(
+            &options,
+            "srun --disagg-role=BENCHMARK bash -c 'echo $pytestCommand'
+             srun --disagg-role=GEN_0 bash -c '[ $SLURM_PROCID != 0 ] || echo $pytestCommand'",
+        );
+        contains(&said, &format!("--test-prefix={prefix}"));
+        assert_eq!(said.matches(&format!("test_e2e[{id}]")).count(), 2, "{said}");
+    }
+    let wrong = ["sbatch", "--disagg-config=wide.yaml", "--disagg-test=other-wide", "--wrap=true"];
+    site.refused(&wrong, "the prefix other contains neither disagg nor aggr");
+    let other = ["sbatch", "--test-only", "--disagg-test=disagg_upload-none", "--wrap=true"];
+    site.refused(&other, "configuration disagg_upload-none is not found; tried:");
+}
+
+#[test]
+fn the_one_server_of_an_aggregated_test_has_a_step_of_its_own() {
+    let site = Site::start();
+    site.write(
+        "one.yaml",
+        "hardware:\n  gpus_per_node: 4\nserver_configs:\n  - name: large\n    tensor_parallel_size: 8\n",
+    );
     let said = site.job_with(
-        &[SIZES.as_slice(), &good].concat(),
-        "srun --disagg-role=BENCHMARK bash -c 'echo $pytestCommand'",
+        &["-N2", "--ntasks-per-node=4", "--disagg-config=one.yaml", "--disagg-test=aggr-one-large"],
+        "srun --disagg-role=AGGREGATED bash -c 'echo $SLURM_PROCID $(hostname) ${DISAGG_SERVING_TYPE-none}'
+         srun --disagg-role=GEN_0 true; echo status $?",
     );
-    contains(&said, "--test-prefix=my_prefix");
-    contains(&said, "test_e2e[my_prefix-wide]");
-    site.refused(
-        &["sbatch", "--disagg-config=wide.yaml", "--disagg-test=my_prefix-other", "--wrap=true"],
-        "is a test of 'other', but --disagg-config gives 'wide'",
-    );
+    let ranks: Vec<&str> = said.lines().filter(|line| line.ends_with(" none")).collect();
+    let expected: Vec<String> = (0..8).map(|r| format!("{r} node{} none", 1 + r / 4)).collect();
+    assert_eq!(sorted(&ranks.join("\n")), expected);
+    contains(&said, "has no role 'GEN_0'; it has AGGREGATED");
+    contains(&said, "status 1");
 }
 
 #[test]

@@ -27,6 +27,15 @@ worker_config:
     tensor_parallel_size: 4
 "#;
 
+/// One server by itself, over two nodes.
+const AGGREGATED: &str = r#"
+hardware:
+  gpus_per_node: 4
+server_configs:
+  - name: large
+    tensor_parallel_size: 8
+"#;
+
 const SIZES: [&str; 3] = ["-N3", "-n12", "--ntasks-per-node=4"];
 
 /// A simulated cluster, with the plugin's files in a directory that every user can read.
@@ -34,6 +43,7 @@ struct Site {
     directory: tempfile::TempDir,
     release: Release,
     how: &'static str,
+    sizes: &'static [&'static str],
 }
 
 impl Site {
@@ -46,10 +56,11 @@ impl Site {
         };
         write("three.yaml", CONFIG);
         write("bad.yaml", &CONFIG.replace("gpus_per_node: 4", "gpus_per_node: 0"));
+        write("one.yaml", AGGREGATED);
         write("site.yaml", "trtllm_dir: /opt/trtllm\nmodels_dir: /opt/models\n");
         write("job.sh", "#!/bin/bash\ntrue\n");
         std::fs::copy(built("spank_disagg.so"), directory.path().join("spank_disagg.so")).unwrap();
-        Self { directory, release, how: "required" }
+        Self { directory, release, how: "required", sizes: &SIZES }
     }
 
     fn cluster(&self) -> Cluster {
@@ -62,13 +73,17 @@ impl Site {
     }
 
     fn sbatch(&self, cluster: &Cluster, options: &[&str]) -> Trace {
-        let arguments = [&SIZES, options, &["job.sh"]].concat();
+        let arguments = [self.sizes, options, &["job.sh"]].concat();
         cluster.sbatch(&arguments, &environ()).unwrap()
     }
 
     /// Submits a job with a config and starts a step of a role in it, as its script would.
     fn step(&self, cluster: &Cluster, options: &[&str]) -> JobRun {
-        let submitted = self.sbatch(&self.cluster(), &["--disagg-config=three.yaml"]);
+        self.step_of(&["--disagg-config=three.yaml"], cluster, options)
+    }
+
+    fn step_of(&self, submission: &[&str], cluster: &Cluster, options: &[&str]) -> JobRun {
+        let submitted = self.sbatch(&self.cluster(), submission);
         let submission = submitted.submissions()[0].clone();
         let allocation = cluster.allocate_for(&submission).unwrap();
         let batch = self.cluster().batch(&submission, &allocation).unwrap();
@@ -256,5 +271,51 @@ fn the_command_line_overrides_a_default_on_every_release() {
         all_clean(&run);
         assert!(run.ranks().iter().all(|rank| rank.host == "node2"), "{release:?}");
         assert_eq!(run.ranks().len(), 4, "{release:?}");
+    }
+}
+
+#[test]
+fn on_every_release_a_test_id_of_the_unified_form_is_planned_by_its_rules() {
+    for release in Release::ALL {
+        let site = Site::new(release);
+        let test = ["--disagg-config=three.yaml", "--disagg-test=disagg_upload-gen_only-three"];
+        let run = site.step_of(&test, &site.cluster(), &["--disagg-role=GEN_0"]);
+        all_clean(&run);
+        assert_eq!(run.ranks().len(), 8, "{release:?}");
+        for rank in run.ranks() {
+            let plan = Plan::from_json(rank.environment.get("SLURM_DISAGG_PLAN").unwrap()).unwrap();
+            assert_eq!(plan.test.id, "disagg_upload-gen_only-three");
+            let instance = plan.instance("GEN_0".parse().unwrap()).unwrap();
+            for (name, value) in instance.env().iter() {
+                let expected = value.value.expand(|name| rank.environment.get(name));
+                assert_eq!(
+                    rank.environment.get(name),
+                    Some(expected.as_str()),
+                    "{release:?}: {name}"
+                );
+            }
+            let command = rank.environment.get("pytestCommand").unwrap();
+            assert!(command.contains("disagg_upload-gen_only-three]"), "{command}");
+        }
+    }
+}
+
+#[test]
+fn on_every_release_the_one_server_of_an_aggregated_test_is_its_only_role() {
+    for release in Release::ALL {
+        let site = Site { sizes: &["-N2", "-n8"], ..Site::new(release) };
+        let test = ["--disagg-config=one.yaml", "--disagg-test=aggr_upload-one-large"];
+        let run = site.step_of(&test, &site.cluster(), &["--disagg-role=AGGREGATED"]);
+        all_clean(&run);
+        let hosts: Vec<&str> = run.ranks().iter().map(|rank| rank.host.as_str()).collect();
+        assert_eq!(hosts, [["node1"; 4], ["node2"; 4]].concat(), "{release:?}");
+        assert!(
+            run.ranks().iter().all(|rank| rank.environment.get("DISAGG_SERVING_TYPE").is_none())
+        );
+        let other = site.step_of(&test, &site.cluster(), &["--disagg-role=GEN_0"]);
+        assert!(
+            other.client.stderr.contains("no role 'GEN_0'; it has AGGREGATED"),
+            "{release:?}: {other:#?}"
+        );
     }
 }

@@ -14,7 +14,8 @@ impl Job {
     ///
     /// Values may hold blanks (`JobName`, `Command`): a word that is no `Key=…` goes on with the value
     /// before it.
-    pub(crate) fn parse(text: &str) -> Self {
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
         let mut fields: BTreeMap<String, String> = BTreeMap::new();
         let mut last = String::new();
         for word in text.lines().next().unwrap_or_default().split(' ') {

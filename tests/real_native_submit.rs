@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The whole native way on a real Slurm, as a site has it: the SPANK plugin computes the plan at
+//! submit time, and the controller, by plugin or by Lua script, sizes the job or refuses it.
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use disagg::plan::Plan;
+use slurm_bed::{Cluster, Job, Options, Output, Slurm, TEST_USER, built};
+use tempfile::TempDir;
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Three nodes of four GPUs: GEN_0, CTX_0 and CTX_1 have one each.
+const THREE: &str = r#"
+benchmark:
+  mode: e2e
+hardware:
+  gpus_per_node: 4
+  num_ctx_servers: 2
+  num_gen_servers: 1
+environment:
+  worker_env_var: "TLLM_LOG_LEVEL=INFO CACHE=/tmp/cache_${SLURM_LOCALID}"
+  server_env_var: "SERVER_ONLY=1"
+worker_config:
+  gen:
+    tensor_parallel_size: 4
+  ctx:
+    tensor_parallel_size: 4
+"#;
+
+/// Two nodes of two GPUs.
+const TWO: &str = r#"
+benchmark:
+  mode: e2e
+hardware:
+  gpus_per_node: 2
+  num_ctx_servers: 1
+  num_gen_servers: 1
+worker_config:
+  gen:
+    tensor_parallel_size: 2
+  ctx:
+    tensor_parallel_size: 2
+"#;
+
+/// What [`Site::held`]'s job says when its step has run.
+const CTX_1_RAN: &str = "CTX_1\nCTX_1\nCTX_1\nCTX_1\n0\n";
+
+/// The two ways in which a controller has the rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Plugin,
+    Script,
+}
+
+/// A cluster of five nodes with both sides installed.
+struct Site {
+    way: Way,
+    cluster: Cluster,
+    // Deleted after the cluster is down.
+    _plugins: TempDir,
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.way)
+    }
+}
+
+/// Each way in turn. The plugin is for the Slurm whose header it was built with: the machine's own.
+fn sites() -> impl Iterator<Item = Site> {
+    [Way::Plugin, Way::Script].into_iter().map(Site::new)
+}
+
+impl Site {
+    fn new(way: Way) -> Self {
+        let readable = fs::Permissions::from_mode(0o755);
+        let plugins = tempfile::Builder::new().permissions(readable).tempdir().unwrap();
+        let place = plugins.path().display();
+        for name in ["spank_disagg.so", "job_submit_disagg.so", "job_submit_disagg.lua"] {
+            fs::copy(built(name), plugins.path().join(name)).unwrap();
+        }
+        let settings = "trtllm_dir: /opt/trtllm\nmodels_dir: /opt/models\nmpi_type: none\n";
+        fs::write(plugins.path().join("site.yaml"), settings).unwrap();
+        let options = Options::nodes(5)
+            .slurm(&Slurm::all()[0])
+            .conf("SlurmdTimeout=5")
+            .spank(&format!("required {place}/spank_disagg.so site={place}/site.yaml"));
+        let cluster = Cluster::start(&match way {
+            Way::Plugin => options.job_submit("disagg").plugin_dir(plugins.path()),
+            Way::Script => options.job_submit("lua").etc_file(
+                "job_submit.lua",
+                &format!(
+                    "local disagg = dofile('{place}/job_submit_disagg.lua')\n\
+                     slurm_job_submit, slurm_job_modify = disagg.job_submit, disagg.job_modify\n\
+                     return slurm.SUCCESS\n"
+                ),
+            ),
+        });
+        let site = Self { way, cluster, _plugins: plugins };
+        site.write("three.yaml", THREE);
+        site.write("two.yaml", TWO);
+        site.write("bad.yaml", &THREE.replace("gpus_per_node: 4", "gpus_per_node: many"));
+        site
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.cluster.work().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).unwrap();
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    fn run(&self, argv: &[&str]) -> Output {
+        self.cluster.run_as(TEST_USER, argv)
+    }
+
+    /// Submits a bash script with these options; its output goes to `job.out`.
+    fn submit(&self, options: &[&str], script: &str) -> u32 {
+        self.write("job.sh", &format!("#!/bin/bash\n{script}\n"));
+        let _ = fs::remove_file(self.path("job.out"));
+        self.cluster.submit([&["--output=job.out", "--time=5"], options, &["job.sh"]].concat())
+    }
+
+    /// Runs a script to its good end; what it said.
+    #[track_caller]
+    fn job(&self, options: &[&str], script: &str) -> (Job, String) {
+        let job = self.cluster.wait_job(self.submit(options, script), LIMIT);
+        let said = self.read("job.out");
+        assert_eq!(job.state(), "COMPLETED", "{self}: {said}");
+        (job, said)
+    }
+
+    /// Submits what must be refused, and gives what the user reads.
+    #[track_caller]
+    fn refused(&self, options: &[&str]) -> String {
+        let output = self.run(&[&["sbatch"], options, &["--wrap=true"]].concat());
+        assert_ne!(output.code, Some(0), "{self} {options:?}: {output:?}");
+        assert_eq!(self.run(&["squeue", "-h"]).checked(), "", "{self}: something is queued");
+        output.stderr
+    }
+
+    /// Submits a job that runs CTX_1, which has the plan's last node, once it is released.
+    fn held(&self, config: &str) -> u32 {
+        let script = "srun --disagg-role=CTX_1 bash -c 'echo $DISAGG_SERVING_TYPE'; echo $?";
+        self.submit(&["--hold", &format!("--disagg-config={config}")], script)
+    }
+
+    fn release(&self, id: u32) -> Job {
+        self.run(&["scontrol", "release", &id.to_string()]).ok();
+        self.cluster.wait_job(id, LIMIT)
+    }
+}
+
+/// Nodes and tasks. Before it starts a job has a range of nodes in some releases.
+fn size(job: &Job) -> (&str, &str) {
+    let nodes = job.field("NumNodes");
+    (nodes.split_once('-').map_or(nodes, |(min, _)| min), job.field("NumTasks"))
+}
+
+fn variables(text: &str) -> BTreeMap<String, String> {
+    let pair = |entry: &str| entry.split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned()));
+    text.split('\0').filter_map(pair).collect()
+}
+
+/// All five roles at once; each rank leaves its host and its environment in files.
+const ALL_ROLES: &str = r#"
+env -0 >job.env
+export UCX_TLS=tcp
+for role in GEN_0 CTX_0 CTX_1 DISAGG_SERVER BENCHMARK; do
+    srun --disagg-role=$role bash -c '
+        name='$role'.$SLURM_PROCID
+        env -0 >$name.env
+        echo $(hostname) $(tr "," " " <<<"$SLURM_STEP_GPUS" | wc -w) >$name.host
+        for other in GEN_0 CTX_0 CTX_1 DISAGG_SERVER BENCHMARK; do
+            while [ ! -e $other.0.host ]; do sleep 0.05; done
+        done' || echo "$role failed" &
+done
+wait
+echo $(tr , " " <<<"$SLURM_JOB_GPUS" | wc -w) GPUs
+"#;
+
+#[test]
+fn a_config_alone_sizes_the_job_and_its_five_concurrent_steps() {
+    for site in sites() {
+        let (job, said) = site.job(&["--disagg-config=three.yaml"], ALL_ROLES);
+        assert_eq!(size(&job), ("3", "12"), "{site}");
+        assert_eq!(said, "4 GPUs\n", "{site}");
+        let tres = [job.field("TRES"), job.field("AllocTRES")].concat();
+        assert!(tres.contains("node=3"), "{site}: {tres}");
+        assert_eq!(job.field("TresPerNode").rsplit(':').next(), Some("4"), "{site}");
+
+        let environment = variables(&site.read("job.env"));
+        let plan = Plan::from_json(&environment["SLURM_DISAGG_PLAN"]).unwrap();
+        let hosts: Vec<String> = (1..=3).map(|i| format!("node{i}")).collect();
+        let mut compared = 0;
+        for instance in plan.instances() {
+            let name = instance.name;
+            let planned = instance.host_of_each_task(&hosts).unwrap();
+            for (rank, host) in planned.iter().enumerate() {
+                let place = site.read(&format!("{name}.{rank}.host"));
+                assert_eq!(place.split(' ').next(), Some(host.as_str()), "{site} {name} {rank}");
+                let task = variables(&site.read(&format!("{name}.{rank}.env")));
+                assert_eq!(task["SLURM_NTASKS"], planned.len().to_string(), "{site} {name}");
+                for (variable, value) in instance.env().iter() {
+                    let expected = value.value.expand(|name| task.get(name).map(String::as_str));
+                    assert_eq!(task.get(variable), Some(&expected), "{site} {name} {rank}");
+                    compared += 1;
+                }
+                for unset in &instance.role.unset {
+                    assert!(!task.contains_key(&unset.value), "{site} {name}: {}", unset.value);
+                }
+            }
+            assert!(!site.path(&format!("{name}.{}.host", planned.len())).exists(), "{site}");
+        }
+        assert!(compared > 14 * 6, "{site}: {compared}");
+        assert_eq!(variables(&site.read("CTX_1.3.env"))["CACHE"], "/tmp/cache_3");
+        assert_eq!(variables(&site.read("BENCHMARK.0.env"))["UCX_TLS"], "tcp");
+    }
+}
+
+#[test]
+fn one_node_for_a_config_of_three_is_refused_before_it_is_queued() {
+    for site in sites() {
+        let said = site.refused(&["-N1", "--disagg-config=three.yaml"]);
+        let sentence = "disagg: 1 node asked for, but the plan of three needs 3 nodes";
+        assert!(said.contains(sentence), "{site}: {said}");
+    }
+}
+
+#[test]
+fn a_broken_config_is_refused_with_its_place() {
+    for site in sites() {
+        let said = site.refused(&["--disagg-config=bad.yaml"]);
+        assert!(said.contains("bad.yaml:5:18: error:"), "{site}: {said}");
+    }
+}
+
+#[test]
+fn a_role_that_does_not_exist_fails_its_step_with_the_list_and_the_job_goes_on() {
+    for site in sites() {
+        let script = "srun --disagg-role=GEN_1 true; echo status $?
+            srun --disagg-role=GEN_0 bash -c 'echo $DISAGG_SERVING_TYPE'";
+        let (_, said) = site.job(&["--disagg-config=three.yaml"], script);
+        let list = "has no role 'GEN_1'; it has GEN_0, CTX_0..CTX_1, DISAGG_SERVER, BENCHMARK";
+        assert!(said.contains(list), "{site}: {said}");
+        assert!(said.contains(&format!("status 1\n{}", "GEN_0\n".repeat(4))), "{site}: {said}");
+    }
+}
+
+#[test]
+fn a_test_id_of_one_server_sizes_the_job_for_that_server() {
+    for site in sites() {
+        site.write(
+            "one.yaml",
+            "hardware:\n  gpus_per_node: 4\nserver_configs:\n  - name: large\n    tensor_parallel_size: 8\n",
+        );
+        let options = ["--disagg-config=one.yaml", "--disagg-test=aggr_upload-one-large"];
+        let (job, said) = site.job(&options, "srun --disagg-role=AGGREGATED echo rank");
+        assert_eq!(
+            (size(&job), said.as_str()),
+            (("2", "8"), "rank\n".repeat(8).as_str()),
+            "{site}"
+        );
+    }
+}
+
+#[test]
+fn a_component_of_a_heterogeneous_job_behind_one_with_a_config_is_not_sized() {
+    for site in sites() {
+        let with = |config: &'static str| {
+            ["--disagg-config=three.yaml", "--disagg-config=two.yaml"][usize::from(config == "two")]
+        };
+        for (components, expected) in [
+            (vec![with("three"), ":", "-n1"], vec![("3", "12"), ("1", "1")]),
+            (vec!["-n1", ":", with("two"), ":", "-n1"], vec![("1", "1"), ("2", "4"), ("1", "1")]),
+            (
+                vec![with("two"), ":", "-n1", ":", with("three")],
+                vec![("2", "4"), ("1", "1"), ("3", "12")],
+            ),
+        ] {
+            let argv = [&["sbatch", "--hold", "--parsable"], &components[..], &["--wrap=true"]];
+            let id = site.run(&argv.concat()).checked();
+            let show = ["scontrol", "--oneliner", "show", "job", id.trim()];
+            let text = site.cluster.run(show).checked();
+            let jobs: Vec<Job> = text.lines().map(Job::parse).collect();
+            let sizes: Vec<_> = jobs.iter().map(size).collect();
+            assert_eq!(sizes, expected, "{site} {components:?}");
+            for (job, (_, tasks)) in jobs.iter().zip(&expected) {
+                assert_eq!(job.field("TresPerNode").is_empty(), *tasks == "1", "{site}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_restart_of_the_controller_between_submission_and_start_keeps_the_size_and_the_plan() {
+    for site in sites() {
+        let id = site.held("three.yaml");
+        site.cluster.stop("slurmctld", "TERM");
+        site.cluster.restart("slurmctld");
+        let job = site.release(id);
+        assert_eq!((job.state(), size(&job)), ("COMPLETED", ("3", "12")), "{site}");
+        assert_eq!(site.read("job.out"), CTX_1_RAN, "{site}");
+    }
+}
+
+/// The script can refuse the update; the plugin cannot, because Slurm gives it a job record that no
+/// header describes. Then the job's first step says what is wrong.
+#[test]
+fn an_update_to_fewer_nodes_before_the_start_is_refused_or_named_by_the_first_step() {
+    for site in sites() {
+        let id = site.held("three.yaml");
+        let job_id = format!("JobId={id}");
+        let update = ["scontrol", "update", &job_id, "NumNodes=2-2", "NumTasks=8", "NumCPUs=8"];
+        let output = site.run(&update);
+        let job = site.release(id);
+        match site.way {
+            Way::Script => {
+                assert_ne!(output.code, Some(0), "{output:?}");
+                assert_eq!((job.state(), size(&job)), ("COMPLETED", ("3", "12")));
+                assert_eq!(site.read("job.out"), CTX_1_RAN);
+            }
+            Way::Plugin => {
+                assert_eq!(output.code, Some(0), "{output:?}");
+                assert_eq!(size(&job), ("2", "8"));
+                let said = site.read("job.out");
+                let sentence = "the job has 2 nodes, but the plan of three needs 3";
+                assert!(said.contains(sentence), "{said}");
+                assert!(said.ends_with("\n1\n"), "{said}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_node_that_is_lost_ends_its_job_and_the_next_job_is_sized_again() {
+    // Slurm takes 40 seconds to miss a node, whichever way the job was sized.
+    let site = Site::new(Way::Plugin);
+    let script = "srun --disagg-role=CTX_0 bash -c 'touch started; sleep 120'";
+    let id = site.submit(&["--no-requeue", "--disagg-config=three.yaml"], script);
+    let started = |_: &Job| site.path("started").exists();
+    site.cluster.wait_until(id, LIMIT, started);
+    // CTX_0 has the job's second node.
+    site.cluster.stop("node2", "KILL");
+    let job = site.cluster.wait_job(id, LIMIT);
+    assert_eq!(job.state(), "NODE_FAIL", "{site}: {}", site.read("job.out"));
+    let script = "srun --disagg-role=CTX_0 hostname";
+    let (job, said) = site.job(&["--disagg-config=three.yaml"], script);
+    assert_eq!(size(&job), ("3", "12"), "{site}");
+    assert_eq!((said.lines().count(), said.contains("node2")), (4, false), "{site}: {said}");
+}
+
+#[test]
+fn every_task_of_an_array_is_sized_and_has_the_plan_of_the_submission() {
+    for site in sites() {
+        let script = "srun --disagg-role=GEN_0 bash -c 'echo $SLURM_PROCID \
+            >array.$SLURM_ARRAY_TASK_ID.$SLURM_PROCID'
+            echo ${#SLURM_DISAGG_PLAN} $SLURM_JOB_NUM_NODES >array.$SLURM_ARRAY_TASK_ID";
+        site.write("job.sh", &format!("#!/bin/bash\n{script}\n"));
+        let options = ["--wait", "--array=1-3", "--output=/dev/null", "--disagg-config=three.yaml"];
+        site.run(&[&["sbatch"], &options[..], &["job.sh"]].concat()).ok();
+        let plans: Vec<String> = (1..=3).map(|task| site.read(&format!("array.{task}"))).collect();
+        assert!(plans[0].ends_with(" 3\n"), "{site}: {plans:?}");
+        assert!(plans.iter().all(|plan| *plan == plans[0]), "{site}: {plans:?}");
+        for task in 1..=3 {
+            assert_eq!(site.read(&format!("array.{task}.3")), "3\n", "{site}");
+            assert!(!site.path(&format!("array.{task}.4")).exists(), "{site}");
+        }
+    }
+}
+
+#[test]
+fn a_requeued_job_has_its_size_and_its_plan_again() {
+    for site in sites() {
+        let script =
+            "srun --disagg-role=CTX_1 bash -c 'echo ${SLURM_RESTART_COUNT:-0} $(hostname) >>starts
+            [ ${SLURM_RESTART_COUNT:-0} = 1 ] || sleep 60'";
+        let id = site.submit(&["--requeue", "--disagg-config=three.yaml"], script);
+        let started = |_: &Job| site.read("starts").lines().count() == 4;
+        site.cluster.wait_until(id, LIMIT, started);
+        site.run(&["scontrol", "requeue", &id.to_string()]).ok();
+        site.cluster.wait_until(id, LIMIT, |job| job.field("Restarts") == "1");
+        // A requeued job is held back for two minutes; the bed's credentials expire within seconds.
+        let job_id = format!("JobId={id}");
+        site.cluster.run(["scontrol", "update", &job_id, "StartTime=now+8"]).ok();
+        let job = site.cluster.wait_job(id, LIMIT);
+        assert_eq!((job.state(), size(&job)), ("COMPLETED", ("3", "12")), "{site}");
+        let starts = site.read("starts");
+        assert_eq!(starts.lines().filter(|line| line.starts_with("1 ")).count(), 4, "{starts}");
+    }
+}
+
+#[test]
+fn a_job_without_a_config_is_left_alone_by_both() {
+    for site in sites() {
+        let (job, said) = site
+            .job(&["-N2", "-n3"], "env | grep -c DISAGG; srun -n1 -N1 env | grep -c DISAGG; true");
+        assert_eq!(size(&job), ("2", "3"), "{site}");
+        assert_eq!((job.field("TresPerNode"), job.field("Comment")), ("", ""), "{site}");
+        assert_eq!(said, "0\n0\n", "{site}");
+    }
+}
