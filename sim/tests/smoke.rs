@@ -243,12 +243,12 @@ fn a_variable_that_another_plugin_changes_or_removes_or_adds_is_noticed() {
         ),
         ("unsetenv:COLUMNS", "BENCHMARK rank 0: COLUMNS\n  expected 300\n  found    not set"),
         ("setenv:UCX_TLS:tcp", "GEN_0 ranks 0-7: UCX_TLS\n  expected not set\n  found    tcp"),
-        ("setenv:MORE:1", "CTX_0 ranks 0-3: MORE\n  expected not set\n  found    1"),
+        ("setenv:MORE:1", "batch script: MORE\n  expected not set\n  found    1"),
         (
             "setenv:pytestCommand:true",
             "GEN_0 ranks 0-7: pytestCommand\n  expected the plan's command",
         ),
-        ("unsetenv:PATH", "GEN_0 ranks 0-7: PATH\n"),
+        ("unsetenv:PATH", "batch script: PATH\n"),
     ] {
         let line = format!("required {} task_init:{action}", probe.display());
         smoke(&standin("3nodes"), ["--plugstack", &line]).expect(1).says(&[expected]);

@@ -103,8 +103,9 @@ fn distinct_lines(text: &str) -> String {
     lines.join("\n")
 }
 
-/// The environment of the batch script: the plan itself, and the variables of the whole job.
-pub fn job(plan: &Plan, environ: &Env) -> Vec<Finding> {
+/// The environment of the batch script: the plan itself, the variables of the whole job, and for the
+/// rest what `submitted` is: the environment of sbatch.
+pub fn job(plan: &Plan, submitted: &Env, environ: &Env) -> Vec<Finding> {
     let mut findings = Vec::new();
     let place = "batch script";
     match handed_over(environ) {
@@ -118,14 +119,36 @@ pub fn job(plan: &Plan, environ: &Env) -> Vec<Finding> {
         }
         Err(found) => findings.push(Finding::new(place, PLAN, "the plan", found)),
     }
+    let of_slurm = |name: &str| name.starts_with("SLURM") || SET_BY_SLURM.contains(&name);
+    let mut expected: Env = submitted.iter().filter(|(name, _)| !of_slurm(name)).collect();
     for (name, value) in plan.job_env.iter() {
-        let expected = value.value.expand(|_| None);
-        let found = environ.get(name);
-        if found != Some(&expected) {
-            findings.push(variable(plan, place, None, name, Some(&expected), found));
-        }
+        expected.set(name, value.value.expand(|_| None));
     }
+    findings.extend(variables(plan, place, None, &expected, environ, of_slurm));
     findings
+}
+
+/// What a batch script gets from Slurm besides names that start with `SLURM`.
+const SET_BY_SLURM: [&str; 2] = ["ENVIRONMENT", "HOSTNAME"];
+
+/// The variables that are not as expected, and those that are there and should not be; `others` says
+/// which names are not looked at.
+fn variables(
+    plan: &Plan,
+    place: &str,
+    rank: Option<u32>,
+    expected: &Env,
+    found: &Env,
+    others: impl Fn(&str) -> bool,
+) -> Vec<Finding> {
+    let added = found.iter().filter(|(name, _)| expected.get(name).is_none() && !others(name));
+    expected
+        .iter()
+        .map(|(name, value)| (name, Some(value), found.get(name)))
+        .filter(|(_, expected, found)| expected != found)
+        .chain(added.map(|(name, value)| (name, None, Some(value))))
+        .map(|(name, expected, found)| variable(plan, place, rank, name, expected, found))
+        .collect()
 }
 
 /// The plan's text, from the variable or from the file that it names.
@@ -251,25 +274,8 @@ pub fn rank(
     }
 
     let expected = expected_environment(instance, rank, job);
-    for (variable_name, value) in expected.iter() {
-        let found = rank.environment.get(variable_name);
-        if found != Some(value) {
-            findings.push(variable(
-                plan,
-                &name,
-                Some(rank.task),
-                variable_name,
-                Some(value),
-                found,
-            ));
-        }
-    }
-    for (variable_name, found) in rank.environment.iter() {
-        let is_slurms = variable_name.starts_with("SLURM");
-        if expected.get(variable_name).is_none() && !is_slurms && variable_name != COMMAND {
-            findings.push(variable(plan, &name, Some(rank.task), variable_name, None, Some(found)));
-        }
-    }
+    let others = |name: &str| name.starts_with("SLURM") || name == COMMAND;
+    findings.extend(variables(plan, &name, Some(rank.task), &expected, &rank.environment, others));
 
     let text = rank.environment.get(COMMAND).unwrap_or_default();
     let command = match command(instance, text, &rank.environment) {
@@ -281,16 +287,22 @@ pub fn rank(
     };
     let planned: Vec<_> = planned_command(instance, &rank.environment);
     let assigned = instance.role.env.len();
-    for index in 0..planned.len().max(command.len()) {
-        let [expected, found] =
-            [&planned, &command].map(|words| words.get(index).map(String::as_str));
-        if expected != found && !command.is_empty() {
-            let variable_name =
-                expected.and_then(|word| word.split_once('=')).filter(|_| index < assigned);
-            let name_of_secret = variable_name.map_or("", |(name, _)| name);
-            let finding = variable(plan, &name, Some(rank.task), name_of_secret, expected, found);
-            findings.push(Finding { what: format!("word {} of {COMMAND}", index + 1), ..finding });
-        }
+    let word = |words: &[String], index: usize| words.get(index).cloned();
+    let words = 0..planned.len().max(command.len());
+    let differs = |index: &usize| word(&planned, *index) != word(&command, *index);
+    if let Some(index) = words.into_iter().find(differs).filter(|_| !command.is_empty()) {
+        let [expected, found] = [word(&planned, index), word(&command, index)];
+        // A word before the command proper sets a variable, which may be a secret.
+        let set = expected.as_deref().filter(|_| index < assigned).and_then(|w| w.split_once('='));
+        let finding = variable(
+            plan,
+            &name,
+            Some(rank.task),
+            set.map_or("", |(name, _)| name),
+            expected.as_deref(),
+            found.as_deref(),
+        );
+        findings.push(Finding { what: format!("word {} of {COMMAND}", index + 1), ..finding });
     }
     let seen = seen(instance, rank, command.into_iter().skip(assigned).collect());
     (seen, findings)

@@ -100,7 +100,7 @@ pub fn play(stage: &Stage, args: &Args, release: Release) -> Result<Played, SimE
     played.findings.extend(check::program("batch script", &batch));
     let Some(script) = batch.ranks().into_iter().next() else { return Ok(played) };
     let environ = &script.environment;
-    played.findings.extend(check::job(&stage.plan, environ));
+    played.findings.extend(check::job(&stage.plan, &stage.environ, environ));
 
     let all = stage.plan.instances().count();
     let instances: Vec<_> = stage
