@@ -7,6 +7,7 @@ mod args;
 mod check;
 mod explain;
 mod generate;
+mod launch;
 mod plan;
 mod submit;
 
@@ -27,6 +28,10 @@ fn main() -> ExitCode {
             Command::Check(args) => check::run(args, &around),
             Command::Explain(args) => explain::run(args, &around),
             Command::Submit(args) => submit::run(args, &around),
+            Command::Launch(args) => launch::run(args, &around),
+            Command::Tied { parent, command } => {
+                Err(Failure::Io(launch::tie::become_tied(*parent, command)))
+            }
             Command::Completions { shell } => generate::completions(*shell),
             Command::Man { directory } => generate::man_pages(directory),
         });
