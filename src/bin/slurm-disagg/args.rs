@@ -6,13 +6,17 @@
     reason = "the comments are the texts of --help"
 )]
 
+use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use disagg::input::request::{Options, frontend_node, placement};
 use disagg::plan::{FrontendNode, Generation, InstanceName, Placement};
+use disagg::run::launch::limits::{Limits, seconds};
+use disagg::run::launch::tie::SUBCOMMAND as TIED;
 
 /// Plan, check and submit disaggregated LLM-serving tests on Slurm.
 ///
@@ -36,6 +40,16 @@ pub enum Command {
     Submit(SubmitArgs),
     Derive(DeriveArgs),
     Diff(DiffArgs),
+    Launch(LaunchArgs),
+    /// Run a command that ends with the launch, however that ends.
+    #[command(name = TIED, hide = true)]
+    Tied {
+        /// The launch's process id.
+        parent: u32,
+        /// The command.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<OsString>,
+    },
     /// Print the completions of a shell.
     ///
     /// For bash: slurm-disagg completions bash > /etc/bash_completion.d/slurm-disagg
@@ -388,4 +402,49 @@ pub struct DiffArgs {
     /// How to print it.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+}
+
+/// Run a plan in a job: start its steps, watch them, and end the job with a verdict.
+///
+/// It replaces the launch script's body. A server that ends before the benchmark does ends the job
+/// at once; the benchmark's end stops the servers. Everything is in the workspace afterwards:
+/// a log for each step, results.xml, result.json, summary.md.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  sbatch --nodes=3 … --wrap 'exec slurm-disagg launch --workspace /lustre/me/run1'
+  sbatch --disagg-config=config.yaml --wrap 'exec slurm-disagg launch'
+  salloc --nodes=3 … slurm-disagg launch --workspace /lustre/me/run1 --ready --limit ready=15m
+
+With exec the launch gets the signal of sbatch --signal=B:USR1@SECONDS, and has the whole of Slurm's
+KillWait to end the steps well.
+
+Exit status: 0 the benchmark passed, 1 it did not, 2 nothing was started.")]
+pub struct LaunchArgs {
+    /// W, the workspace that `slurm-disagg submit` wrote. Default: that of the plan in
+    /// SLURM_DISAGG_PLAN, which sbatch --disagg-config sets.
+    #[arg(long, value_name = "DIR", conflicts_with = "plan")]
+    pub workspace: Option<PathBuf>,
+
+    /// The plan itself; its files are written into its workspace.
+    #[arg(long, value_name = "FILE")]
+    pub plan: Option<PathBuf>,
+
+    /// Time between the starts of two steps, for container runtimes that need it.
+    #[arg(long, value_name = "TIME", value_parser = seconds, default_value = "0")]
+    pub stagger: Duration,
+
+    /// Time that steps have between SIGTERM and SIGKILL.
+    #[arg(long, value_name = "TIME", value_parser = seconds, default_value = "10")]
+    pub grace: Duration,
+
+    /// Limits of the phases, as start=2m,ready=15m,benchmark=1h. start: until all steps run.
+    /// ready: from then until all servers are (needs --ready). benchmark: from then to its end.
+    #[arg(long, value_name = "PHASE=TIME,…")]
+    pub limit: Option<Limits>,
+
+    /// Ask each server for its health (GET /health at the address in addresses/ROLE.json), and
+    /// record when it answered.
+    #[arg(long)]
+    pub ready: bool,
 }

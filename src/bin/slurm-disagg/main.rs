@@ -9,6 +9,7 @@ mod derive;
 mod diff;
 mod explain;
 mod generate;
+mod launch;
 mod plan;
 mod submit;
 
@@ -31,6 +32,10 @@ fn main() -> ExitCode {
             Command::Submit(args) => submit::run(args, &around),
             Command::Derive(args) => derive::run(args, &around),
             Command::Diff(args) => diff::run(args, &around),
+            Command::Launch(args) => launch::run(args, &around),
+            Command::Tied { parent, command } => {
+                Err(Failure::Io(launch::tie::become_tied(*parent, command)))
+            }
             Command::Completions { shell } => generate::completions(*shell),
             Command::Man { directory } => generate::man_pages(directory),
         });

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `slurm-disagg launch`.
+
+use std::process::ExitCode;
+
+use disagg::diagnostic::Diagnostic;
+use disagg::input::Surroundings;
+pub use disagg::run::launch::tie;
+use disagg::run::launch::{self, Allocation, LaunchError, Limits, PLAN_VARIABLE, Settings};
+use disagg::run::workspace::{self, WorkspaceError};
+
+use crate::args::LaunchArgs;
+use crate::{Failure, Outcome};
+
+pub fn run(args: &LaunchArgs, around: &Surroundings) -> Outcome {
+    let settings = settings(args)?;
+    let found = launch::find_plan(
+        args.plan.as_deref(),
+        args.workspace.as_deref(),
+        (around.env)(PLAN_VARIABLE),
+    )
+    .map_err(refused)?;
+    let allocation = Allocation::from_env(around.env).map_err(refused)?;
+    allocation.check(&found.plan).map_err(refused)?;
+    if !found.in_workspace {
+        workspace::write(&found.plan, false).map_err(|error| match error {
+            WorkspaceError::Occupied { .. } => refused(error),
+            error => Failure::Other(error.to_string()),
+        })?;
+    }
+    let result = launch::run(&found.plan, &allocation, settings).map_err(|error| match error {
+        LaunchError::Argument(_) => refused(error),
+        error => Failure::Other(error.to_string()),
+    })?;
+    Ok(if result.verdict.kind.is_passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn settings(args: &LaunchArgs) -> Result<Settings, Failure> {
+    let limits: Limits = args.limit.unwrap_or_default();
+    if limits.ready.is_some() && !args.ready {
+        let help = "add --ready, or leave the limit out";
+        let message = "--limit ready=… needs --ready: without it nobody knows when servers are";
+        return Err(Diagnostic::error(message).help(help).into());
+    }
+    Ok(Settings { stagger: args.stagger, grace: args.grace, limits, ready: args.ready })
+}
+
+fn refused(error: impl std::fmt::Display) -> Failure {
+    Diagnostic::error(error.to_string()).into()
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Why Slurm ends the job: slurmstepd writes it into the logs of the steps, so that it is known even
+//! when the controller does not answer.
+
+use crate::run::result::VerdictKind;
+
+/// What slurmstepd writes when a step is ended from outside:
+/// `*** STEP 7.0 ON node1 CANCELLED AT 2025-01-01T00:00:00 DUE TO TIME LIMIT ***`.
+const NOTICE: &str = "*** STEP ";
+
+/// The reasons that slurmstepd of 22.05 gives.
+const REASONS: [(&str, VerdictKind); 4] = [
+    ("DUE TO TIME LIMIT", VerdictKind::TimeLimit),
+    ("DUE TO PREEMPTION", VerdictKind::Preempted),
+    ("DUE TO JOB REQUEUE", VerdictKind::Requeued),
+    ("DUE TO NODE FAILURE", VerdictKind::NodeFailed),
+];
+
+/// The reason that a step's log gives for its end.
+#[must_use]
+pub fn in_log(log: &str) -> Option<VerdictKind> {
+    log.lines()
+        .rev()
+        .filter(|line| line.contains(NOTICE) && line.contains(" CANCELLED AT "))
+        .find_map(|line| {
+            REASONS.iter().find(|(words, _)| line.contains(words)).map(|(_, kind)| *kind)
+        })
+}
+
+/// What it means, as a sentence.
+#[must_use]
+pub fn sentence(kind: VerdictKind) -> &'static str {
+    match kind {
+        VerdictKind::TimeLimit => {
+            "the job reached its time limit before the benchmark ended; ask for more with --time"
+        }
+        VerdictKind::TimeLimitNear => {
+            "the signal that was asked for before the time limit came (sbatch --signal); ask for \
+             more with --time"
+        }
+        VerdictKind::Preempted => "the job was preempted by another one",
+        VerdictKind::Requeued => "the job was put back into the queue; it will run again",
+        VerdictKind::NodeFailed => "a node of the job failed",
+        VerdictKind::Cancelled => "the job was cancelled",
+        _ => "the launch was told to end by a signal, and Slurm gave no reason",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slurm_s_reason_is_read_from_a_step_s_log() {
+        let log = |reason| {
+            format!(
+                "x\nslurmstepd-node1: error: *** STEP 8.0 ON node1 CANCELLED AT \
+                 2026-11-24T04:15:41{reason} ***\ny\n"
+            )
+        };
+        assert_eq!(in_log(&log(" DUE TO TIME LIMIT")), Some(VerdictKind::TimeLimit));
+        assert_eq!(in_log(&log(" DUE TO JOB REQUEUE")), Some(VerdictKind::Requeued));
+        assert_eq!(in_log(&log(" DUE TO PREEMPTION")), Some(VerdictKind::Preempted));
+        assert_eq!(in_log(&log("")), None);
+        assert_eq!(in_log("the run was DUE TO TIME LIMIT"), None);
+    }
+}

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The directory of one run, `W/runs/JOB.RESTART`: everything that the run writes lies in it. The
+//! workspace's own names (`gen_server_0.log`, `results.xml`, …) are links into the latest run, so a
+//! requeued run finds none of an older one's files there, and overwrites none.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use crate::plan::Plan;
+use crate::run::result;
+
+/// Where the runs are, in the workspace.
+pub const RUNS: &str = "runs";
+/// What all sruns said about their steps.
+pub const SRUN_LOG: &str = "srun.log";
+/// What the install script said.
+pub const INSTALL_LOG: &str = "install.log";
+/// The merged JUnit file.
+pub const JUNIT: &str = "results.xml";
+/// The benchmark's numbers.
+pub const REPORT: &str = "report.csv";
+/// The summary for people.
+pub const SUMMARY: &str = "summary.md";
+/// Where ready servers say how they are reached.
+pub const ADDRESSES: &str = "addresses";
+
+/// Space that is kept for the verdict, in bytes: a full disk must not swallow it.
+const RESERVE: usize = 256 << 10;
+const RESERVE_FILE: &str = ".reserve";
+
+/// The directory of a run.
+#[derive(Debug)]
+pub struct RunDirectory {
+    workspace: PathBuf,
+    path: PathBuf,
+    names: BTreeSet<String>,
+}
+
+/// What cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("{}: {error}; nothing was started", path.display())]
+pub struct DirectoryError {
+    /// The file or directory.
+    pub path: PathBuf,
+    /// Why.
+    #[source]
+    pub error: io::Error,
+}
+
+impl RunDirectory {
+    /// Makes the directory of a run and points the workspace's names into it. `id` is changed when
+    /// the job has launched before: `7.0`, then `7.0-2`.
+    ///
+    /// # Errors
+    /// [`DirectoryError`].
+    pub fn create(plan: &Plan, id: &mut String) -> Result<Self, DirectoryError> {
+        let workspace = PathBuf::from(&plan.workspace);
+        let runs = workspace.join(RUNS);
+        make(&runs)?;
+        let first = id.clone();
+        let mut number = 1;
+        let path = loop {
+            let path = runs.join(&*id);
+            match fs::create_dir(&path) {
+                Ok(()) => break path,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    number += 1;
+                    *id = format!("{first}-{number}");
+                }
+                Err(error) => return Err(DirectoryError { path, error }),
+            }
+        };
+        let directory = Self { names: names(plan), workspace, path };
+        make(&directory.path.join(ADDRESSES))?;
+        directory.reserve()?;
+        directory.remove_stale_links().map_err(directory.failed(&directory.workspace))?;
+        for name in &directory.names {
+            directory.point(name).map_err(directory.failed(&directory.workspace.join(name)))?;
+        }
+        let job_workspace = directory.workspace.join("disagg_workspace");
+        make(&job_workspace)?;
+        Ok(directory)
+    }
+
+    /// The path of one of the run's files.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    /// The workspace.
+    #[must_use]
+    pub fn workspace(&self) -> &Path {
+        &self.workspace
+    }
+
+    /// Opens one of the run's logs to add to it.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn log(&self, name: &str) -> io::Result<File> {
+        OpenOptions::new().create(true).append(true).mode(0o644).open(self.file(name))
+    }
+
+    /// Writes one of the run's files: whole or not at all.
+    ///
+    /// # Errors
+    /// It cannot be written; an older one is still there then.
+    pub fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let draft = self.file(&format!(".{name}.new"));
+        let written = File::create(&draft)
+            .and_then(|mut file| file.write_all(content))
+            .and_then(|()| fs::rename(&draft, self.file(name)));
+        if written.is_err() {
+            let _ = fs::remove_file(&draft);
+        }
+        written
+    }
+
+    /// Gives the kept space free, for the last files to be written.
+    pub fn release_reserve(&self) {
+        let _ = fs::remove_file(self.file(RESERVE_FILE));
+    }
+
+    /// Takes in what a role put in the place of a link by renaming a file onto it.
+    ///
+    /// # Errors
+    /// A file cannot be moved.
+    pub fn collect(&self) -> io::Result<()> {
+        for name in &self.names {
+            let place = self.workspace.join(name);
+            if fs::symlink_metadata(&place).is_ok_and(|found| found.is_file()) {
+                fs::rename(&place, self.file(name))?;
+                self.point(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn failed(&self, path: &Path) -> impl Fn(io::Error) -> DirectoryError + use<> {
+        let path = path.to_owned();
+        move |error| DirectoryError { path: path.clone(), error }
+    }
+
+    fn reserve(&self) -> Result<(), DirectoryError> {
+        let path = self.file(RESERVE_FILE);
+        fs::write(&path, vec![0; RESERVE]).map_err(self.failed(&path))
+    }
+
+    /// Makes a name of the workspace a link to the run's file. What is there and is no link, from
+    /// a run without the launch, is kept beside this run.
+    fn point(&self, name: &str) -> io::Result<()> {
+        let place = self.workspace.join(name);
+        if fs::symlink_metadata(&place).is_ok_and(|found| !found.is_symlink()) {
+            let run = self.path.file_name().unwrap_or_default().to_string_lossy();
+            let kept = self.workspace.join(RUNS).join(format!("before-{run}"));
+            fs::create_dir_all(&kept)?;
+            fs::rename(&place, kept.join(name))?;
+        }
+        let target = Path::new(RUNS).join(self.path.file_name().unwrap_or_default()).join(name);
+        let draft = self.workspace.join(format!(".{name}.link"));
+        let _ = fs::remove_file(&draft);
+        symlink(target, &draft)?;
+        fs::rename(&draft, &place)
+    }
+
+    /// A smaller plan than the last run's leaves links to files that this run does not have.
+    fn remove_stale_links(&self) -> io::Result<()> {
+        for entry in fs::read_dir(&self.workspace)? {
+            let path = entry?.path();
+            if fs::read_link(&path).is_ok_and(|target| target.starts_with(RUNS)) {
+                fs::remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file of the workspace by its name there; nothing when the path leads elsewhere or deeper.
+#[must_use]
+pub fn name_in<'p>(workspace: &Path, path: &'p str) -> Option<&'p str> {
+    let name = Path::new(path).strip_prefix(workspace).ok()?.to_str()?;
+    (!name.is_empty() && !name.contains('/')).then_some(name)
+}
+
+/// The names in the workspace that belong to a run.
+fn names(plan: &Plan) -> BTreeSet<String> {
+    let workspace = Path::new(&plan.workspace);
+    let mut names: BTreeSet<String> =
+        [SRUN_LOG, INSTALL_LOG, JUNIT, REPORT, SUMMARY, ADDRESSES, result::FILE]
+            .map(str::to_owned)
+            .into();
+    for instance in plan.instances() {
+        names.insert(instance.log_file());
+        let junit = instance.junit_file();
+        names.extend(junit.as_deref().and_then(|path| name_in(workspace, path)).map(str::to_owned));
+    }
+    names
+}
+
+fn make(path: &Path) -> Result<(), DirectoryError> {
+    fs::create_dir_all(path).map_err(|error| DirectoryError { path: path.to_owned(), error })
+}

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The environment that steps are started in: the job's, the plan's variables of the whole job, and
+//! what run and install scripts know by name.
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+
+use crate::output::script::command_variables;
+use crate::plan::{Plan, Template};
+
+/// Sizes of the job that srun would take for the step's own.
+pub const JOB_SIZES: [&str; 7] = [
+    "SLURM_NTASKS",
+    "SLURM_NPROCS",
+    "SLURM_NTASKS_PER_NODE",
+    "SLURM_NNODES",
+    "SLURM_JOB_NUM_NODES",
+    "SLURM_DISTRIBUTION",
+    "SLURM_HOSTFILE",
+];
+
+/// Environment variables by name.
+pub type Variables = BTreeMap<String, String>;
+
+/// The variables of this process; those that are not UTF-8 reach the steps all the same.
+#[must_use]
+pub fn of_process() -> Variables {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// What is set for all steps beside what the job has.
+#[must_use]
+pub fn for_all_steps(plan: &Plan, job: &Variables) -> Variables {
+    let mut set = Variables::new();
+    for (name, value) in plan.job_env.iter() {
+        set.insert(name.to_owned(), expand(&value.value, job));
+    }
+    let given = |name: &str| job.get(name).filter(|value| !value.is_empty()).is_some();
+    if !given("NVIDIA_IMEX_CHANNELS") {
+        set.insert("NVIDIA_IMEX_CHANNELS".into(), "0".into());
+    }
+    if !given("NVIDIA_VISIBLE_DEVICES") {
+        let gpus = visible_gpus().unwrap_or(plan.layout.gpus_per_node);
+        let ids: Vec<_> = (0..gpus).map(|gpu| gpu.to_string()).collect();
+        set.insert("NVIDIA_VISIBLE_DEVICES".into(), ids.join(","));
+    }
+    if plan.run_script.is_some() || plan.install_script.is_some() {
+        set.extend(for_scripts(plan));
+    }
+    set
+}
+
+/// What run and install scripts find in their environment, as in the launch script.
+fn for_scripts(plan: &Plan) -> Variables {
+    let workspace = plan.workspace.trim_end_matches('/');
+    let mut set = Variables::new();
+    let mut add = |name: &str, value: String| set.insert(name.to_owned(), value);
+    add("jobWorkspace", format!("{workspace}/disagg_workspace"));
+    add("llmSrcNode", plan.source_dir.clone());
+    add("stageName", format!("disagg_perf_test_{}", plan.test.config));
+    add("perfMode", "true".into());
+    add("resourcePathNode", plan.source_dir.clone());
+    add("coverageConfigFile", format!("{workspace}/coverage_config.json"));
+    add("runScript", plan.run_script.clone().unwrap_or_default());
+    add("installScript", plan.install_script.clone().unwrap_or_default());
+    for (name, value) in plan.ordered_variables() {
+        add(name, value.to_owned());
+    }
+    let rule = plan.rules.rules().test(plan.test.kind);
+    for (name, text) in command_variables(plan, rule.map_or(&[][..], |rule| rule.commands)) {
+        add(name, text);
+    }
+    set
+}
+
+/// A template's value among variables.
+#[must_use]
+pub fn expand(template: &Template, variables: &Variables) -> String {
+    template.expand(|name| variables.get(name).map(String::as_str))
+}
+
+/// The GPUs that nvidia-smi counts on this node; nothing where it is missing or counts none.
+fn visible_gpus() -> Option<u32> {
+    let listed = Command::new("nvidia-smi").arg("-L").stdin(Stdio::null()).output().ok()?;
+    let text = String::from_utf8_lossy(&listed.stdout);
+    let count = text.lines().filter(|line| line.starts_with("GPU ")).count();
+    u32::try_from(count).ok().filter(|count| *count > 0)
+}

@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What `srun -v` says about its step on standard error: the step's id, where its tasks run, and
+//! which rank ended how. So nobody has to ask the controller, which may not answer.
+
+use std::fmt;
+
+use crate::run::result::{Exit, RankEnd};
+
+/// Something that `srun` said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// The step exists, and its tasks are being started.
+    Launching(StepId),
+    /// So many of its tasks run now on one more node.
+    TasksStarted(u32),
+    /// Tasks ended with this status; the next [`Message::RanksFailed`] says which.
+    TaskStatus(Exit),
+    /// Ranks ended with a failure.
+    RanksFailed(RankEnd),
+    /// The controller or a signal ended the step.
+    EndedFromOutside,
+    /// Anything else that is an error.
+    Error,
+}
+
+/// Slurm's id of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepId {
+    /// The job.
+    pub job: u32,
+    /// The step in the job.
+    pub step: u32,
+}
+
+impl fmt::Display for StepId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.job, self.step)
+    }
+}
+
+/// Reads one line; nothing when it says nothing that matters.
+#[must_use]
+pub fn parse(line: &str) -> Option<Message> {
+    let text = line.strip_prefix("srun: ")?;
+    if let Some((_, rest)) = text.split_once("launching StepId=") {
+        return step_id(rest.split(' ').next()?).map(Message::Launching);
+    }
+    if let Some(tasks) = text.strip_suffix(" tasks started")
+        && text.contains("Node ")
+    {
+        return tasks.rsplit(' ').next()?.parse().ok().map(Message::TasksStarted);
+    }
+    if text.contains("task exit notification")
+        && let Some((_, status)) = text.split_once("(status=0x")
+    {
+        let status = i32::from_str_radix(status.split(')').next()?, 16).ok()?;
+        return Some(Message::TaskStatus(exit(status)));
+    }
+    if text == "forcing job termination"
+        || (text.starts_with("Complete StepId=") && text.ends_with(" received"))
+    {
+        return Some(Message::EndedFromOutside);
+    }
+    let error = text.strip_prefix("error: ")?;
+    Some(ranks(error).map_or(Message::Error, Message::RanksFailed))
+}
+
+/// `7.3`, and `7.3+0` of a heterogeneous job.
+fn step_id(text: &str) -> Option<StepId> {
+    let (job, step) = text.split('+').next()?.split_once('.')?;
+    Some(StepId { job: job.parse().ok()?, step: step.parse().ok()? })
+}
+
+/// The status as `wait(2)` gives it.
+fn exit(status: i32) -> Exit {
+    match status & 0x7f {
+        0 => Exit::Status((status >> 8) & 0xff),
+        signal => Exit::Signal(signal),
+    }
+}
+
+/// `node1: task 3: Exited with exit code 42`, `node1: tasks 0-2,5: Killed`.
+fn ranks(text: &str) -> Option<RankEnd> {
+    let mut node = "";
+    let mut rest = text;
+    while let Some((part, after)) = rest.split_once(": ") {
+        let list = part.strip_prefix("task ").or_else(|| part.strip_prefix("tasks "));
+        if let Some(rank) = list.and_then(first_number)
+            && !node.is_empty()
+        {
+            let code = after.strip_prefix("Exited with exit code ").and_then(|c| c.parse().ok());
+            let words = after.to_owned();
+            return Some(RankEnd {
+                rank,
+                node: node.to_owned(),
+                exit: code.map(Exit::Status),
+                words,
+            });
+        }
+        (node, rest) = (part, after);
+    }
+    None
+}
+
+/// The first number of `3`, `0-2,5` or `[0-2]`.
+fn first_number(list: &str) -> Option<u32> {
+    let list = list.trim_start_matches('[');
+    list.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_step_s_id_is_read_from_its_start() {
+        let id = Some(Message::Launching(StepId { job: 1, step: 2 }));
+        assert_eq!(parse("srun: launching StepId=1.2 on host node1, 4 tasks: [0-3]"), id);
+        assert_eq!(
+            parse("srun: launch/slurm: x: launching StepId=1.2+0 on host n, 1 tasks: 0"),
+            id
+        );
+    }
+
+    #[test]
+    fn started_tasks_are_counted_per_node() {
+        let line = "srun: launch/slurm: _task_start: Node node1, 4 tasks started";
+        assert_eq!(parse(line), Some(Message::TasksStarted(4)));
+        assert_eq!(parse("srun: Node node1, 64 tasks started"), Some(Message::TasksStarted(64)));
+    }
+
+    #[test]
+    fn the_status_of_a_task_is_read_as_wait_gives_it() {
+        let status = |hex| {
+            parse(&format!(
+                "srun: launch/slurm: _task_finish: Received task exit notification for 1 task of \
+                 StepId=1.2 (status={hex})."
+            ))
+        };
+        assert_eq!(status("0x2a00"), Some(Message::TaskStatus(Exit::Status(42))));
+        assert_eq!(status("0x0009"), Some(Message::TaskStatus(Exit::Signal(9))));
+        assert_eq!(status("0x008b"), Some(Message::TaskStatus(Exit::Signal(11))));
+    }
+
+    #[test]
+    fn the_guilty_rank_is_named_with_its_node() {
+        let end = |line| match parse(line) {
+            Some(Message::RanksFailed(end)) => (end.rank, end.node, end.exit, end.words),
+            other => panic!("{line}: {other:?}"),
+        };
+        let code = "Exited with exit code 42";
+        assert_eq!(
+            end("srun: error: node1: task 3: Exited with exit code 42"),
+            (3, "node1".into(), Some(Exit::Status(42)), code.into())
+        );
+        assert_eq!(
+            end("srun: error: node2: tasks 4-5,7: Killed"),
+            (4, "node2".into(), None, "Killed".into())
+        );
+        assert_eq!(
+            end(
+                "srun: error: launch/slurm: _task_finish: n1: task 0: Segmentation fault (core dumped)"
+            ),
+            (0, "n1".into(), None, "Segmentation fault (core dumped)".into())
+        );
+    }
+
+    #[test]
+    fn an_end_from_outside_is_told_from_a_failure() {
+        for line in ["srun: forcing job termination", "srun: Complete StepId=11.0+0 received"] {
+            assert_eq!(parse(line), Some(Message::EndedFromOutside), "{line}");
+        }
+        let line = "srun: error: Unable to create step for job 9: Requested nodes are busy";
+        assert_eq!(parse(line), Some(Message::Error));
+        for line in
+            ["srun: job-name            : A", "launching StepId=1.2", "srun: Node n, tasks started"]
+        {
+            assert_eq!(parse(line), None, "{line}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_panics(line in "srun: (error: )?(\\PC{0,20}: )?(task |tasks |launching StepId=|x \\(status=0x)?\\PC{0,20}") {
+            let _ = parse(&line);
+        }
+    }
+}

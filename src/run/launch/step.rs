@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One step while it runs: its srun, what that srun says, and what is known of the step so far.
+
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStderr, ExitStatus, Stdio};
+use std::time::Instant;
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::command::StepCommand;
+use super::directory::RunDirectory;
+use super::environment::{JOB_SIZES, Variables};
+use super::messages::{self, Message};
+use super::tie;
+use crate::run::result::{Exit, Moment, Phase, StepResult};
+
+/// The longest line of srun's that is looked at, in bytes; a longer one is cut.
+const MAX_LINE: usize = 4 << 10;
+
+/// A step of the run.
+#[derive(Debug)]
+pub struct Step {
+    /// The phase in which it is started.
+    pub phase: Phase,
+    /// What is known of it.
+    pub result: StepResult,
+    /// How it is started.
+    pub command: StepCommand,
+    /// How far its end is brought about, once it is.
+    pub stop: Option<Stop>,
+    /// Its end was brought about by somebody else: the controller, or a signal to srun.
+    pub ended_from_outside: bool,
+    /// The last error that srun reported.
+    pub srun_error: Option<String>,
+    process: Option<Process>,
+    tasks_started: u32,
+    /// The status that goes with the next words on a rank.
+    status: Option<Exit>,
+}
+
+/// How far the end of a step is brought about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stop {
+    /// What was done last.
+    pub stage: Stage,
+    /// When the next stage is due, when there is one.
+    pub next: Option<Instant>,
+}
+
+/// The stages of a step's end, each harder than the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Its tasks were sent SIGTERM.
+    Asked,
+    /// Its tasks are being killed.
+    Killed,
+    /// srun itself was killed.
+    Abandoned,
+}
+
+#[derive(Debug)]
+struct Process {
+    child: Child,
+    /// Nothing once srun has closed it.
+    stderr: Option<ChildStderr>,
+    /// A line that is not whole yet.
+    line: Vec<u8>,
+}
+
+impl Step {
+    /// A step that has not been started.
+    #[must_use]
+    pub fn new(phase: Phase, result: StepResult, command: StepCommand) -> Self {
+        Self {
+            phase,
+            result,
+            command,
+            stop: None,
+            ended_from_outside: false,
+            srun_error: None,
+            process: None,
+            tasks_started: 0,
+            status: None,
+        }
+    }
+
+    /// Starts its srun. The log's descriptor is srun's standard output: what the tasks write never
+    /// goes through this process.
+    ///
+    /// # Errors
+    /// The log cannot be opened, or no process can be made.
+    pub fn start(&mut self, directory: &RunDirectory, variables: &Variables) -> io::Result<()> {
+        let log = directory.log(&self.result.log)?;
+        let mut command = tie::command("srun");
+        command.args(&self.command.arguments).envs(variables);
+        for size in JOB_SIZES {
+            command.env_remove(size);
+        }
+        let own = self.command.environment.iter().map(|(name, value)| (name, value));
+        command.envs(own).stdin(Stdio::null()).stdout(log).stderr(Stdio::piped());
+        let mut child = command.spawn()?;
+        let stderr = child.stderr.take().ok_or_else(|| io::Error::other("no pipe from srun"))?;
+        fcntl_setfl(&stderr, fcntl_getfl(&stderr)? | OFlags::NONBLOCK)?;
+        self.process = Some(Process { child, stderr: Some(stderr), line: Vec::new() });
+        self.result.started = Some(Moment::now());
+        Ok(())
+    }
+
+    /// Whether its srun runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Whether it is still to be started.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.result.started.is_none() && self.result.ended.is_none()
+    }
+
+    /// Where srun's words arrive.
+    #[must_use]
+    pub fn words_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.process.as_ref()?.stderr.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Reads what srun said since; each line goes to `log` as well. Returns whether anything was
+    /// said that matters.
+    pub fn read_words(&mut self, mut log: impl FnMut(&str)) -> bool {
+        let mut changed = false;
+        for line in self.process.as_mut().map(Process::lines).unwrap_or_default() {
+            log(&line);
+            if let Some(message) = messages::parse(&line) {
+                self.take(message, &line);
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    fn take(&mut self, message: Message, line: &str) {
+        let result = &mut self.result;
+        match message {
+            Message::Launching(id) => result.step_id = Some(id.to_string()),
+            Message::TasksStarted(tasks) => {
+                self.tasks_started = self.tasks_started.saturating_add(tasks);
+                if self.tasks_started >= result.tasks && result.running.is_none() {
+                    result.running = Some(Moment::now());
+                }
+            }
+            Message::TaskStatus(exit) => self.status = Some(exit),
+            Message::RanksFailed(mut end) => {
+                end.exit = self.status.take().or(end.exit);
+                if self.stop.is_none() && result.failure.is_none() {
+                    result.failure = Some(end);
+                }
+            }
+            Message::EndedFromOutside => self.ended_from_outside |= self.stop.is_none(),
+            Message::Error => {
+                let words = line.strip_prefix("srun: error: ").unwrap_or(line);
+                self.srun_error = Some(words.to_owned());
+            }
+        }
+    }
+
+    /// Whether its srun has ended since; then the step has, and its words are whole.
+    pub fn reap(&mut self, log: impl FnMut(&str)) -> bool {
+        let Some(process) = &mut self.process else { return false };
+        let Ok(Some(status)) = process.child.try_wait() else { return false };
+        self.read_words(log);
+        self.process = None;
+        self.result.ended = Some(Moment::now());
+        self.result.exit = exit(status);
+        true
+    }
+
+    /// Sends a signal to srun itself.
+    pub fn signal_srun(&self, signal: Signal) {
+        // The child has not been waited for: its id is still its own.
+        let id = self.process.as_ref().and_then(|process| i32::try_from(process.child.id()).ok());
+        if let Some(pid) = id.and_then(Pid::from_raw) {
+            let _ = kill_process(pid, signal);
+        }
+    }
+}
+
+impl Process {
+    /// The lines that have arrived whole.
+    fn lines(&mut self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut chunk = [0; 4096];
+        while let Some(stderr) = &mut self.stderr {
+            match stderr.read(&mut chunk) {
+                Ok(0) => self.stderr = None,
+                Ok(length) => {
+                    for byte in &chunk[..length] {
+                        match byte {
+                            b'\n' => {
+                                lines.push(String::from_utf8_lossy(&self.line).into_owned());
+                                self.line.clear();
+                            }
+                            _ if self.line.len() < MAX_LINE => self.line.push(*byte),
+                            _ => {}
+                        }
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Nothing more for now, or nothing that could be had.
+                Err(_) => break,
+            }
+        }
+        lines
+    }
+}
+
+fn exit(status: ExitStatus) -> Option<Exit> {
+    status.code().map(Exit::Status).or_else(|| status.signal().map(Exit::Signal))
+}
