@@ -278,3 +278,26 @@ fn the_scripts_pass_shellcheck() {
         }
     }
 }
+
+#[test]
+fn no_server_starts_unless_every_precheck_has_passed() {
+    for (status, last) in [(0, Some(0)), (3, Some(1))] {
+        let tree = Tree::new();
+        let script = format!(
+            "#!/bin/bash\nprintf '%s\\0' \"$@\" >\"$NOTES/$DISAGG_SERVING_TYPE.precheck\"\nexit {status}\n"
+        );
+        tree.script("bin/python3", &script);
+        let id = format!("disagg-e2e-C {NASTY}");
+        assert!(tree.submit(&config("A=1"), &["--test-id", &id]).status.success());
+        let plan = tree.plan();
+        let ended = tree.launch(&plan);
+        assert_eq!(ended.status.code(), last, "{}", String::from_utf8_lossy(&ended.stderr));
+        assert!(tree.path("notes/GEN_PRECHECK_0.precheck").exists());
+        assert_eq!(tree.path("notes/GEN_0.argv").exists(), status == 0);
+        if status == 0 {
+            assert_eq!(tree.notes("CTX_PRECHECK_1", "precheck").last().unwrap(), "ctx");
+            assert_every_step_got_its_plan(&tree, &plan);
+        }
+        tree.assert_nothing_was_run();
+    }
+}

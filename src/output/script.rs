@@ -12,7 +12,7 @@ use crate::plan::command::JUNIT_OPTION;
 use crate::plan::instance::own_file;
 use crate::plan::rules::CommandText;
 use crate::plan::template::Part;
-use crate::plan::{Container, Env, Job, Plan, Role, RoleKind, Template, Traced};
+use crate::plan::{Container, Env, Instance, Job, Plan, Role, RoleKind, Template, Traced};
 use crate::slurm::argument::ArgumentError;
 use crate::slurm::sbatch::SbatchRequest;
 use crate::slurm::time::TimeError;
@@ -186,24 +186,32 @@ fi
     );
     script.push_str("\n# step NAME NODES HOSTS LOG: runs one step.\nstep() {\n");
     script.push_str("    case \"${1%%_[0-9]*}\" in\n");
-    for (kind, role) in plan.roles.iter().filter(|(kind, _)| kind.precheck_of().is_none()) {
-        script.push_str(&step_case(plan, *kind, role));
+    let prechecks = plan.prechecks().next().is_some();
+    for (kind, role) in &plan.roles {
+        if prechecks || kind.precheck_of().is_none() {
+            script.push_str(&step_case(plan, *kind, role));
+        }
     }
     script.push_str("    esac\n}\n\n");
-    for instance in plan.instances() {
-        let gpus: Vec<_> = instance.own_gpus().map(|gpu| gpu.to_string()).collect();
-        let _ = writeln!(
-            script,
-            "start {} {} {} {} {}",
-            instance.name,
-            instance.nodes.start,
-            instance.nodes.len(),
-            quote::word(&in_workspace(plan, &instance.log_file())),
-            quote::word(&gpus.join(",")),
-        );
+    if prechecks {
+        plan.prechecks().for_each(|instance| script.push_str(&start_line(&instance)));
+        script.push_str(AWAIT_PRECHECKS);
     }
+    plan.instances().for_each(|instance| script.push_str(&start_line(&instance)));
     script.push_str(END);
     Ok(script)
+}
+
+fn start_line(instance: &Instance<'_>) -> String {
+    let gpus: Vec<_> = instance.own_gpus().map(|gpu| gpu.to_string()).collect();
+    format!(
+        "start {} {} {} {} {}\n",
+        instance.name,
+        instance.nodes.start,
+        instance.nodes.len(),
+        quote::word(&in_workspace(instance.plan, &instance.log_file())),
+        quote::word(&gpus.join(",")),
+    )
 }
 
 fn in_workspace(plan: &Plan, file: &str) -> String {
@@ -288,6 +296,25 @@ stop() {
 trap 'stop; exit 143' TERM INT
 "#;
 
+/// Waits until all prechecks have passed; no server starts otherwise.
+const AWAIT_PRECHECKS: &str = r#"
+deadline=$((SECONDS + ctPrecheckTimeout))
+while (( running > 0 )); do
+    if ! read -r -t "$(( deadline > SECONDS ? deadline - SECONDS : 1 ))" name status <&"${ended}"; then
+        echo "slurm-disagg: a precheck takes more than ${ctPrecheckTimeout} seconds: ending the job" >&2
+        stop
+        exit 1
+    fi
+    running=$((running - 1))
+    echo "slurm-disagg: ${name} ended with status ${status}" >&2
+    if (( status != 0 )); then
+        stop
+        exit 1
+    fi
+done
+
+"#;
+
 /// Waits until what measures ends, or a server does before it.
 const END: &str = r#"
 read -r name status <&"${ended}"
@@ -318,7 +345,8 @@ fn step_case(plan: &Plan, kind: RoleKind, role: &Role) -> String {
     let srun = srun.join(" ");
 
     let mut lines = format!("    {kind})\n");
-    let command = match &plan.run_script {
+    // A run script is made for the test's own steps.
+    let command = match plan.run_script.as_ref().filter(|_| kind.precheck_of().is_none()) {
         Some(_) => {
             quietly(secrets(plan, role).next().is_some(), &mut lines, |lines| {
                 let text = command_text(&instance_role(role));
