@@ -27,6 +27,9 @@ pub const SUMMARY: &str = "summary.md";
 /// Where ready servers say how they are reached.
 pub const ADDRESSES: &str = "addresses";
 
+/// What is written last.
+const LAST: [&str; 3] = [JUNIT, SUMMARY, result::FILE];
+
 /// Space that is kept for the verdict, in bytes: a full disk must not swallow it.
 const RESERVE: usize = 256 << 10;
 const RESERVE_FILE: &str = ".reserve";
@@ -125,7 +128,8 @@ impl RunDirectory {
         let _ = fs::remove_file(self.file(RESERVE_FILE));
     }
 
-    /// Takes in what a role put in the place of a link by renaming a file onto it.
+    /// Takes in what a role put in the place of a link by renaming a file onto it, and removes the
+    /// links to what nobody wrote.
     ///
     /// # Errors
     /// A file cannot be moved.
@@ -135,6 +139,9 @@ impl RunDirectory {
             if fs::symlink_metadata(&place).is_ok_and(|found| found.is_file()) {
                 fs::rename(&place, self.file(name))?;
                 self.point(name)?;
+            }
+            if !place.exists() && !LAST.contains(&name.as_str()) {
+                fs::remove_file(&place)?;
             }
         }
         Ok(())
@@ -190,10 +197,9 @@ pub fn name_in<'p>(workspace: &Path, path: &'p str) -> Option<&'p str> {
 fn names(plan: &Plan) -> BTreeSet<String> {
     let workspace = Path::new(&plan.workspace);
     let mut names: BTreeSet<String> =
-        [SRUN_LOG, INSTALL_LOG, JUNIT, REPORT, SUMMARY, ADDRESSES, result::FILE]
-            .map(str::to_owned)
-            .into();
-    for instance in plan.instances() {
+        [SRUN_LOG, JUNIT, REPORT, SUMMARY, ADDRESSES, result::FILE].map(str::to_owned).into();
+    names.extend(plan.install_script.is_some().then(|| INSTALL_LOG.to_owned()));
+    for instance in plan.instances().chain(plan.prechecks()) {
         names.insert(instance.log_file());
         let junit = instance.junit_file();
         names.extend(junit.as_deref().and_then(|path| name_in(workspace, path)).map(str::to_owned));

@@ -33,8 +33,8 @@ pub struct Step {
     pub stop: Option<Stop>,
     /// Its end was brought about by somebody else: the controller, or a signal to srun.
     pub ended_from_outside: bool,
-    /// The last error that srun reported.
-    pub srun_error: Option<String>,
+    /// The last error that srun reported, else the last that it said at all.
+    pub last_words: Option<String>,
     process: Option<Process>,
     tasks_started: u32,
     /// The status that goes with the next words on a rank.
@@ -80,7 +80,7 @@ impl Step {
             command,
             stop: None,
             ended_from_outside: false,
-            srun_error: None,
+            last_words: None,
             process: None,
             tasks_started: 0,
             status: None,
@@ -133,15 +133,30 @@ impl Step {
         let mut changed = false;
         for line in self.process.as_mut().map(Process::lines).unwrap_or_default() {
             log(&line);
+            if self.result.step_id.is_none() {
+                self.hear_why(&line);
+            }
             if let Some(message) = messages::parse(&line) {
-                self.take(message, &line);
+                self.take(message);
                 changed = true;
             }
         }
         changed
     }
 
-    fn take(&mut self, message: Message, line: &str) {
+    /// Why the step may not come to be: the last error, else the last words.
+    fn hear_why(&mut self, line: &str) {
+        // srun's usage comes after what is wrong with it.
+        if line.starts_with("Try ") {
+            return;
+        }
+        let is_error = |line: &str| line.contains("error: ");
+        if is_error(line) || !self.last_words.as_deref().is_some_and(is_error) {
+            self.last_words = Some(line.to_owned());
+        }
+    }
+
+    fn take(&mut self, message: Message) {
         let result = &mut self.result;
         match message {
             Message::Launching(id) => result.step_id = Some(id.to_string()),
@@ -154,15 +169,17 @@ impl Step {
             Message::TaskStatus(exit) => self.status = Some(exit),
             Message::RanksFailed(mut end) => {
                 end.exit = self.status.take().or(end.exit);
-                if self.stop.is_none() && result.failure.is_none() {
+                // Ranks that end each other in the same way are heard of in any order.
+                let is_it = match &result.failure {
+                    Some(first) => end.exit == first.exit && end.rank < first.rank,
+                    None => self.stop.is_none(),
+                };
+                if is_it {
                     result.failure = Some(end);
                 }
             }
             Message::EndedFromOutside => self.ended_from_outside |= self.stop.is_none(),
-            Message::Error => {
-                let words = line.strip_prefix("srun: error: ").unwrap_or(line);
-                self.srun_error = Some(words.to_owned());
-            }
+            Message::Error => {}
         }
     }
 

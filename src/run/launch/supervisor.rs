@@ -222,18 +222,20 @@ impl<'p> Supervisor<'p> {
 
     // ---- starting, and the phases
 
+    /// Starts the next step when its time has come; one at a time, so that nothing that happens
+    /// meanwhile waits for the rest.
     fn start_due(&mut self) {
-        for index in 0..self.steps.len() {
-            let is_due = self.steps[index].phase == self.group() && self.steps[index].is_waiting();
-            if self.is_decided() || !is_due || Instant::now() < self.next_start {
-                continue;
-            }
-            self.changed = true;
-            self.next_start = Instant::now() + self.settings.stagger;
-            if let Err(error) = self.steps[index].start(&self.directory, &self.variables) {
-                let message = format!("{} cannot be started: {error}", self.name(index));
-                self.decide(VerdictKind::StartFailed, message, Some(index));
-            }
+        let is_next = |step: &Step| step.phase == self.group() && step.is_waiting();
+        let Some(index) = self.steps.iter().position(is_next) else { return };
+        if self.is_decided() || Instant::now() < self.next_start {
+            return;
+        }
+        self.changed = true;
+        let started = self.steps[index].start(&self.directory, &self.variables);
+        self.next_start = Instant::now() + self.settings.stagger;
+        if let Err(error) = started {
+            let message = format!("{} cannot be started: {error}", self.name(index));
+            self.decide(VerdictKind::StartFailed, message, Some(index));
         }
     }
 
@@ -491,15 +493,25 @@ impl<'p> Supervisor<'p> {
             self.complete_verdict(index);
             return;
         }
+        let Some((kind, message)) = self.meaning(index) else { return };
+        let from_outside = self.steps[index].ended_from_outside;
+        self.decide(kind, message, Some(index));
+        if from_outside && kind != VerdictKind::Passed {
+            self.settle = Some(Instant::now() + SETTLE);
+        }
+    }
+
+    /// The verdict that a step's end is by itself; nothing when the run goes on.
+    fn meaning(&self, index: usize) -> Option<(VerdictKind, String)> {
         let step = &self.steps[index];
         let result = &step.result;
         let (name, how) = (&result.name, how_it_ended(result));
         let is_success = result.failure.is_none() && result.exit.is_some_and(Exit::is_success);
         let never_ran = result.step_id.is_none();
-        let (kind, message) = match step.phase {
-            Phase::Install | Phase::Precheck if is_success => return,
+        Some(match step.phase {
+            Phase::Install | Phase::Precheck if is_success => return None,
             _ if never_ran => {
-                let why = step.srun_error.clone().unwrap_or(how);
+                let why = step.last_words.clone().unwrap_or(how);
                 (VerdictKind::StartFailed, format!("Slurm did not start {name}: {why}"))
             }
             Phase::Install => {
@@ -516,12 +528,7 @@ impl<'p> Supervisor<'p> {
             }
             _ if is_success => (VerdictKind::Passed, format!("{name} passed: {how}")),
             _ => (VerdictKind::BenchmarkFailed, format!("{name} failed: {how}")),
-        };
-        let from_outside = step.ended_from_outside;
-        self.decide(kind, message, Some(index));
-        if from_outside && kind != VerdictKind::Passed {
-            self.settle = Some(Instant::now() + SETTLE);
-        }
+        })
     }
 
     fn decide(&mut self, kind: VerdictKind, message: String, about: Option<usize>) {
@@ -554,10 +561,16 @@ impl<'p> Supervisor<'p> {
 
     /// What is known of the step that the verdict is about; more is when it has ended.
     fn complete_verdict(&mut self, index: usize) {
+        let meaning = self.meaning(index);
         let result = &self.steps[index].result;
         let verdict = &mut self.result.verdict;
         if verdict.role.as_deref() != Some(&*result.name) {
             return;
+        }
+        if let Some((kind, message)) = meaning
+            && kind == verdict.kind
+        {
+            verdict.message = message;
         }
         let failure = result.failure.as_ref();
         let only = |count: usize| count == 1;
@@ -737,7 +750,7 @@ fn how_it_ended(result: &StepResult) -> String {
         (None, Some(exit)) => format!("it {}", files::exit_words(exit)),
         (None, None) => "it left no status".to_owned(),
     };
-    let until = result.ended.unwrap_or_else(Moment::now);
+    let until = result.stopped.or(result.ended).unwrap_or_else(Moment::now);
     match result.running.or(result.started) {
         Some(since) => format!("{how} after {:.1} s", until.since(since).as_secs_f64()),
         None => how,
