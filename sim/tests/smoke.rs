@@ -246,7 +246,7 @@ fn a_variable_that_another_plugin_changes_or_removes_or_adds_is_noticed() {
         ("setenv:MORE:1", "batch script: MORE\n  expected not set\n  found    1"),
         (
             "setenv:pytestCommand:true",
-            "GEN_0 ranks 0-7: pytestCommand\n  expected the plan's command",
+            "GEN_0 ranks 0-7: word 1 of pytestCommand\n  expected unset\n  found    true",
         ),
         ("unsetenv:PATH", "batch script: PATH\n"),
     ] {

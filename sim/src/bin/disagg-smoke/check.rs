@@ -2,7 +2,7 @@
 //! What must be so by the plan, against what the simulated programs did.
 
 use disagg::output::HIDDEN;
-use disagg::plan::{Instance, Plan, Template};
+use disagg::plan::{Instance, Plan};
 use serde::Serialize;
 use serde_json::Value;
 use slurm_sim::{Allocation, Env, Outcome, Rank, Step, Trace};
@@ -277,23 +277,24 @@ pub fn rank(
     let others = |name: &str| name.starts_with("SLURM") || name == COMMAND;
     findings.extend(variables(plan, &name, Some(rank.task), &expected, &rank.environment, others));
 
-    let text = rank.environment.get(COMMAND).unwrap_or_default();
-    let command = match command(instance, text, &rank.environment) {
-        Ok(words) => words,
-        Err(found) => {
-            findings.push(at(COMMAND, "the plan's command", &found));
-            Vec::new()
-        }
+    let lookup = |name: &str| rank.environment.get(name);
+    let command = match rank.environment.get(COMMAND) {
+        Some(text) => words::read(text, lookup),
+        None => Err("not set".to_owned()),
     };
-    let planned: Vec<_> = planned_command(instance, &rank.environment);
-    let assigned = instance.role.env.len();
+    let command = command.unwrap_or_else(|found| {
+        findings.push(at(COMMAND, "the plan's command", &found));
+        Vec::new()
+    });
+    let [planned, read] = [&planned_command(instance, lookup), &command].map(|c| joined(c));
     let word = |words: &[String], index: usize| words.get(index).cloned();
-    let words = 0..planned.len().max(command.len());
-    let differs = |index: &usize| word(&planned, *index) != word(&command, *index);
-    if let Some(index) = words.into_iter().find(differs).filter(|_| !command.is_empty()) {
-        let [expected, found] = [word(&planned, index), word(&command, index)];
-        // A word before the command proper sets a variable, which may be a secret.
-        let set = expected.as_deref().filter(|_| index < assigned).and_then(|w| w.split_once('='));
+    let differs = |index: &usize| word(&planned, *index) != word(&read, *index);
+    if let Some(index) =
+        (0..planned.len().max(read.len())).find(differs).filter(|_| !read.is_empty())
+    {
+        let [expected, found] = [word(&planned, index), word(&read, index)];
+        // A word that sets a variable may hold a secret.
+        let set = expected.as_deref().and_then(|word| word.split_once('='));
         let finding = variable(
             plan,
             &name,
@@ -304,8 +305,9 @@ pub fn rank(
         );
         findings.push(Finding { what: format!("word {} of {COMMAND}", index + 1), ..finding });
     }
-    let seen = seen(instance, rank, command.into_iter().skip(assigned).collect());
-    (seen, findings)
+    let own = command.into_iter().next_back().unwrap_or_default();
+    let own = own.into_iter().skip(instance.role.env.len()).collect();
+    (seen(instance, rank, own), findings)
 }
 
 /// What a rank's environment must be, but for what Slurm itself sets: the batch script's, without
@@ -327,32 +329,34 @@ fn expected_environment(instance: &Instance<'_>, rank: &Rank, job: &Env) -> Env 
     inherited
 }
 
-/// The words of the command's text: `unset NAMES && NAME=VALUE … COMMAND …`.
-fn command(instance: &Instance<'_>, text: &str, environ: &Env) -> Result<Vec<String>, String> {
-    if text.is_empty() {
-        return Err("not set".to_owned());
-    }
-    let names: Vec<_> = instance.role.unset.iter().map(|name| name.value.as_str()).collect();
-    let text = match names.as_slice() {
-        [] => text,
-        names => {
-            let unset = format!("unset {} && ", names.join(" "));
-            text.strip_prefix(&unset).ok_or_else(|| format!("it does not start with {unset:?}"))?
-        }
+/// The command's words by the plan: `unset NAMES && export NAME=VALUE … && NAME=VALUE … COMMAND …`. A
+/// shell reads them in the rank's final environment.
+fn planned_command<'e>(
+    instance: &Instance<'_>,
+    lookup: impl Fn(&str) -> Option<&'e str>,
+) -> Vec<Vec<String>> {
+    let role = instance.role;
+    let sets = |env: &disagg::plan::Env| -> Vec<String> {
+        env.iter()
+            .map(|(name, traced)| format!("{name}={}", traced.value.expand(&lookup)))
+            .collect()
     };
-    words::read(text, |name| environ.get(name))
+    let mut unset: Vec<_> = role.unset.iter().map(|name| name.value.clone()).collect();
+    if !unset.is_empty() {
+        unset.insert(0, "unset".to_owned());
+    }
+    let mut export = sets(&role.export);
+    if !export.is_empty() {
+        export.insert(0, "export".to_owned());
+    }
+    let mut own = sets(&role.env);
+    own.extend(instance.argv().into_iter().map(|argument| argument.into_owned()));
+    [unset, export, own].into_iter().filter(|words| !words.is_empty()).collect()
 }
 
-/// The same words by the plan. A shell reads the command's text in the rank's final environment.
-fn planned_command(instance: &Instance<'_>, environ: &Env) -> Vec<String> {
-    let value = |template: &Template| template.expand(|name| environ.get(name));
-    instance
-        .role
-        .env
-        .iter()
-        .map(|(name, traced)| format!("{name}={}", value(&traced.value)))
-        .chain(instance.argv().into_iter().map(|argument| argument.into_owned()))
-        .collect()
+/// The words of all commands.
+fn joined(commands: &[Vec<String>]) -> Vec<String> {
+    commands.join(&"&&".to_owned())
 }
 
 fn seen(instance: &Instance<'_>, rank: &Rank, command: Vec<String>) -> RankSeen {
