@@ -15,6 +15,7 @@ PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 PLUGINDIR ?= $(LIBDIR)/slurm
 MANDIR ?= $(PREFIX)/share/man
+DOCDIR ?= $(PREFIX)/share/doc/slurm-disagg
 BASHCOMPDIR ?= $(PREFIX)/share/bash-completion/completions
 ZSHCOMPDIR ?= $(PREFIX)/share/zsh/site-functions
 FISHCOMPDIR ?= $(PREFIX)/share/fish/vendor_completions.d
@@ -212,7 +213,7 @@ header: | rust ## write include/slurm_disagg.h anew (a test fails when it is out
 install: ## install what `make` built below PREFIX (/usr/local); also LIBDIR, PLUGINDIR, DESTDIR
 	@test -e build/slurm_disagg.pc || { echo 'make install: nothing is built yet; run make first' >&2; exit 1; }
 	install -d $(addprefix $(DESTDIR),$(PREFIX)/bin $(PREFIX)/include $(LIBDIR)/pkgconfig $(PLUGINDIR) \
-		$(MANDIR)/man1 $(BASHCOMPDIR) $(ZSHCOMPDIR) $(FISHCOMPDIR))
+		$(MANDIR)/man1 $(DOCDIR) $(BASHCOMPDIR) $(ZSHCOMPDIR) $(FISHCOMPDIR))
 	install -m 755 build/slurm-disagg $(DESTDIR)$(PREFIX)/bin/
 	build/slurm-disagg man $(DESTDIR)$(MANDIR)/man1
 	build/slurm-disagg completions bash >$(DESTDIR)$(BASHCOMPDIR)/slurm-disagg
@@ -227,6 +228,7 @@ install: ## install what `make` built below PREFIX (/usr/local); also LIBDIR, PL
 	install -m 644 build/installed.pc $(DESTDIR)$(LIBDIR)/pkgconfig/slurm_disagg.pc
 	install -m 755 build/spank_disagg.so $(wildcard build/job_submit_disagg.so) $(DESTDIR)$(PLUGINDIR)/
 	install -m 644 build/job_submit_disagg.lua $(DESTDIR)$(PLUGINDIR)/
+	install -m 644 README.md docs/*.md docs/site.yaml.example plugins/job_submit/disagg.conf.example $(DESTDIR)$(DOCDIR)/
 
 .PHONY: clean
 clean: ## delete build/ (cargo's target/ stays)

@@ -305,6 +305,19 @@ fn a_component_of_a_heterogeneous_job_behind_one_with_a_config_is_not_sized() {
     }
 }
 
+/// A job's script has the environment of the first component alone.
+#[test]
+fn a_step_of_a_later_component_names_its_config_again() {
+    for site in sites() {
+        let script = "srun --het-group=1 --disagg-role=CTX_0 true
+            srun --het-group=1 --disagg-config=two.yaml --disagg-role=CTX_0 hostname";
+        let first = ["-n1", ":", "--disagg-config=two.yaml"];
+        let (_, said) = site.job(&first, script);
+        assert!(said.contains("there is no plan here"), "{site}: {said}");
+        assert!(said.ends_with("\nnode3\nnode3\n"), "{site}: node1 is the first's: {said}");
+    }
+}
+
 #[test]
 fn a_restart_of_the_controller_between_submission_and_start_keeps_the_size_and_the_plan() {
     for site in sites() {

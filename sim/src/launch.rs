@@ -6,6 +6,7 @@
 //! descriptors are files in memory: nothing has to be read while it runs, nothing can block it.
 
 use crate::{
+    Hook,
     env::Env,
     scenario::Scenario,
     trace::{Event, Function, Outcome, Rule, Trace, Violation, What},
@@ -240,7 +241,13 @@ fn conclude(
     let mut found = Vec::new();
     for (pid, status) in &ended_tasks {
         if let Some(function) = running(*pid) {
-            let (rule, detail) = cause(ExitStatus::from_raw(*status));
+            let status = ExitStatus::from_raw(*status);
+            let (rule, detail) = cause(status);
+            // The process is the task's own, and its failure is the step's.
+            let given_up = function == Function::Hook(Hook::TaskInit) && status.code() != Some(0);
+            if rule == Rule::Exited && given_up {
+                continue;
+            }
             found.push((*pid, Violation { rule, function: Some(function), detail }));
         }
     }

@@ -51,7 +51,8 @@ pub enum Rule {
     Crashed,
     /// A callback didn't return within its time limit.
     Hung,
-    /// The process exited in a callback: a daemon, or a client past Slurm's exit handlers.
+    /// The process exited in a callback: a daemon, a client past Slurm's exit handlers, or a task
+    /// anywhere but in `task_init`, or there as if it had succeeded.
     Exited,
     /// An error in slurmstepd that takes the node out of service.
     NodeDrained,

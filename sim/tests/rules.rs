@@ -370,6 +370,17 @@ fn exit_before_the_handler_is_there_runs_no_exit_hook() {
 }
 
 #[test]
+fn a_task_may_be_given_up_in_its_own_process_and_fails() {
+    let bench = Bench::new();
+    let of = |fault| bench.cluster(R, fault).srun(&["true"], &environ()).unwrap().stepds.remove(0);
+    let stepd = of("task_init:exit:7");
+    assert!(stepd.violations().is_empty() && stepd.ranks().is_empty());
+    assert_eq!((&stepd.outcome, stepd.order().last()), (&Outcome::Exit(7), Some(&"exit")));
+    assert_eq!(of("task_init:exit:0").violations()[0].rule, Rule::Exited);
+    assert_eq!(of("task_init_privileged:exit:7").violations()[0].rule, Rule::Exited);
+}
+
+#[test]
 fn a_daemon_may_not_be_left_with_exit() {
     let bench = Bench::new();
     let trace = bench.cluster(R, "init:leave:0").slurmd().unwrap();

@@ -121,11 +121,17 @@ pub unsafe extern "C" fn slurm_spank_task_init(
     _argc: c_int,
     _argv: *mut *mut c_char,
 ) -> c_int {
-    guard::entry("slurm_spank_task_init", FAILURE, || {
+    let code = guard::entry("slurm_spank_task_init", FAILURE, || {
         // SAFETY: the handle is the callback's own.
         let spank = unsafe { Spank::new(handle) };
         reported(remote::task(spank))
-    })
+    });
+    if code != SUCCESS {
+        // SAFETY: _exit only ends the process, which is the task's own. An `optional` plugin's
+        // failure would only be logged, and the task would run with half its variables.
+        unsafe { libc::_exit(1) }
+    }
+    SUCCESS
 }
 
 /// An error of slurmstepd's side would drain the node and lose the job when the plugin is

@@ -537,7 +537,12 @@ fn only_slurmstepd(site: &Site, plan: &str) -> String {
 
 #[test]
 fn a_hostile_plan_fails_the_step_with_a_message_and_neither_drains_the_node_nor_ends_the_job() {
-    let site = Site::start();
+    for how in ["required", "optional"] {
+        hostile_plans(&Site::with(|options, files| options.spank(&files.line(how))));
+    }
+}
+
+fn hostile_plans(site: &Site) {
     site.write("long.json", &format!("{{\"schema\":1,\"x\":\"{}\"}}", "x".repeat(1 << 20)));
     site.run(&["mkfifo", "plan.fifo"]).ok();
     let work = site.cluster.work().display().to_string();
@@ -558,7 +563,7 @@ fn a_hostile_plan_fails_the_step_with_a_message_and_neither_drains_the_node_nor_
         let said = site.job_with(&["-N1"], &script);
         contains(&said, message);
         contains(&said, "client 1\nthe job goes on\n");
-        contains(&only_slurmstepd(&site, plan), message);
+        contains(&only_slurmstepd(site, plan), message);
     }
 }
 

@@ -234,8 +234,11 @@ fn a_call_that_fails_at_submit_time_is_told_and_breaks_no_rule() {
 
 #[test]
 fn a_call_that_fails_in_slurmstepd_fails_the_tasks_and_never_slurmstepd_itself() {
-    for (call, nth) in [("spank_setenv", 1), ("spank_setenv", 5), ("spank_unsetenv", 1)] {
-        let site = Site::new(Release::V22_05);
+    for ((call, nth), how) in [("spank_setenv", 1), ("spank_setenv", 5), ("spank_unsetenv", 1)]
+        .into_iter()
+        .flat_map(|fault| ["required", "optional"].map(|how| (fault, how)))
+    {
+        let site = Site { how, ..Site::new(Release::V22_05) };
         let cluster = site.cluster().fault(Fault::nth(call, nth, SpankError::Nospace));
         let run = site.step(&cluster, &["--disagg-role=CTX_0"]);
         assert!(run.client.is_clean(), "{:#?}", run.client);
