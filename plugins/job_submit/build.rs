@@ -3,11 +3,13 @@
 //! every release series. Without the header, or without libclang, only the pure rule is built, and
 //! the build says so.
 
-use std::env;
 use std::error::Error;
-use std::fs;
-use std::panic::{self, AssertUnwindSafe};
-use std::path::{Path, PathBuf};
+#[cfg(feature = "plugin")]
+use std::{
+    env, fs,
+    panic::{self, AssertUnwindSafe},
+    path::{Path, PathBuf},
+};
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rustc-check-cfg=cfg(have_slurm)");
@@ -17,6 +19,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The plugin's own symbols (`init`, `plugin_version`, …) must never be bound to another's.
     println!("cargo::rustc-link-arg-cdylib=-Wl,-Bsymbolic");
 
+    #[cfg(feature = "plugin")]
+    bind_installed()?;
+    Ok(())
+}
+
+#[cfg(feature = "plugin")]
+fn bind_installed() -> Result<(), Box<dyn Error>> {
     let Some(include) = include_directory() else {
         println!(
             "cargo::warning=job_submit_disagg.so is left out: no slurm/slurm.h. Install \
@@ -45,6 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+#[cfg(feature = "plugin")]
 fn include_directory() -> Option<PathBuf> {
     let given = env::var_os("SLURM_INCLUDE").map(PathBuf::from);
     let usual = ["/usr/include", "/usr/local/include"].map(PathBuf::from);
@@ -52,6 +62,7 @@ fn include_directory() -> Option<PathBuf> {
     candidates.into_iter().find(|dir| dir.join("slurm/slurm.h").is_file())
 }
 
+#[cfg(feature = "plugin")]
 fn bind(include: &Path) -> Result<String, String> {
     let builder = bindgen::Builder::default()
         .header(include.join("slurm/slurm.h").display().to_string())

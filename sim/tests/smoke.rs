@@ -166,6 +166,14 @@ fn every_rank_has_its_own_numbers_in_the_values_that_refer_to_them() {
     assert_eq!(first["unset"], serde_json::json!(["UCX_TLS"]));
 }
 
+#[test]
+fn a_value_sees_what_a_later_variable_was_before() {
+    let bench = Bench::new();
+    smoke(&config(&bench, "FIRST=$LATER. LATER=1 SECOND=$LATER"), NONE)
+        .expect(0)
+        .says(&["    FIRST=.\n", "    SECOND=1\n"]);
+}
+
 /// A variable in the report on a rank.
 fn env_of(rank: &Value, name: &str) -> Option<String> {
     let pairs = rank["env"].as_array().unwrap();

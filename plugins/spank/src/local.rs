@@ -6,7 +6,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use disagg::plan::{Instance, InstanceName, Plan};
+use disagg::plan::{Instance, InstanceName, Plan, Template, Traced};
 use disagg_host::log;
 
 use crate::args::{self, Given, HELP, Opt, Settings};
@@ -140,12 +140,18 @@ pub fn options_are_read(spank: Spank) -> Result<(), String> {
 }
 
 /// Gives the step what needs no slurmstepd with this plugin: all variables but those whose values
-/// differ from task to task. A node that lacks the plugin so gets them too.
+/// differ from task to task, and those that such a value refers to, which it must see as they were
+/// before. A node that lacks the plugin so gets them too.
 fn without_the_remote_side(instance: &Instance<'_>) -> Result<(), String> {
     for name in &instance.role.unset {
         environment::unset(&name.value);
     }
-    for (name, value) in instance.env().iter().filter(|(_, value)| value.value.is_literal()) {
+    let env = instance.env();
+    let referred: Vec<&str> = env.iter().flat_map(|(_, value)| value.value.variables()).collect();
+    let settled = |(name, value): &(&str, &Traced<Template>)| {
+        value.value.is_literal() && !referred.contains(name)
+    };
+    for (name, value) in env.iter().filter(settled) {
         environment::set(name, &value.value.expand(|_| None))?;
     }
     environment::set(COMMAND, &environment::command(instance))

@@ -113,6 +113,11 @@ fn range(text: &str) -> Option<(u32, u32)> {
 pub fn defaults(instance: &Instance<'_>, host_file: Option<String>, allocates: bool) -> Defaults {
     let step = &instance.role.step;
     let mut defaults = sizes(step.nodes, step.tasks, step.tasks_per_node);
+    if step.tasks != step.nodes * step.tasks_per_node {
+        // The last node is not full: srun would warn that it cannot have as many tasks on each.
+        defaults.set.retain(|(name, _)| *name != "SLURM_NTASKS_PER_NODE");
+        defaults.unset.push("SLURM_NTASKS_PER_NODE");
+    }
     match host_file {
         Some(path) => {
             defaults.set.push((HOST_FILE, path));
@@ -231,6 +236,18 @@ mod tests {
         assert!(defaults.set.contains(&("SLURM_OVERLAP", "1".to_owned())));
         assert!(defaults.unset.contains(&"SLURM_MPI_TYPE"));
         assert!(defaults.unset.contains(&"SLURM_HOSTFILE"));
+    }
+
+    #[test]
+    fn a_worker_whose_last_node_is_not_full_says_nothing_of_tasks_per_node() {
+        let mut plan = fixture::plan("");
+        if let Some(role) = plan.roles.get_mut(&disagg::plan::RoleKind::Gen) {
+            role.step.tasks = 6;
+        }
+        let instance = plan.instance("GEN_0".parse().unwrap()).unwrap();
+        let defaults = defaults(&instance, None, false);
+        assert!(!defaults.set.iter().any(|(name, _)| *name == "SLURM_NTASKS_PER_NODE"));
+        assert!(defaults.unset.contains(&"SLURM_NTASKS_PER_NODE"));
     }
 
     #[test]
