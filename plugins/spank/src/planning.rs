@@ -129,7 +129,10 @@ mod tests {
         );
         let unified = of(&tree, Some("x-y.yaml"), "disagg_upload-gen_only-x-y").unwrap();
         assert_eq!(unified.rules.name(), "unified");
-        assert_eq!(crate::roles::names(&unified), "GEN_0, CTX_0..CTX_1, DISAGG_SERVER, BENCHMARK");
+        assert_eq!(
+            crate::roles::names(&unified),
+            "GEN_PRECHECK_0, CTX_PRECHECK_0..CTX_PRECHECK_1, GEN_0, CTX_0..CTX_1, DISAGG_SERVER, BENCHMARK"
+        );
     }
 
     #[test]
