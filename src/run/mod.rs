@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What happens on a machine: writing the workspace, submitting, supervising, reporting.
 
+pub mod ask;
+pub mod client;
+pub mod follow;
+pub mod interrupt;
 pub mod launch;
+pub mod outcome;
+pub mod pace;
+pub mod progress;
 pub mod result;
+pub mod submission;
+pub mod timeline;
 pub mod workspace;
