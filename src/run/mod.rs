@@ -9,6 +9,7 @@ pub mod launch;
 pub mod outcome;
 pub mod pace;
 pub mod progress;
+pub mod report;
 pub mod result;
 pub mod submission;
 pub mod timeline;

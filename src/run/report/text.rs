@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The report for a terminal: the verdict, a table of the steps, and their timeline.
+
+use std::fmt::Write;
+
+use super::super::result::{Exit, Moment, Phase, RunResult, StepResult, VerdictKind};
+use super::super::timeline::{StepState, duration, spans};
+use super::Report;
+use crate::diagnostic::Printable;
+use crate::slurm::hostlist;
+
+/// The timeline's width, in characters.
+const WIDTH: usize = 60;
+
+/// The report as text.
+#[must_use]
+pub fn text(report: &Report) -> String {
+    format!("{}\n{}", Printable(&headline(&report.result)), body(report))
+}
+
+/// The report as text, without its first line, which says the verdict.
+#[must_use]
+pub fn body(report: &Report) -> String {
+    let result = &report.result;
+    let mut text = String::new();
+    let _ = writeln!(text, "  test      {}", Printable(&result.plan.test));
+    let _ = writeln!(text, "  workspace {}", Printable(&report.workspace.display().to_string()));
+    let _ = writeln!(
+        text,
+        "  job       {}, run {}, {} nodes: {}",
+        result.run.job_id,
+        Printable(&result.run.id),
+        result.nodes.len(),
+        Printable(&hostlist::compress(&result.nodes))
+    );
+    let (begin, end) = report.range();
+    let lasted = duration(end.since(begin));
+    let phase = if result.is_over() { "took" } else { phase_words(result.phase) };
+    let _ = writeln!(text, "  time      {phase} {lasted}");
+    if let Some(junit) = &result.junit {
+        let _ = writeln!(
+            text,
+            "  JUnit     {} tests, {} failures, {} errors, {} skipped",
+            junit.tests, junit.failures, junit.errors, junit.skipped
+        );
+        if !junit.lost.is_empty() {
+            let _ = writeln!(text, "            missing: {}", Printable(&junit.lost.join(", ")));
+        }
+    }
+    text.push('\n');
+    text.push_str(&table(report));
+    text.push('\n');
+    text.push_str(&timeline(report));
+    if !result.verdict.log_tail.is_empty() {
+        let whose = result.verdict.role.as_deref().unwrap_or("the run");
+        let _ = writeln!(text, "\nlast lines of {}:", Printable(whose));
+        for line in &result.verdict.log_tail {
+            let _ = writeln!(text, "  | {}", Printable(line));
+        }
+    }
+    text
+}
+
+/// `PASSED: …` or `FAILED (server_ended): …`.
+pub(super) fn headline(result: &RunResult) -> String {
+    let verdict = &result.verdict;
+    match verdict.kind {
+        VerdictKind::Passed => format!("PASSED: {}", verdict.message),
+        VerdictKind::Running => format!("RUNNING: {}", verdict.message),
+        kind => format!("FAILED ({}): {}", kind.name(), verdict.message),
+    }
+}
+
+fn phase_words(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Install => "installing, for",
+        Phase::Precheck => "checking the nodes, for",
+        Phase::Start => "starting, for",
+        Phase::Ready => "getting ready, for",
+        Phase::Benchmark => "measuring, for",
+        Phase::Stop => "ending, for",
+        Phase::Done => "done, for",
+    }
+}
+
+/// The columns of the table of steps.
+pub(super) const COLUMNS: [&str; 7] =
+    ["step", "end", "starting", "to ready", "ran", "tasks", "nodes"];
+
+/// A step as a row of the table, in the order of [`COLUMNS`].
+pub(super) fn row(step: &StepResult, now: Moment) -> [String; 7] {
+    let from_start = |at: Option<Moment>| match (step.started, at) {
+        (Some(started), Some(at)) => duration(at.since(started)),
+        _ => "-".to_owned(),
+    };
+    let end = match (StepState::of(step), step.exit) {
+        (StepState::Stopped, Some(Exit::Signal(signal))) => format!("stopped, signal {signal}"),
+        (StepState::Stopped, Some(Exit::Status(status))) if status != 0 => {
+            format!("stopped, exit status {status}")
+        }
+        (state, _) => state.to_string(),
+    };
+    [
+        step.name.clone(),
+        end,
+        from_start(step.running),
+        from_start(step.ready),
+        from_start(step.started.map(|_| step.ended.unwrap_or(now))),
+        step.tasks.to_string(),
+        hostlist::compress(&step.nodes),
+    ]
+}
+
+fn table(report: &Report) -> String {
+    let mut rows = vec![COLUMNS.map(str::to_owned)];
+    rows.extend(report.result.steps.iter().map(|step| row(step, report.now)));
+    let mut widths = [0; 7];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::from(" ");
+        for (width, cell) in widths.iter().zip(row) {
+            let _ = write!(line, " {:width$} ", Printable(cell).to_string());
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// One line for each step: `.` starting, `-` running, `=` ready, `x` being ended.
+fn timeline(report: &Report) -> String {
+    let (begin, end) = report.range();
+    let column = |at: Moment| {
+        let part = at.since(begin).as_secs_f64() / end.since(begin).as_secs_f64();
+        ((part * WIDTH as f64) as usize).min(WIDTH - 1)
+    };
+    let steps: Vec<_> = report.result.steps.iter().filter(|s| s.started.is_some()).collect();
+    let widest = steps.iter().map(|step| step.name.len()).max().unwrap_or_default();
+    let mut text = String::new();
+    for step in steps {
+        let mut line = vec![' '; WIDTH];
+        for span in spans(step, report.now) {
+            let mark = match span.state {
+                StepState::Starting => '.',
+                StepState::Ready => '=',
+                StepState::Stopping => 'x',
+                _ => '-',
+            };
+            line[column(span.from)..=column(span.to)].fill(mark);
+        }
+        let line: String = line.into_iter().collect();
+        let _ = writeln!(text, "  {:widest$} |{line}|", Printable(&step.name).to_string());
+    }
+    if !text.is_empty() {
+        let length = duration(end.since(begin));
+        let _ = writeln!(text, "  {:widest$} |0{length:>width$}|", "", width = WIDTH - 1);
+        let _ =
+            writeln!(text, "  {:widest$}  . starting   - running   = ready   x being ended", "");
+    }
+    text
+}
