@@ -50,6 +50,9 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
         command: Vec<OsString>,
     },
+    Watch(WatchArgs),
+    Cancel(CancelArgs),
+    Report(ReportArgs),
     /// Print the completions of a shell.
     ///
     /// For bash: slurm-disagg completions bash > /etc/bash_completion.d/slurm-disagg
@@ -281,22 +284,149 @@ pub struct ExplainArgs {
     pub format: Format,
 }
 
-/// Write the files of a submission into the workspace.
+/// Submit a test, follow its job to the end, and say whether the test passed.
+///
+/// The files of the submission are written into the workspace first. With a test list, every test
+/// of it is submitted as a job of its own, in a directory of its own in the workspace.
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Example:
-  slurm-disagg submit config.yaml --trtllm-dir ~/TensorRT-LLM --workspace /lustre/me/run1 --dry-run")]
+#[command(after_help = SUBMIT_HELP)]
 pub struct SubmitArgs {
     #[command(flatten)]
     pub inputs: Inputs,
 
+    /// With a test list: only the tests whose id is this text, contains it, or fits it with *.
+    #[arg(
+        long,
+        value_name = "PATTERN",
+        requires = "test_list",
+        conflicts_with_all = ["test_number", "test_match"]
+    )]
+    pub only: Option<String>,
+
     /// Write the files and stop: nothing is submitted.
-    #[arg(long, required = true)]
+    #[arg(long, conflicts_with_all = ["test_only", "no_wait"])]
     pub dry_run: bool,
 
-    /// Overwrite the files of another test.
+    /// Ask Slurm whether it would take the job and when it would start, and stop: nothing is
+    /// written or submitted.
+    #[arg(long, conflicts_with = "no_wait")]
+    pub test_only: bool,
+
+    /// Submit and stop; `slurm-disagg watch` takes it up again.
+    #[arg(long)]
+    pub no_wait: bool,
+
+    /// Overwrite the files of another test, or of a job that has not ended.
     #[arg(long)]
     pub force: bool,
+
+    /// What starts and supervises the steps in the job: this program (native), or the generated
+    /// script, where the nodes cannot reach this program (bash).
+    #[arg(long, value_enum, default_value_t = LauncherChoice::Native)]
+    pub launcher: LauncherChoice,
+
+    #[command(flatten)]
+    pub following: FollowingArgs,
+
+    /// Options of `slurm-disagg launch` in the job, after --: -- --ready --limit ready=15m
+    #[arg(last = true, value_name = "LAUNCH OPTION")]
+    pub launch_options: Vec<String>,
+}
+
+const SUBMIT_HELP: &str = "\
+Examples:
+  slurm-disagg submit config.yaml --trtllm-dir ~/TensorRT-LLM --workspace /lustre/me/run1
+  slurm-disagg submit config.yaml --workspace /lustre/me/run1 --test-only
+  slurm-disagg submit config.yaml --workspace /lustre/me/run1 --no-wait --json
+  slurm-disagg submit config.yaml --workspace /lustre/me/run1 -- --ready --limit ready=15m
+  slurm-disagg submit --test-list l0_gb200_multi_nodes --only '*deepseek*' --workspace /lustre/me/all
+
+Exit status: 0 the test passed (or what --dry-run, --test-only or --no-wait asked for was done),
+1 it failed, 2 the input is wrong, 130 or 143 interrupted while the job goes on.";
+
+/// What starts and supervises the steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LauncherChoice {
+    /// This program.
+    Native,
+    /// The generated script.
+    Bash,
+}
+
+/// How a job is followed.
+#[derive(Debug, Args)]
+pub struct FollowingArgs {
+    /// What Ctrl-C and SIGTERM do: end this command and leave the job (detach), or cancel the job.
+    /// Default: Ctrl-C on a terminal asks, everything else detaches.
+    #[arg(long, value_enum, value_name = "WHAT")]
+    pub on_interrupt: Option<InterruptChoice>,
+
+    /// Print the outcome as JSON on standard output; progress stays on standard error.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What an interruption does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum InterruptChoice {
+    /// The command ends, the job goes on.
+    Detach,
+    /// The job is cancelled.
+    Cancel,
+}
+
+/// Follow a job that was submitted before, to its end.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  slurm-disagg watch 4711
+  slurm-disagg watch /lustre/me/run1 --on-interrupt=cancel
+
+Exit status: 0 the test passed, 1 it failed, 2 there is no such job, 130 or 143 interrupted while
+the job goes on.")]
+pub struct WatchArgs {
+    /// The job's id, or the workspace that it was submitted from.
+    #[arg(value_name = "JOBID|WORKSPACE")]
+    pub target: String,
+
+    #[command(flatten)]
+    pub following: FollowingArgs,
+}
+
+/// Cancel jobs. One that has ended already is left as it is.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  slurm-disagg cancel 4711
+  slurm-disagg cancel /lustre/me/run1")]
+pub struct CancelArgs {
+    /// Jobs' ids, or the workspaces that they were submitted from.
+    #[arg(required = true, value_name = "JOBID|WORKSPACE")]
+    pub targets: Vec<String>,
+}
+
+/// Show the result of a run again.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  slurm-disagg report /lustre/me/run1
+  slurm-disagg report /lustre/me/run1 --html run1.html
+  slurm-disagg report /lustre/me/run1 --format json | jq .verdict
+  slurm-disagg report /lustre/me/run1/runs/4711.0         an earlier run of a requeued job
+
+Exit status: 0 the report was made, whatever it says; 2 there is no result.")]
+pub struct ReportArgs {
+    /// The workspace, or the directory of one of its runs.
+    #[arg(value_name = "WORKSPACE")]
+    pub workspace: PathBuf,
+
+    /// How to print it.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// Write a page with the timeline and the logs' last lines, which needs no other file.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
 }
 
 /// Write a pipeline's launch script from its own draft.

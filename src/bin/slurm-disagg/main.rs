@@ -4,14 +4,19 @@
 //! Exit status: 0 done (or: the test passed), 1 it failed, 2 the input or the usage is wrong.
 
 mod args;
+mod cancel;
 mod check;
 mod derive;
 mod diff;
 mod explain;
+mod following;
 mod generate;
 mod launch;
 mod plan;
+mod report;
 mod submit;
+mod target;
+mod watch;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -36,6 +41,9 @@ fn main() -> ExitCode {
             Command::Tied { parent, command } => {
                 Err(Failure::Io(launch::tie::become_tied(*parent, command)))
             }
+            Command::Watch(args) => watch::run(args),
+            Command::Cancel(args) => cancel::run(args),
+            Command::Report(args) => report::run(args),
             Command::Completions { shell } => generate::completions(*shell),
             Command::Man { directory } => generate::man_pages(directory),
         });

@@ -1,32 +1,242 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `slurm-disagg submit`.
 
-use std::process::ExitCode;
+use std::path::Path;
 
-use disagg::diagnostic::Diagnostic;
-use disagg::input::{Surroundings, request};
+use clap::Parser;
+
+use disagg::diagnostic::{Diagnostic, Diagnostics};
+use disagg::input::request::Options;
+use disagg::input::test_list::{self, Pick, TestList};
+use disagg::input::{Surroundings, find, request, site};
 use disagg::output::table;
+use disagg::plan::Plan;
+use disagg::run::client::Client;
+use disagg::run::follow::Job;
+use disagg::run::interrupt::Interrupts;
+use disagg::run::outcome::Outcome as TestOutcome;
+use disagg::run::pace::PATIENCE;
+use disagg::run::submission::{self, Launcher, SubmitError};
 use disagg::run::workspace::{self, WorkspaceError};
 
-use crate::args::SubmitArgs;
-use crate::{Failure, Outcome, print, report};
+use crate::args::{Cli, LauncherChoice, SubmitArgs};
+use crate::following::{self, Entry};
+use crate::{Failure, Outcome, print, report, target};
 
 pub fn run(args: &SubmitArgs, around: &Surroundings) -> Outcome {
-    let (plan, warnings) = request::plan(&args.inputs.options(), around)?;
-    report(&warnings);
-    let written = workspace::write(&plan, args.force).map_err(|error| match error {
+    let plans = plans(args, around)?;
+    plans.first().map_or(Ok(()), |plan| check_launch_options(args, plan))?;
+    let json = args.following.json;
+    if args.test_only {
+        let entries: Vec<_> = plans.iter().map(test_only).collect::<Result<_, _>>()?;
+        return following::last_word(&entries, None, json);
+    }
+    if !args.force {
+        plans.iter().try_for_each(refuse_busy_workspace)?;
+    }
+    let mut entries = Vec::new();
+    for plan in &plans {
+        let written = write(plan, args.force)?;
+        if !json {
+            print(&planned(plan, around))?;
+            if args.dry_run {
+                let lines = written.iter().map(|path| format!("wrote {path}\n"));
+                print(&lines.collect::<String>())?;
+            }
+        }
+        let mut entry = Entry::new(&plan.test.id, &plan.workspace);
+        entry.files = written;
+        entries.push(entry);
+    }
+    if args.dry_run {
+        if !json {
+            return Ok(std::process::ExitCode::SUCCESS);
+        }
+        let written = |entry: Entry| entry.ended(TestOutcome::Written, "nothing was submitted");
+        return following::last_word(
+            &entries.into_iter().map(written).collect::<Vec<_>>(),
+            None,
+            json,
+        );
+    }
+    submit(args, &plans, entries)
+}
+
+/// Submits tests whose workspaces are written, and follows their jobs.
+fn submit(args: &SubmitArgs, plans: &[Plan], mut entries: Vec<Entry>) -> Outcome {
+    // From here on, an interruption must not leave a job that nobody knows of.
+    let interrupts = Interrupts::take_over()?;
+    let launcher = match args.launcher {
+        LauncherChoice::Native => Launcher::Native,
+        LauncherChoice::Bash => Launcher::Bash,
+    };
+    let mut jobs = Vec::new();
+    let mut client = Client::default();
+    for (plan, entry) in plans.iter().zip(&mut entries) {
+        let (outcome, message) = match submission::submit(plan, launcher, &args.launch_options) {
+            Ok((note, submitted)) => {
+                eprint!("{}", submitted.said);
+                (entry.job_id, entry.cluster) = (Some(note.job_id), note.cluster.clone());
+                entry.launcher = Some(launcher);
+                client.cluster = note.cluster;
+                jobs.push(Job {
+                    job_id: note.job_id,
+                    workspace: Some(plan.workspace.clone().into()),
+                    launcher: Some(launcher),
+                    title: plan.test.id.clone(),
+                    roles: target::roles_of(plan),
+                });
+                let how = format!("follow it with `slurm-disagg watch {}`", note.job_id);
+                (TestOutcome::Submitted, how)
+            }
+            Err(error) => {
+                if let SubmitError::NoNote { job_id, .. } = &error {
+                    entry.job_id = Some(*job_id);
+                }
+                (TestOutcome::Refused, error.to_string())
+            }
+        };
+        (entry.outcome, entry.message) = (Some(outcome), message);
+    }
+    let mut signal = None;
+    if !args.no_wait && !jobs.is_empty() {
+        signal =
+            following::follow_entries(&mut entries, jobs, &client, &interrupts, &args.following)?;
+    }
+    following::last_word(&entries, signal, args.following.json)
+}
+
+/// Everything that is to be submitted. With one wrong entry, nothing is.
+fn plans(args: &SubmitArgs, around: &Surroundings) -> Result<Vec<Plan>, Failure> {
+    let options = args.inputs.options();
+    let picks_one = options.test_number.is_some() || options.test_match.is_some();
+    let planned = match &options.test_list {
+        Some(list) if !picks_one => plans_of_list(args, &options, list, around)?,
+        _ => vec![request::plan(&options, around)],
+    };
+    let (mut plans, mut errors) = (Vec::new(), Diagnostics::default());
+    for planned in planned {
+        match planned {
+            Ok((plan, warnings)) => {
+                report(&warnings);
+                plans.push(plan);
+            }
+            Err(found) => errors.0.extend(found.0),
+        }
+    }
+    if errors.has_errors() { Err(errors.into()) } else { Ok(plans) }
+}
+
+type Planned = Result<(Plan, Vec<Diagnostic>), Diagnostics>;
+
+/// The plans of all tests of a list that are asked for, each with a workspace of its own.
+fn plans_of_list(
+    args: &SubmitArgs,
+    options: &Options,
+    name: &str,
+    around: &Surroundings,
+) -> Result<Vec<Planned>, Failure> {
+    let site = site::load(around, options.site.as_deref())?;
+    let tree = options.trtllm_dir.clone().or(site.trtllm_dir.map(|directory| directory.value));
+    let tree = tree.map(|directory| around.current_dir.join(directory));
+    let path = find::test_list(name, tree.as_deref(), &around.current_dir)?;
+    let list = test_list::read(&path, name, options.rules)?;
+    let wanted = |entry: &test_list::Entry| {
+        args.only.as_deref().is_none_or(|pattern| {
+            let alone = TestList { name: String::new(), entries: vec![entry.clone()] };
+            alone.pick(Pick::Matching(pattern)).is_ok()
+        })
+    };
+    let entries: Vec<_> = list.entries.iter().filter(|entry| wanted(entry)).collect();
+    if entries.is_empty() {
+        let message = match &args.only {
+            Some(pattern) => format!("test list {name} has no test that fits {pattern}"),
+            None => format!("test list {name} is empty"),
+        };
+        return Err(Diagnostic::error(message).into());
+    }
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let base = options.workspace.clone().unwrap_or_else(|| format!("disagg_{stem}"));
+    let mut known = Vec::new();
+    let plan = |entry: &test_list::Entry| -> Planned {
+        let id = entry.id().unwrap_or_default().replace('/', "_");
+        if known.contains(&id) {
+            let message = format!("{id} is in the list twice; its runs would overwrite each other");
+            return Err(Diagnostic::error(message).at(entry.location.clone()).into());
+        }
+        let workspace = Path::new(&base).join(&id).to_string_lossy().into_owned();
+        known.push(id);
+        let options = Options { workspace: Some(workspace), ..options.clone() };
+        let (request, warnings) = request::build_entry(&options, around, entry)?;
+        Ok((disagg::plan::plan(&request)?, warnings))
+    };
+    Ok(entries.into_iter().map(plan).collect())
+}
+
+/// Whether `slurm-disagg launch` will take its options: better known now than in the job.
+fn check_launch_options(args: &SubmitArgs, plan: &Plan) -> Result<(), Failure> {
+    let options = &args.launch_options;
+    if args.launcher == LauncherChoice::Bash && !options.is_empty() {
+        let help = "leave --launcher=bash out, or the options after --";
+        let message = format!("{} is an option of the native launcher", options[0]);
+        return Err(Diagnostic::error(message).help(help).into());
+    }
+    let line = ["slurm-disagg", "launch"].into_iter();
+    match Cli::try_parse_from(line.chain(submission::launch_arguments(plan, options))) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let text = error.to_string();
+            let first = text.lines().next().unwrap_or_default();
+            let what = first.trim_start_matches("error: ");
+            let help = "`slurm-disagg launch --help` has its options";
+            Err(Diagnostic::error(format!("after --: {what}")).help(help).into())
+        }
+    }
+}
+
+fn test_only(plan: &Plan) -> Result<Entry, Failure> {
+    let entry = Entry::new(&plan.test.id, &plan.workspace);
+    match submission::test_only(plan) {
+        Ok(said) => Ok(entry.ended(TestOutcome::Accepted, said)),
+        Err(SubmitError::Slurm(trouble)) => {
+            Ok(entry.ended(TestOutcome::Refused, trouble.to_string()))
+        }
+        Err(error) => Err(Failure::Other(error.to_string())),
+    }
+}
+
+/// Two jobs in one workspace would overwrite each other's files.
+fn refuse_busy_workspace(plan: &Plan) -> Result<(), Failure> {
+    let Ok(Some(note)) = submission::note(plan.workspace.as_ref()) else { return Ok(()) };
+    let client = Client { cluster: note.cluster };
+    // Where Slurm does not answer, a submission fails by itself.
+    let queued = client.queued(&[note.job_id], PATIENCE, None).unwrap_or_default();
+    if queued.iter().all(|queued| queued.state.is_final()) {
+        return Ok(());
+    }
+    let message = format!("job {} of {} has not ended", note.job_id, plan.workspace);
+    let help = format!(
+        "follow it (slurm-disagg watch {0}), cancel it (slurm-disagg cancel {0}), give another --workspace, or --force",
+        note.job_id
+    );
+    Err(Diagnostic::error(message).help(help).into())
+}
+
+fn write(plan: &Plan, force: bool) -> Result<Vec<String>, Failure> {
+    let written = workspace::write(plan, force).map_err(|error| match error {
         WorkspaceError::Occupied { .. } => Failure::from(Diagnostic::error(error.to_string())),
         error => Failure::Other(error.to_string()),
     })?;
-    let mut text = format!("{}\n{}\n", table::launcher_line(&plan), table::job_line(&plan));
+    Ok(written.iter().map(|path| path.display().to_string()).collect())
+}
+
+/// What is to be known before the job is there.
+fn planned(plan: &Plan, around: &Surroundings) -> String {
+    let mut text = format!("{}\n{}\n", table::launcher_line(plan), table::job_line(plan));
     if is_chinese(around) {
-        text.push_str(&format!("{}\n", table::launcher_line_zh(&plan)));
+        text.push_str(&format!("{}\n", table::launcher_line_zh(plan)));
     }
-    for path in &written {
-        text.push_str(&format!("wrote {}\n", path.display()));
-    }
-    print(&text)?;
-    Ok(ExitCode::SUCCESS)
+    text
 }
 
 /// Whether messages are to be in Chinese, as gettext decides it.

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Following jobs from the command line, and the last word on each of them: shared by `submit`
+//! and `watch`.
+
+use std::io::{self, IsTerminal};
+use std::path::Path;
+use std::process::ExitCode;
+
+use rustix::process::Signal;
+use serde::Serialize;
+
+use disagg::diagnostic::Printable;
+use disagg::run::client::Client;
+use disagg::run::follow::{self, Job, OnInterrupt, Screen, View};
+use disagg::run::interrupt::Interrupts;
+use disagg::run::outcome::Outcome as TestOutcome;
+use disagg::run::progress::{Lines, Live};
+use disagg::run::report::{self, Report};
+use disagg::run::result::RunResult;
+use disagg::run::submission::Launcher;
+
+use crate::args::{FollowingArgs, InterruptChoice};
+use crate::{Failure, Outcome, print};
+
+/// The version of what `--json` prints.
+const SCHEMA: u32 = 1;
+
+/// How many lines of a failed job's log are shown, where its launch left no verdict.
+const TAIL: usize = 10;
+
+/// A test and what became of it, as `--json` prints it.
+#[derive(Debug, Serialize)]
+pub struct Entry {
+    /// The test's id, or the job's name.
+    pub test: String,
+    /// W.
+    pub workspace: Option<String>,
+    /// The files that were written.
+    pub files: Vec<String>,
+    /// Slurm's id of the job.
+    pub job_id: Option<u32>,
+    /// The job's cluster, when sbatch chose one of several.
+    pub cluster: Option<String>,
+    /// What runs the steps.
+    pub launcher: Option<Launcher>,
+    /// The job's state, in Slurm's words.
+    pub state: Option<String>,
+    /// How the batch script ended, as `CODE:SIGNAL`.
+    pub exit_code: Option<String>,
+    /// What became of it.
+    pub outcome: Option<TestOutcome>,
+    /// The same as a sentence.
+    pub message: String,
+    /// The run's result, where the launch left one.
+    pub result: Option<RunResult>,
+}
+
+impl Entry {
+    /// Of a test that has no job yet.
+    pub fn new(test: &str, workspace: &str) -> Self {
+        Self {
+            test: test.to_owned(),
+            workspace: Some(workspace.to_owned()),
+            files: Vec::new(),
+            job_id: None,
+            cluster: None,
+            launcher: None,
+            state: None,
+            exit_code: None,
+            outcome: None,
+            message: String::new(),
+            result: None,
+        }
+    }
+
+    /// Of a job.
+    pub fn of_job(job: &Job, client: &Client) -> Self {
+        let workspace = job.workspace.as_ref().map(|path| path.display().to_string());
+        Self {
+            workspace,
+            job_id: Some(job.job_id),
+            cluster: client.cluster.clone(),
+            launcher: job.launcher,
+            ..Self::new(&job.title, "")
+        }
+    }
+
+    /// The same with its end.
+    pub fn ended(mut self, outcome: TestOutcome, message: impl Into<String>) -> Self {
+        self.outcome = Some(outcome);
+        self.message = message.into();
+        self
+    }
+
+    fn take(&mut self, view: View) {
+        self.state = view.state.map(|state| state.to_string());
+        self.exit_code = view.record.map(|record| record.exit_code.to_string());
+        self.result = view.result;
+        if let Some((outcome, message)) = view.outcome {
+            (self.outcome, self.message) = (Some(outcome), message);
+        }
+    }
+}
+
+/// Follows jobs to their end and says what became of them.
+pub fn follow(
+    jobs: Vec<(Entry, Job)>,
+    client: &Client,
+    interrupts: &Interrupts,
+    args: &FollowingArgs,
+) -> Outcome {
+    let (mut entries, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
+    let signal = follow_entries(&mut entries, jobs, client, interrupts, args)?;
+    last_word(&entries, signal, args.json)
+}
+
+/// Follows jobs; those of the entries that are theirs are brought up to date.
+pub fn follow_entries(
+    entries: &mut [Entry],
+    jobs: Vec<Job>,
+    client: &Client,
+    interrupts: &Interrupts,
+    args: &FollowingArgs,
+) -> Result<Option<Signal>, Failure> {
+    let terminal = io::stderr().is_terminal();
+    let on_interrupt = match args.on_interrupt {
+        Some(InterruptChoice::Detach) => OnInterrupt::Detach,
+        Some(InterruptChoice::Cancel) => OnInterrupt::Cancel,
+        None if terminal && io::stdin().is_terminal() => OnInterrupt::Ask,
+        None => OnInterrupt::Detach,
+    };
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    let mut screen: Box<dyn Screen> = match terminal && !is_dumb {
+        true => Box::new(Live::new(io::stderr(), terminal_size)),
+        false => Box::new(Lines::new(io::stderr())),
+    };
+    let followed = follow::follow(jobs, client, interrupts, on_interrupt, screen.as_mut());
+    let (views, signal) = followed.map_err(|error| Failure::Other(error.to_string()))?;
+    for view in views {
+        let job_id = Some(view.job.job_id);
+        if let Some(entry) = entries.iter_mut().find(|entry| entry.job_id == job_id) {
+            entry.take(view);
+        }
+    }
+    Ok(signal)
+}
+
+/// Prints what became of all tests, and gives the exit status.
+pub fn last_word(entries: &[Entry], signal: Option<Signal>, json: bool) -> Outcome {
+    if json {
+        #[derive(Serialize)]
+        struct All<'e> {
+            schema: u32,
+            jobs: &'e [Entry],
+        }
+        print(&(serde_json::to_string_pretty(&All { schema: SCHEMA, jobs: entries })? + "\n"))?;
+    } else {
+        for entry in entries {
+            print(&text(entry))?;
+        }
+        if entries.len() > 1 {
+            print(&totals(entries))?;
+        }
+    }
+    let good = |entry: &Entry| entry.outcome.is_some_and(TestOutcome::is_good);
+    Ok(match signal {
+        Some(signal) => ExitCode::from(u8::try_from(128 + signal.as_raw()).unwrap_or(u8::MAX)),
+        None if entries.iter().all(good) => ExitCode::SUCCESS,
+        None => ExitCode::FAILURE,
+    })
+}
+
+fn text(entry: &Entry) -> String {
+    let name = entry.outcome.map_or("?", TestOutcome::name).to_uppercase();
+    let job = entry.job_id.map(|id| format!(", job {id}")).unwrap_or_default();
+    let over = [TestOutcome::Passed, TestOutcome::Failed, TestOutcome::Unknown];
+    let over = entry.outcome.is_some_and(|outcome| over.contains(&outcome));
+    let workspace = entry.workspace.as_deref();
+    let report = workspace.filter(|_| over && entry.result.is_some());
+    if let Some(report) = report.and_then(|path| Report::read(path.as_ref()).ok()) {
+        return format!(
+            "{name}: {}{job}: {}\n{}",
+            entry.test,
+            entry.message,
+            report::body(&report)
+        );
+    }
+    let mut text = format!("{name}: {}{job}: {}\n", entry.test, entry.message.trim_end());
+    if let (Some(workspace), Some(job_id), true) = (workspace, entry.job_id, over) {
+        let log = Path::new(workspace).join(format!("slurm_{job_id}.log"));
+        text.push_str(&format!("  logs: {} and {workspace}/*.log\n", log.display()));
+        if entry.outcome != Some(TestOutcome::Passed) {
+            // The generated script traces its commands, which says nothing of what went wrong.
+            let lines = report::tail(&log, 20 * TAIL).unwrap_or_default();
+            let telling: Vec<_> = lines.iter().filter(|line| !line.starts_with('+')).collect();
+            for line in &telling[telling.len().saturating_sub(TAIL)..] {
+                text.push_str(&format!("  | {}\n", Printable(line)));
+            }
+        }
+    }
+    text
+}
+
+fn totals(entries: &[Entry]) -> String {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for name in entries.iter().map(|entry| entry.outcome.map_or("?", TestOutcome::name)) {
+        match counts.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((name, 1)),
+        }
+    }
+    let parts: Vec<_> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
+    format!("{} tests: {}\n", entries.len(), parts.join(", "))
+}
+
+/// The terminal's columns and lines.
+fn terminal_size() -> (usize, usize) {
+    let size = rustix::termios::tcgetwinsize(io::stderr()).ok().filter(|size| size.ws_col > 0);
+    size.map_or((80, 24), |size| (size.ws_col.into(), size.ws_row.into()))
+}

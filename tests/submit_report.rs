@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `slurm-disagg report` on a workspace, without any Slurm.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::json;
+
+/// Markup, quotes and controls, as a log or a name may have them.
+const HOSTILE: &str = "<script>alert('\"&')</script>\u{1b}[31mred\u{1b}[0m";
+
+fn report(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_slurm-disagg"));
+    command.arg("report").args(arguments).output().unwrap()
+}
+
+/// The result of a run in which CTX_0 died, in a directory with its logs.
+fn workspace(run_directory: &str) -> tempfile::TempDir {
+    let workspace = tempfile::tempdir().unwrap();
+    let step = |name: &str, kind: &str, log: &str, moments: [Option<u64>; 4]| {
+        let [started, running, stopped, ended] = moments;
+        json!({
+            "name": name, "kind": kind, "step_id": "7.0", "nodes": ["node1"], "tasks": 4,
+            "log": log, "junit": null, "started": started, "running": running, "ready": null,
+            "ended": ended, "exit": ended.map(|_| json!({"status": 42})), "stopped": stopped,
+            "failure": null
+        })
+    };
+    let result = json!({
+        "schema": 1,
+        "run": {"id": "7.0", "job_id": 7, "restart": 0},
+        "plan": {
+            "sha256": "0", "test": "m.py::f[disagg_upload-c]", "config": HOSTILE,
+            "config_sha256": "1", "mode": "e2e", "rules": "classic", "total_nodes": 2,
+            "total_gpus": 8
+        },
+        "workspace": "/elsewhere", "nodes": ["node1", "node2"], "started": 1_000, "ended": 11_000,
+        "phase": "done",
+        "verdict": {
+            "kind": "server_ended", "message": format!("CTX_0 ended {HOSTILE}"), "role": "CTX_0",
+            "rank": 1, "node": "node1", "exit": {"status": 42}, "ran_ms": 4_000,
+            "log_tail": ["one", HOSTILE], "noticed": 6_000, "stop_ms": 300
+        },
+        "steps": [
+            step("CTX_0", "CTX", "ctx_server_0.log", [Some(1_000), Some(2_000), None, Some(6_000)]),
+            step("GEN_0", "GEN", "gen_server_0.log", [Some(1_000), Some(3_500), Some(6_000), Some(11_000)]),
+            step("BENCHMARK", "BENCHMARK", "benchmark.log", [None; 4]),
+        ],
+        "junit": {"tests": 5, "failures": 1, "errors": 3, "skipped": 0, "lost": ["CTX_0"]}
+    });
+    let directory = workspace.path().join(run_directory);
+    std::fs::create_dir_all(&directory).unwrap();
+    std::fs::write(directory.join("result.json"), result.to_string()).unwrap();
+    let log = format!("loading\n{HOSTILE}\n");
+    std::fs::write(workspace.path().join("ctx_server_0.log"), log).unwrap();
+    workspace
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn people_get_the_verdict_the_steps_and_their_timeline() {
+    let workspace = workspace("");
+    let output = report(&[path(workspace.path())]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    for line in [
+        "  job       7, run 7.0, 2 nodes: node[1-2]",
+        "  time      took 10.0 s",
+        "  JUnit     5 tests, 1 failures, 3 errors, 0 skipped",
+        "  CTX_0      exit status 42           1.0 s     -         5.0 s   4      node1",
+        "  GEN_0      stopped, exit status 42  2.5 s     -         10.0 s  4      node1",
+        "  BENCHMARK  not started              -         -         -       4      node1",
+        "  CTX_0 |......-------------------------                             |",
+        "  GEN_0 |...............---------------xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx|",
+        "last lines of CTX_0:",
+    ] {
+        assert!(text.lines().any(|there| there == line), "{line:?} in\n{text}");
+    }
+    assert!(text.starts_with("FAILED (server_ended): CTX_0 ended"), "{text}");
+    assert!(!text.contains('\u{1b}'), "{text}");
+}
+
+#[test]
+fn programs_get_the_result_as_it_is() {
+    let workspace = workspace("");
+    let output = report(&[path(workspace.path()), "--format", "json"]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let there: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(workspace.path().join("result.json")).unwrap())
+            .unwrap();
+    let printed: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(printed, there);
+}
+
+#[test]
+fn the_page_shows_hostile_text_and_runs_none_of_it() {
+    let workspace = workspace("");
+    let file = workspace.path().join("page.html");
+    let output = report(&[path(workspace.path()), "--html", path(&file)]);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(0), 0), "{output:?}");
+    let page = std::fs::read_to_string(&file).unwrap();
+    assert!(!page.contains("<script"), "{page}");
+    assert!(!page.contains('\u{1b}'), "{page}");
+    let log = "loading\n&lt;script&gt;alert(&#39;&quot;&amp;&#39;)&lt;/script&gt;red</pre>";
+    assert!(page.contains(log), "{page}");
+    // The log of the step that the verdict is about is open, and a missing one is said so.
+    assert!(page.contains("<details open>\n<summary>CTX_0"), "{page}");
+    assert!(page.contains("There is no log that can be read."), "{page}");
+    assert!(page.contains("default-src 'none'"), "{page}");
+    for nothing_from_elsewhere in ["http:", "https:", "src=", "href="] {
+        assert!(!page.contains(nothing_from_elsewhere), "{nothing_from_elsewhere}");
+    }
+}
+
+#[test]
+fn an_earlier_run_is_shown_from_its_own_directory_with_the_workspaces_logs() {
+    let workspace = workspace("runs/7.0");
+    let file = workspace.path().join("page.html");
+    let output = report(&[path(&workspace.path().join("runs/7.0")), "--html", path(&file)]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(std::fs::read_to_string(&file).unwrap().contains("<pre>loading\n"));
+}
+
+#[test]
+fn a_workspace_without_a_result_is_bad_input() {
+    let empty = tempfile::tempdir().unwrap();
+    let output = report(&[path(empty.path())]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("result.json cannot be read"), "{text}");
+}
