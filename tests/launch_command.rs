@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `slurm-disagg launch` with stand-ins for Slurm's commands: whatever strings a plan holds, every
 //! step gets exactly its environment and command; and who calls it wrongly is told what to do.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -98,7 +99,8 @@ impl Tree {
         )
         .unwrap();
         let mut plan = self.command();
-        plan.args(["submit", "--dry-run", "config.yaml", "--trtllm-dir"]).arg(self.source());
+        plan.args(["submit", "--dry-run", "--config-file", "config.yaml", "--trtllm-dir"]);
+        plan.arg(self.source());
         plan.arg("--workspace").arg(self.workspace()).args(arguments);
         plan.env("CLUSTER_LLM_DATA", format!("/M {NASTY}"));
         let written = plan.output().unwrap();
@@ -249,6 +251,49 @@ fn a_second_launch_in_a_job_has_a_directory_of_its_own() {
     assert_eq!(first.run.id, "7.0");
     let kept = fs::read_to_string(tree.workspace().join("runs/before-7.0/report.csv")).unwrap();
     assert_eq!(kept, "from a run without the launch\n");
+}
+
+#[test]
+fn the_plan_may_come_from_the_job_s_environment() {
+    let tree = Tree::new();
+    let plan = tree.plan("A=1", &[]);
+    fs::remove_dir_all(tree.workspace()).unwrap();
+    let mut launch = tree.command();
+    launch.arg("launch").env("SLURM_DISAGG_PLAN", plan.to_json().unwrap());
+    launch.env("SLURM_JOB_ID", "7").env("SLURM_JOB_NODELIST", "n[1-2]");
+    assert_passed(&tree, &launch.output().unwrap());
+    assert!(tree.workspace().join("node_info.json").is_file(), "the plan's files are written");
+}
+
+#[test]
+fn prechecks_come_before_any_server_and_a_failed_one_ends_the_run() {
+    let tree = Tree::new();
+    let precheck = "tests/scripts/perf-sanity/cache_transceiver_precheck/run_precheck.py";
+    let arguments = ["--test-id", "disagg-e2e-config"];
+    let plan = tree.plan("A=1", &arguments);
+    assert_eq!(plan.prechecks().count(), 2);
+    for (status, kind) in [(0, VerdictKind::Passed), (5, VerdictKind::PrecheckFailed)] {
+        let text = format!("import sys\nsys.exit({status} if 'ctx' in sys.argv else 0)\n");
+        tree.script(&tree.source().join(precheck), &text);
+        for note in fs::read_dir(tree.path("notes")).unwrap() {
+            fs::remove_file(note.unwrap().path()).unwrap();
+        }
+        let ended = tree.launch();
+        let log = String::from_utf8_lossy(&ended.stderr);
+        let result = RunResult::read(&tree.workspace()).unwrap();
+        assert_eq!(result.verdict.kind, kind, "{log}");
+        let xml = fs::read_to_string(tree.workspace().join("results.xml")).unwrap();
+        let entry = r#"<testcase classname="slurm-disagg" name="CTX_PRECHECK_0">"#;
+        assert!(xml.contains(entry), "{xml}");
+        assert_eq!(xml.contains(&format!("{entry}<failure ")), status != 0, "{xml}");
+        let servers = result.steps.iter().filter(|step| !step.name.contains("PRECHECK"));
+        let starts: Vec<_> = servers.map(|step| step.started).collect();
+        let checks_end = result.steps[..2].iter().map(|step| step.ended.unwrap()).max();
+        match status {
+            0 => assert!(starts.iter().all(|start| *start >= checks_end), "{result:#?}"),
+            _ => assert!(starts.iter().all(Option::is_none), "{result:#?}"),
+        }
+    }
 }
 
 #[test]

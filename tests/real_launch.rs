@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `slurm-disagg launch` on a real Slurm with the stand-in test suite: whatever happens to a run,
 //! it ends with the right verdict, and nothing of it is left behind.
+#![allow(clippy::unwrap_used)]
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
 
@@ -11,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use disagg::run::result::{Exit, Moment, Phase, RunResult, VerdictKind};
-use slurm_bed::{Cluster, Job, Options, Process, TEST_USER};
+use slurm_bed::{Cluster, Job, Options, Process, TEST_USER, built};
 
 const A_MINUTE: Duration = Duration::from_secs(60);
 
@@ -217,6 +218,31 @@ fn a_three_node_plan_passes_and_leaves_all_its_files() {
         assert!(workspace.join(file).canonicalize().unwrap().starts_with(&directory), "{file}");
     }
     assert!(fs::read_to_string(workspace.join("summary.md")).unwrap().contains("### Passed"));
+}
+
+#[test]
+fn sbatch_with_a_config_and_the_launch_are_all_that_a_run_takes() {
+    let files = tempfile::Builder::new().permissions(fs::Permissions::from_mode(0o755)).tempdir();
+    let files = files.unwrap();
+    // A user's sbatch opens the plugin too.
+    let plugin = files.path().join("spank_disagg.so");
+    fs::copy(built("spank_disagg.so"), &plugin).unwrap();
+    let site = Site::start(&Options::nodes(3).spank(&format!("required {}", plugin.display())));
+    let work = site.cluster.work();
+    // The tree that a config lies in is the one that it is for.
+    let configs = work.join("standin/tree/tests/scripts/perf-sanity/disaggregated");
+    let config = configs.join("standin_3nodes.yaml");
+    let mut sbatch = site.command("sbatch", &[]);
+    sbatch.args(["--parsable", "--time=5", "--ntasks-per-node=4", "--gpus-per-node=4"]);
+    sbatch.args(["--nodes=3", "--ntasks=12"]).arg(format!("--output={}/run.out", work.display()));
+    sbatch.arg(format!("--disagg-config={}", config.display()));
+    let submitted = sbatch.arg("--wrap=exec slurm-disagg launch").output().unwrap();
+    let words = String::from_utf8_lossy(&submitted.stderr).into_owned();
+    let id = String::from_utf8_lossy(&submitted.stdout).trim().parse().expect(&words);
+    let job = site.cluster.wait_job(id, A_MINUTE);
+    let log = site.log("run");
+    assert_eq!(job.exit_code(), Some((0, 0)), "{words}{log}");
+    site.passed(id, "disagg_standin_3nodes");
 }
 
 #[test]
