@@ -5,7 +5,7 @@ use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
 use super::directory::{JUNIT, REPORT, RunDirectory, SUMMARY, name_in};
-use super::junit::{self, Part};
+use super::junit::{self, Part, Results};
 use super::say::say;
 use super::summary;
 use crate::run::result::{self, Exit, RunResult, StepResult};
@@ -45,12 +45,16 @@ pub fn save(directory: &RunDirectory, result: &RunResult) -> io::Result<()> {
 
 fn merge(directory: &RunDirectory, result: &RunResult) -> io::Result<result::JunitSummary> {
     let started = result.steps.iter().filter(|step| step.started.is_some());
-    let with_file: Vec<_> = started
-        .filter_map(|step| Some((step, junit_path(directory, step.junit.as_deref()?))))
+    let with_path: Vec<_> = started
+        .map(|step| (step, step.junit.as_deref().map(|path| junit_path(directory, path))))
         .collect();
-    let parts: Vec<_> = with_file
+    let parts: Vec<_> = with_path
         .iter()
-        .map(|(step, path)| Part { role: &step.name, path, ended: ended(step) })
+        .map(|(step, path)| {
+            let passed = step.stopped.is_none() && step.exit.is_some_and(Exit::is_success);
+            let results = path.as_deref().map_or(Results::Passed(passed), Results::File);
+            Part { role: &step.name, results, ended: ended(step) }
+        })
         .collect();
     let draft = directory.file(&format!(".{JUNIT}.new"));
     let merged = std::fs::File::create(&draft)

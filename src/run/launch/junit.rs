@@ -23,10 +23,19 @@ const MAX_WHOLE: u64 = 1 << 20;
 pub struct Part<'a> {
     /// The role.
     pub role: &'a str,
-    /// Its file.
-    pub path: &'a Path,
-    /// How the role ended, in words, to be shown when the file is missing.
+    /// Where its results are.
+    pub results: Results<'a>,
+    /// How the role ended, in words, to be shown where it left no results.
     pub ended: String,
+}
+
+/// Where a role's results are.
+#[derive(Debug)]
+pub enum Results<'a> {
+    /// In a file that it wrote.
+    File(&'a Path),
+    /// It writes none: whether it passed is all there is.
+    Passed(bool),
 }
 
 /// Writes the merged file; returns what is in it.
@@ -44,7 +53,14 @@ pub fn merge(
     let without_results = if passed { Outcome::Skipped } else { Outcome::Error };
     out.write_all(b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<testsuites>")?;
     for part in parts {
-        let suites = match read(part) {
+        let suites = match part.results {
+            Results::File(path) => read(path, part.role),
+            Results::Passed(passed) => {
+                let outcome = if passed { Outcome::Passed } else { Outcome::Failed };
+                Ok(synthetic(part.role, part.role, outcome, &part.ended, "")?)
+            }
+        };
+        let suites = match suites {
             Ok(suites) => suites,
             Err(why) => {
                 summary.lost.push(part.role.to_owned());
@@ -104,9 +120,9 @@ impl Suites {
 }
 
 /// A part's test suites, or why it cannot be taken.
-fn read(part: &Part<'_>) -> Result<Suites, String> {
-    let name = part.path.file_name().unwrap_or_default().to_string_lossy();
-    let size = match fs::metadata(part.path) {
+fn read(path: &Path, role: &str) -> Result<Suites, String> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let size = match fs::metadata(path) {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             return Err(format!("it wrote no {name}"));
@@ -116,8 +132,8 @@ fn read(part: &Part<'_>) -> Result<Suites, String> {
     if size > MAX_PART {
         return Err(format!("{name} is {size} bytes long; at most {MAX_PART} are read"));
     }
-    let file = File::open(part.path).map_err(|error| format!("{name}: {error}"))?;
-    suites(BufReader::new(file), part.role, size <= MAX_WHOLE)
+    let file = File::open(path).map_err(|error| format!("{name}: {error}"))?;
+    suites(BufReader::new(file), role, size <= MAX_WHOLE)
         .map_err(|why| format!("{name} is broken: {why}"))
 }
 
@@ -267,7 +283,10 @@ mod tests {
         let parts: Vec<_> = files
             .iter()
             .zip(&paths)
-            .map(|((role, _), path)| Part { role, path, ended: "it was killed".into() })
+            .map(|((role, _), path)| {
+                let results = Results::File(path);
+                Part { role, results, ended: "it was killed".into() }
+            })
             .collect();
         let mut verdict = Verdict::new(kind, "GEN_0 <died> \u{1} & \"left\"");
         verdict.log_tail = vec!["]]> last \u{7}".into()];
