@@ -3,8 +3,6 @@
 //! it ends with the right verdict, and nothing of it is left behind.
 #![allow(clippy::unwrap_used)]
 
-#![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
