@@ -14,7 +14,7 @@ use super::command::StepCommand;
 use super::directory::RunDirectory;
 use super::environment::{JOB_SIZES, Variables};
 use super::messages::{self, Message};
-use super::tie;
+use super::tie::{self, Gate};
 use crate::run::result::{Exit, Moment, Phase, StepResult};
 
 /// The longest line of srun's that is looked at, in bytes; a longer one is cut.
@@ -87,12 +87,17 @@ impl Step {
         }
     }
 
-    /// Starts its srun. The log's descriptor is srun's standard output: what the tasks write never
+    /// Starts its srun, which goes on when the gate is dropped. The log's descriptor is srun's standard output: what the tasks write never
     /// goes through this process.
     ///
     /// # Errors
     /// The log cannot be opened, or no process can be made.
-    pub fn start(&mut self, directory: &RunDirectory, variables: &Variables) -> io::Result<()> {
+    pub fn start(
+        &mut self,
+        directory: &RunDirectory,
+        variables: &Variables,
+        gate: &Gate,
+    ) -> io::Result<()> {
         let log = directory.log(&self.result.log)?;
         let mut command = tie::command("srun");
         command.args(&self.command.arguments).envs(variables);
@@ -100,7 +105,7 @@ impl Step {
             command.env_remove(size);
         }
         let own = self.command.environment.iter().map(|(name, value)| (name, value));
-        command.envs(own).stdin(Stdio::null()).stdout(log).stderr(Stdio::piped());
+        command.envs(own).stdin(gate.for_child()?).stdout(log).stderr(Stdio::piped());
         let mut child = command.spawn()?;
         let stderr = child.stderr.take().ok_or_else(|| io::Error::other("no pipe from srun"))?;
         fcntl_setfl(&stderr, fcntl_getfl(&stderr)? | OFlags::NONBLOCK)?;

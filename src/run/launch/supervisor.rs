@@ -25,6 +25,7 @@ use super::environment::{self, Variables};
 use super::probe::Probe;
 use super::say::say;
 use super::step::{Stage, Step, Stop};
+use super::tie::Gate;
 use super::{Allocation, Settings, cause, command, files, tail};
 use crate::plan::{Instance, Plan, RoleKind};
 use crate::run::result::{
@@ -205,8 +206,8 @@ impl<'p> Supervisor<'p> {
             self.directory.file("").display()
         ));
         loop {
-            self.start_due();
             self.advance();
+            self.start_due();
             self.bring_to_end();
             if self.is_done() {
                 break;
@@ -222,21 +223,34 @@ impl<'p> Supervisor<'p> {
 
     // ---- starting, and the phases
 
-    /// Starts the next step when its time has come; one at a time, so that nothing that happens
-    /// meanwhile waits for the rest.
+    /// Starts the steps whose time has come. They go on when all of them are there.
     fn start_due(&mut self) {
-        let is_next = |step: &Step| step.phase == self.group() && step.is_waiting();
-        let Some(index) = self.steps.iter().position(is_next) else { return };
-        if self.is_decided() || Instant::now() < self.next_start {
+        if self.is_decided() || self.next_to_start().is_none() || Instant::now() < self.next_start {
             return;
         }
-        self.changed = true;
-        let started = self.steps[index].start(&self.directory, &self.variables);
-        self.next_start = Instant::now() + self.settings.stagger;
-        if let Err(error) = started {
-            let message = format!("{} cannot be started: {error}", self.name(index));
-            self.decide(VerdictKind::StartFailed, message, Some(index));
+        let gate = match Gate::new() {
+            Ok(gate) => gate,
+            Err(error) => {
+                let message = format!("no step can be started: {error}");
+                return self.decide(VerdictKind::StartFailed, message, None);
+            }
+        };
+        while !self.is_decided()
+            && Instant::now() >= self.next_start
+            && let Some(index) = self.next_to_start()
+        {
+            self.changed = true;
+            let started = self.steps[index].start(&self.directory, &self.variables, &gate);
+            self.next_start = Instant::now() + self.settings.stagger;
+            if let Err(error) = started {
+                let message = format!("{} cannot be started: {error}", self.name(index));
+                self.decide(VerdictKind::StartFailed, message, Some(index));
+            }
         }
+    }
+
+    fn next_to_start(&self) -> Option<usize> {
+        self.steps.iter().position(|step| step.phase == self.group() && step.is_waiting())
     }
 
     /// The phase whose steps are the ones to be started now.
@@ -269,7 +283,7 @@ impl<'p> Supervisor<'p> {
                 if self.steps.iter().filter(in_group).all(|step| step.result.ended.is_some()) {
                     let later = self.steps.iter().map(|step| step.phase).find(|p| *p > phase);
                     self.enter(later.unwrap_or(Phase::Start));
-                    return self.start_due();
+                    return;
                 }
             }
             Phase::Start => {
@@ -374,8 +388,7 @@ impl<'p> Supervisor<'p> {
             deadlines.extend(self.settle);
         } else {
             deadlines.extend(self.phase_deadline());
-            let is_due = |step: &Step| step.phase == self.group() && step.is_waiting();
-            deadlines.extend(self.steps.iter().any(is_due).then_some(self.next_start));
+            deadlines.extend(self.next_to_start().map(|_| self.next_start));
         }
         let running = self.steps.iter().filter(|step| step.is_running());
         deadlines.extend(running.filter_map(|step| step.stop.and_then(|stop| stop.next)));
