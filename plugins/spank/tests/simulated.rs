@@ -90,6 +90,9 @@ impl Site {
         assert!(batch.is_clean(), "{batch:#?}");
         let mut environment = batch.ranks()[0].environment.clone();
         environment.set("UCX_TLS", "tcp");
+        // Every simulated job has the same number; tests that run beside each other are told apart.
+        let conf = self.directory.path().join("slurm.conf");
+        environment.set("SLURM_CONF", conf.to_str().unwrap());
         let arguments = [options, &["true"]].concat();
         cluster.srun_in(&allocation, 0, &arguments, &environment).unwrap()
     }
