@@ -584,7 +584,7 @@ fn what_cannot_start_says_why() {
     assert_eq!(result.verdict.kind, VerdictKind::InstallFailed);
     let verdict = &result.verdict;
     assert_eq!((verdict.rank, verdict.exit), (Some(1), Some(Exit::Status(7))), "{verdict:#?}");
-    assert_eq!(verdict.log_tail, ["it is broken"; 3]);
+    assert!(verdict.log_tail.iter().any(|line| line == "it is broken"), "{verdict:#?}");
     assert!(result.steps.iter().skip(1).all(|step| step.started.is_none()));
 
     // This Slurm has no container plugin.

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStderr, ExitStatus, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Signal, kill_process};
@@ -15,10 +15,13 @@ use super::directory::RunDirectory;
 use super::environment::{JOB_SIZES, Variables};
 use super::messages::{self, Message};
 use super::tie::{self, Gate};
-use crate::run::result::{Exit, Moment, Phase, StepResult};
+use crate::run::result::{Exit, Moment, Phase, RankEnd, StepResult};
 
 /// The longest line of srun's that is looked at, in bytes; a longer one is cut.
 const MAX_LINE: usize = 4 << 10;
+
+/// Ends of ranks that are heard of within this time came in no order.
+const AT_ONCE: Duration = Duration::from_millis(100);
 
 /// A step of the run.
 #[derive(Debug)]
@@ -37,6 +40,8 @@ pub struct Step {
     pub last_words: Option<String>,
     process: Option<Process>,
     tasks_started: u32,
+    /// When the first failure of a rank was heard of.
+    failed_at: Option<Instant>,
     /// The status that goes with the next words on a rank.
     status: Option<Exit>,
 }
@@ -83,6 +88,7 @@ impl Step {
             last_words: None,
             process: None,
             tasks_started: 0,
+            failed_at: None,
             status: None,
         }
     }
@@ -174,13 +180,13 @@ impl Step {
             Message::TaskStatus(exit) => self.status = Some(exit),
             Message::RanksFailed(mut end) => {
                 end.exit = self.status.take().or(end.exit);
-                // Ranks that end each other in the same way are heard of in any order.
-                let is_it = match &result.failure {
-                    Some(first) => end.exit == first.exit && end.rank < first.rank,
-                    None => self.stop.is_none(),
+                let is_it = match (&result.failure, self.failed_at) {
+                    (Some(first), Some(at)) => tells_more(&end, first, at.elapsed()),
+                    _ => self.stop.is_none(),
                 };
                 if is_it {
                     result.failure = Some(end);
+                    self.failed_at = self.failed_at.or_else(|| Some(Instant::now()));
                 }
             }
             Message::EndedFromOutside => self.ended_from_outside |= self.stop.is_none(),
@@ -238,6 +244,47 @@ impl Process {
     }
 }
 
+/// Whether a rank's end is more likely what the others' came from than the one that was heard of
+/// first. Slurm tells of ranks that end each other in any order, those of one node and one status
+/// at a time.
+fn tells_more(end: &RankEnd, first: &RankEnd, later: Duration) -> bool {
+    // SIGTERM and SIGKILL are what Slurm ends the other ranks with.
+    let crashed = |end: &RankEnd| matches!(end.exit, Some(Exit::Signal(signal)) if ![15, 9].contains(&signal));
+    if end.exit == first.exit {
+        end.rank < first.rank
+    } else {
+        later < AT_ONCE && crashed(end) && !crashed(first)
+    }
+}
+
 fn exit(status: ExitStatus) -> Option<Exit> {
     status.code().map(Exit::Status).or_else(|| status.signal().map(Exit::Signal))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(rank: u32, exit: Exit) -> RankEnd {
+        RankEnd { rank, node: "n".into(), exit: Some(exit), words: String::new() }
+    }
+
+    #[test]
+    fn a_crash_is_the_cause_of_failures_at_the_same_moment() {
+        let (failed, crashed) = (end(4, Exit::Status(1)), end(5, Exit::Signal(11)));
+        assert!(tells_more(&crashed, &failed, Duration::ZERO));
+        assert!(!tells_more(&failed, &crashed, Duration::ZERO));
+        assert!(
+            !tells_more(&crashed, &failed, Duration::from_secs(1)),
+            "it crashed on its way out"
+        );
+        assert!(!tells_more(&end(5, Exit::Signal(9)), &failed, Duration::ZERO), "Slurm killed it");
+    }
+
+    #[test]
+    fn of_ranks_that_end_alike_the_lowest_is_named() {
+        let (four, zero) = (end(4, Exit::Status(42)), end(0, Exit::Status(42)));
+        assert!(tells_more(&zero, &four, Duration::from_secs(1)));
+        assert!(!tells_more(&four, &zero, Duration::ZERO));
+    }
 }
