@@ -191,7 +191,10 @@ const SLOW: &[(&str, &str)] = &[("STANDIN_TOKEN_SECONDS", "10")];
 fn a_three_node_plan_passes_and_leaves_all_its_files() {
     let site = Site::start(&Options::nodes(3));
     let start = Instant::now();
-    let id = site.submit(&Run { launch: "--ready --limit ready=1m", ..Run::default() });
+    // Long enough for the probe to see each server while it serves.
+    let env = [("STANDIN_TOKEN_SECONDS", "0.1")];
+    let launch = "--ready --limit ready=1m";
+    let id = site.submit(&Run { launch, env: &env, ..Run::default() });
     let result = site.passed(id, "run");
     assert!(start.elapsed() < A_MINUTE);
 
