@@ -81,6 +81,8 @@ pub struct Diagnostic {
     pub location: Option<Location>,
     /// What is wrong: one sentence, without a full stop.
     pub message: String,
+    /// What belongs to the message, each shown on a line of its own.
+    pub details: Vec<String>,
     /// What to do about it.
     pub help: Option<String>,
 }
@@ -88,7 +90,13 @@ pub struct Diagnostic {
 impl Diagnostic {
     /// An error without a place.
     pub fn error(message: impl Into<String>) -> Self {
-        Self { severity: Severity::Error, location: None, message: message.into(), help: None }
+        Self {
+            severity: Severity::Error,
+            location: None,
+            message: message.into(),
+            details: Vec::new(),
+            help: None,
+        }
     }
 
     /// A warning without a place.
@@ -107,14 +115,20 @@ impl Diagnostic {
         self
     }
 
-    /// The same, with advice.
+    /// The same, with details.
+    pub fn details(mut self, details: impl IntoIterator<Item = String>) -> Self {
+        self.details.extend(details);
+        self
+    }
+
+    /// The same, with advice; none when the text is empty.
     pub fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+        self.help = Some(help.into()).filter(|help| !help.is_empty());
         self
     }
 }
 
-/// `file:line:column: error: message`, the source line, a caret under it, and the advice.
+/// `file:line:column: error: message`, the source line, a caret under it, details, advice.
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(location) = &self.location {
@@ -126,6 +140,9 @@ impl fmt::Display for Diagnostic {
             if !line.trim().is_empty() {
                 excerpt(f, line, location.position)?;
             }
+        }
+        for detail in &self.details {
+            write!(f, "\n    {}", Printable(detail))?;
         }
         if let Some(help) = &self.help {
             write!(f, "\n  help: {}", Printable(help))?;

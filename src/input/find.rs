@@ -75,12 +75,11 @@ fn first_in(
             }
         }
     }
-    let mut message = format!("configuration {what} is not found; tried:");
-    for directory in directories {
-        for name in names {
-            message.push_str(&format!("\n    {}", path_of(directory, name).display()));
-        }
-    }
+    let message = format!("configuration {what} is not found; tried:");
+    let tried = directories
+        .iter()
+        .flat_map(|directory| names.iter().map(|name| path_of(directory, name)))
+        .map(|path| path.display().to_string());
     let known = known_names(source_dir, directories);
     let mut near: Vec<&str> = Vec::new();
     for name in names {
@@ -93,7 +92,7 @@ fn first_in(
     } else {
         format!("nearest names: {}", near.join(", "))
     };
-    Err(Diagnostic::error(message).help(help))
+    Err(Diagnostic::error(message).details(tried).help(help))
 }
 
 /// Whether a text names a configuration by its path.
@@ -135,11 +134,10 @@ pub fn test_list(
     if let Some(found) = tried.iter().find(|path| path.is_file()) {
         return Ok(found.clone());
     }
-    let mut message = format!("test list {name_or_path} is not found; tried:");
-    for path in &tried {
-        message.push_str(&format!("\n    {}", path.display()));
-    }
-    Err(Diagnostic::error(message).help("give its path, or --trtllm-dir for lists by name"))
+    let message = format!("test list {name_or_path} is not found; tried:");
+    Err(Diagnostic::error(message)
+        .details(tried.iter().map(|path| path.display().to_string()))
+        .help("give its path, or --trtllm-dir for lists by name"))
 }
 
 /// The source tree that a configuration's path lies in, when it lies where such trees keep them.
@@ -171,7 +169,7 @@ mod tests {
         assert_eq!(found, directory.join("gb200_r1_con64.yaml"));
         assert_eq!(source_dir_of(&found).unwrap(), tree.path());
         let error = config("gb200_r1_con46", Some(tree.path()), Path::new("/")).unwrap_err();
-        assert_eq!(error.message.matches("/gb200_r1_con46.yaml").count(), CONFIG_DIRS.len());
+        assert_eq!(error.details.len(), CONFIG_DIRS.len());
         assert_eq!(error.help.as_deref(), Some("nearest names: gb200_r1_con64"));
     }
 

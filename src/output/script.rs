@@ -99,6 +99,20 @@ fn base_command(plan: &Plan, with_launcher: bool) -> String {
     assigned_command(&base.env, wrappers.iter().chain(launcher).chain(argv))
 }
 
+/// What drafts, run scripts and install scripts know by name, in the prefix's order.
+pub fn exports(plan: &Plan) -> [(&'static str, String); 7] {
+    let workspace = plan.workspace.trim_end_matches('/');
+    [
+        ("jobWorkspace", format!("{workspace}/disagg_workspace")),
+        ("llmSrcNode", plan.source_dir.clone()),
+        ("stageName", format!("disagg_perf_test_{}", plan.test.config)),
+        ("perfMode", "true".to_owned()),
+        ("resourcePathNode", plan.source_dir.clone()),
+        ("pytestCommand", base_command(plan, plan.llmapi_launch)),
+        ("coverageConfigFile", format!("{workspace}/coverage_config.json")),
+    ]
+}
+
 /// `slurm_launch_prefix.sh`.
 ///
 /// # Errors
@@ -106,8 +120,6 @@ fn base_command(plan: &Plan, with_launcher: bool) -> String {
 pub fn prefix(plan: &Plan) -> Result<String, ScriptError> {
     let mut script = String::from("#!/bin/bash\n");
     script.push_str(&sbatch_request(&plan.job)?.directives()?);
-    let workspace = plan.workspace.trim_end_matches('/');
-    let export = |name: &str, value: &str| format!("export {name}={}\n", quote::double(value));
     script.push_str(
         r#"
 set -xEeuo pipefail
@@ -115,13 +127,9 @@ trap 'echo "${BASH_SOURCE[0]}:${LINENO}: error: \`${BASH_COMMAND}\` exited with 
 
 "#,
     );
-    script.push_str(&export("jobWorkspace", &format!("{workspace}/disagg_workspace")));
-    script.push_str(&export("llmSrcNode", &plan.source_dir));
-    script.push_str(&export("stageName", &format!("disagg_perf_test_{}", plan.test.config)));
-    script.push_str("export perfMode=true\n");
-    script.push_str(&export("resourcePathNode", &plan.source_dir));
-    script.push_str(&export("pytestCommand", &base_command(plan, plan.llmapi_launch)));
-    script.push_str(&export("coverageConfigFile", &format!("{workspace}/coverage_config.json")));
+    for (name, value) in exports(plan) {
+        let _ = writeln!(script, "export {name}={}", quote::double(&value));
+    }
     script.push_str("export NVIDIA_IMEX_CHANNELS=\"${NVIDIA_IMEX_CHANNELS:-0}\"\n");
     let _ = write!(
         script,

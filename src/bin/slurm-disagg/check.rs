@@ -79,6 +79,7 @@ struct Entry<'d> {
     line: Option<u32>,
     column: Option<u32>,
     message: &'d str,
+    details: &'d [String],
     help: Option<&'d str>,
 }
 
@@ -91,6 +92,7 @@ impl<'d> Entry<'d> {
             line: location.map(|l| l.position.line),
             column: location.map(|l| l.position.column),
             message: &diagnostic.message,
+            details: &diagnostic.details,
             help: diagnostic.help.as_deref(),
         }
     }

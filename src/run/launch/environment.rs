@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
-use crate::output::script::command_variables;
+use crate::output::script::{command_variables, exports};
 use crate::plan::{Plan, Template};
 
 /// Sizes of the job that srun would take for the step's own.
@@ -54,15 +54,11 @@ pub fn for_all_steps(plan: &Plan, job: &Variables) -> Variables {
 
 /// What run and install scripts find in their environment, as in the launch script.
 fn for_scripts(plan: &Plan) -> Variables {
-    let workspace = plan.workspace.trim_end_matches('/');
     let mut set = Variables::new();
     let mut add = |name: &str, value: String| set.insert(name.to_owned(), value);
-    add("jobWorkspace", format!("{workspace}/disagg_workspace"));
-    add("llmSrcNode", plan.source_dir.clone());
-    add("stageName", format!("disagg_perf_test_{}", plan.test.config));
-    add("perfMode", "true".into());
-    add("resourcePathNode", plan.source_dir.clone());
-    add("coverageConfigFile", format!("{workspace}/coverage_config.json"));
+    for (name, value) in exports(plan) {
+        add(name, value);
+    }
     add("runScript", plan.run_script.clone().unwrap_or_default());
     add("installScript", plan.install_script.clone().unwrap_or_default());
     for (name, value) in plan.ordered_variables() {

@@ -74,7 +74,8 @@ def once_ready(faults, write):
     """The deaths that come right after a process has become useful."""
     if "die_by_signal" in faults:
         write(f"standin: fault die_by_signal {faults['die_by_signal']}")
-        signal.signal(faults["die_by_signal"], signal.SIG_DFL)
+        if faults["die_by_signal"] not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(faults["die_by_signal"], signal.SIG_DFL)
         os.kill(os.getpid(), faults["die_by_signal"])
         forever()
 
