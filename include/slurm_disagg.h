@@ -195,8 +195,7 @@ typedef struct {
 
 /**
  * What a plan is asked for. Set every byte to zero, then `size` and what you have to say:
- *
- *     disagg_options options = {.size = sizeof options, .config = "my_test.yaml"};
+ * `disagg_options options = {.size = sizeof options, .config = "my_test.yaml"};`
  *
  * All but `config` may be NULL; then the environment, the site's settings files and the defaults
  * speak, in this order. The texts are only read during the call.
