@@ -50,7 +50,7 @@ fn options(config: &Path) -> Options {
         config: config.to_string_lossy().into_owned(),
         trtllm_dir: Some("/llm".into()),
         models_dir: Some("/models".into()),
-        workspace: Some("/work".into()),
+        workspace: Some("/space".into()),
         ..Options::default()
     }
 }

@@ -34,7 +34,7 @@ static disagg_options options(void)
         .config = "two_kinds.yaml",
         .trtllm_dir = "/src",
         .models_dir = "/models",
-        .workspace = "/work",
+        .workspace = "/space",
         .current_dir = "/",
         .environment = NOTHING,
     };
@@ -99,7 +99,7 @@ static void job_is_what_sbatch_is_asked_for(const char *config)
     CHECK(job.gpus_per_node == 4 && job.segment == 0 && job.minutes == 91);
     CHECK_TEXT(job.time, "01:30:30");
     CHECK_TEXT(job.name, "disagg_perf_test");
-    CHECK_TEXT(job.output, "/work/slurm_%j.log");
+    CHECK_TEXT(job.output, "/space/slurm_%j.log");
     CHECK(job.partition == NULL && job.account == NULL);
     disagg_plan_free(plan);
 }
@@ -123,7 +123,7 @@ static void test_and_paths_are_named(const char *config)
     CHECK_OK(disagg_plan_paths(plan, &paths));
     CHECK_TEXT(paths.source_dir, "/src");
     CHECK_TEXT(paths.models_dir, "/models");
-    CHECK_TEXT(paths.workspace, "/work");
+    CHECK_TEXT(paths.workspace, "/space");
     CHECK(paths.run_script == NULL && paths.install_script == NULL);
     disagg_plan_free(plan);
 }
@@ -309,12 +309,12 @@ static void command_ends_with_null_and_has_its_own_junit_file(const char *config
 
     (void)config;
     CHECK_OK(disagg_instance_step(instance, &step));
-    CHECK_TEXT(step.junit_file, "/work/results-CTX_1.xml");
+    CHECK_TEXT(step.junit_file, "/space/results-CTX_1.xml");
     CHECK_OK(disagg_instance_argv(instance, &argv));
     CHECK_TEXT(argv[0], "/src/tensorrt_llm/llmapi/trtllm-llmapi-launch");
     CHECK_TEXT(argv[1], "pytest");
     for (; *argv != NULL; argv++)
-        found = found || strcmp(*argv, "--junit-xml=/work/results-CTX_1.xml") == 0;
+        found = found || strcmp(*argv, "--junit-xml=/space/results-CTX_1.xml") == 0;
     CHECK(found);
     CHECK_OK(disagg_instance_unset(instance, &unset));
     CHECK_TEXT(unset[0], "UCX_TLS");
