@@ -668,3 +668,46 @@ fn cost(pid: u32) -> (u64, f64) {
     let ticks: f64 = fields[11..13].iter().map(|field| field.parse::<f64>().unwrap()).sum();
     (peak.trim().trim_end_matches(" kB").parse().unwrap(), ticks / 100.0)
 }
+
+#[test]
+fn a_test_of_one_server_is_a_run_like_any_other() {
+    let site = Site::start(&Options::nodes(3));
+    for (name, config, id, nodes) in [
+        ("small", "standin_servers", "aggr_upload-standin_servers-small", 1),
+        ("two_nodes", "standin_servers", "aggr_upload-standin_servers-two_nodes", 2),
+        ("ctx_only", "standin_3nodes", "aggr_upload-ctx_only-standin_3nodes", 1),
+    ] {
+        let plan = ["--test-id", id];
+        let job = site.submit(&Run { name, config, nodes, plan: &plan, ..Run::default() });
+        let result = site.passed(job, name);
+        let steps: Vec<_> = result.steps.iter().map(|step| step.name.as_str()).collect();
+        assert_eq!(steps, ["AGGREGATED"], "{name}");
+        assert_eq!(result.steps[0].nodes.len(), nodes as usize, "{name}");
+        // The test itself, and the run.
+        assert_eq!(result.junit.map(|junit| junit.tests), Some(2), "{name}");
+    }
+}
+
+#[test]
+fn servers_start_when_every_precheck_has_passed_and_never_when_one_fails() {
+    let site = Site::start(&Options::nodes(6));
+    let plan = ["--test-id", "disagg_upload-e2e-standin_3nodes"];
+    let fault = [("STANDIN_PRECHECK_FAULT", "CTX_PRECHECK_0")];
+    let good = site.submit(&Run { name: "good", plan: &plan, ..Run::default() });
+    let bad = site.submit(&Run { name: "bad", plan: &plan, env: &fault, ..Run::default() });
+
+    let result = site.passed(good, "good");
+    let of = |result: &RunResult, name: &str| {
+        result.steps.iter().find(|step| step.name == name).cloned().unwrap()
+    };
+    let checks = [of(&result, "GEN_PRECHECK_0"), of(&result, "CTX_PRECHECK_0")];
+    assert!(checks.iter().all(|check| check.ended <= of(&result, "GEN_0").started), "{checks:#?}");
+
+    let (job, result) = site.ended(bad, "bad");
+    assert_eq!(job.exit_code(), Some((1, 0)));
+    assert_eq!(result.verdict.kind, VerdictKind::PrecheckFailed);
+    assert_eq!(result.verdict.role.as_deref(), Some("CTX_PRECHECK_0"), "{:#?}", result.verdict);
+    assert!(of(&result, "GEN_0").started.is_none() && of(&result, "BENCHMARK").started.is_none());
+    let results = fs::read_to_string(site.workspace("bad").join("results.xml")).unwrap();
+    assert!(results.contains("CTX_PRECHECK_0") && results.contains("<failure"), "{results}");
+}
