@@ -590,9 +590,9 @@ impl<'p> Supervisor<'p> {
         verdict.rank = failure.map(|end| end.rank).or(only(result.tasks as usize).then_some(0));
         let node = failure.map(|end| &end.node);
         verdict.node = node.or(result.nodes.first().filter(|_| only(result.nodes.len()))).cloned();
-        if result.stopped.is_none() {
-            verdict.exit = failure.and_then(|end| end.exit).or(result.exit);
-        }
+        // srun's own status says nothing of the step any more once it was told to end.
+        let own = result.exit.filter(|_| result.stopped.is_none());
+        verdict.exit = failure.and_then(|end| end.exit).or(own).or(verdict.exit);
         let since = result.running.or(result.started);
         let until = verdict.noticed.unwrap_or_default();
         verdict.ran_ms = verdict.ran_ms.or_else(|| {
