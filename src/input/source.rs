@@ -27,14 +27,14 @@ pub fn read(path: &Path, shown: &str) -> Result<Arc<Source>, Diagnostic> {
         Ok(file) => file,
         Err(error) => return fail(format!("cannot be opened: {error}")),
     };
-    match file.metadata() {
+    let length = match file.metadata() {
         Ok(metadata) if metadata.is_dir() => return fail("is a directory".into()),
         Ok(metadata) if !metadata.is_file() => return fail("is not a regular file".into()),
         Ok(metadata) if metadata.len() > MAX_FILE => return fail(too_large(metadata.len())),
-        Ok(_) => {}
+        Ok(metadata) => metadata.len(),
         Err(error) => return fail(format!("cannot be read: {error}")),
-    }
-    let mut bytes = Vec::new();
+    };
+    let mut bytes = Vec::with_capacity(length as usize + 1);
     if let Err(error) = file.by_ref().take(MAX_FILE + 1).read_to_end(&mut bytes) {
         return fail(format!("cannot be read: {error}"));
     }
