@@ -80,9 +80,8 @@ const DEVIATIONS: &[Deviation] = &[
     ("syn_env_quotes", "ctx_only", Planned(&[("AGGREGATED", "B", "p q")])),
     ("syn_env_quotes", "", Planned(&[("GEN", "A", "x y"), ("GEN", "C", "\"z\"")])),
     ("syn_env_dollar", "", Refused(".yaml:9:77: error: environment.worker_env_var: command sub")),
-    // The scripts plan a server on no node, and read the opposite of what is written.
+    // The scripts plan a server on no node.
     ("syn_tp_zero", "disagg", Refused(".yaml:13:27: error: worker_config.gen.tensor_parallel")),
-    ("syn_precheck_string_false", "disagg", Refused("must be true or false, without quotes")),
     ("syn_yaml11_bool_yes", "gen_only", Refused("is true to PyYAML (YAML 1.1) but text")),
 ];
 

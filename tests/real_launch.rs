@@ -229,21 +229,22 @@ fn sbatch_with_a_config_and_the_launch_are_all_that_a_run_takes() {
     let plugin = files.path().join("spank_disagg.so");
     fs::copy(built("spank_disagg.so"), &plugin).unwrap();
     let site = Site::start(&Options::nodes(3).spank(&format!("required {}", plugin.display())));
-    let work = site.cluster.work();
     // The tree that a config lies in is the one that it is for.
-    let configs = work.join("standin/tree/tests/scripts/perf-sanity/disaggregated");
-    let config = configs.join("standin_3nodes.yaml");
-    let mut sbatch = site.command("sbatch", &[]);
-    sbatch.args(["--parsable", "--time=5", "--ntasks-per-node=4", "--gpus-per-node=4"]);
-    sbatch.args(["--nodes=3", "--ntasks=12"]).arg(format!("--output={}/run.out", work.display()));
-    sbatch.arg(format!("--disagg-config={}", config.display()));
-    let submitted = sbatch.arg("--wrap=exec slurm-disagg launch").output().unwrap();
-    let words = String::from_utf8_lossy(&submitted.stderr).into_owned();
-    let id = String::from_utf8_lossy(&submitted.stdout).trim().parse().expect(&words);
-    let job = site.cluster.wait_job(id, A_MINUTE);
-    let log = site.log("run");
-    assert_eq!(job.exit_code(), Some((0, 0)), "{words}{log}");
-    site.passed(id, "disagg_standin_3nodes");
+    let configs = site.cluster.work().join("standin/tree/tests/scripts/perf-sanity");
+    for (config, test, nodes) in [
+        ("disaggregated/standin_3nodes", None, 3),
+        ("disaggregated/standin_3nodes", Some("aggr_upload-ctx_only-standin_3nodes"), 1),
+        ("aggregated/standin_servers", Some("aggr_upload-standin_servers-two_nodes"), 2),
+    ] {
+        let name = test.unwrap_or("disagg_standin_3nodes");
+        let config = format!("--disagg-config={}.yaml", configs.join(config).display());
+        let test = test.map(|id| format!("--disagg-test={id}"));
+        let options: Vec<&str> =
+            [Some(config.as_str()), test.as_deref()].into_iter().flatten().collect();
+        let run = Run { name, nodes, sbatch: &options, ..Run::default() };
+        let id = site.submit_script(&run, "exec slurm-disagg launch");
+        site.passed(id, name);
+    }
 }
 
 #[test]

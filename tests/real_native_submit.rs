@@ -267,13 +267,16 @@ fn a_test_id_of_one_server_sizes_the_job_for_that_server() {
             "one.yaml",
             "hardware:\n  gpus_per_node: 4\nserver_configs:\n  - name: large\n    tensor_parallel_size: 8\n",
         );
-        let options = ["--disagg-config=one.yaml", "--disagg-test=aggr_upload-one-large"];
-        let (job, said) = site.job(&options, "srun --disagg-role=AGGREGATED echo rank");
-        assert_eq!(
-            (size(&job), said.as_str()),
-            (("2", "8"), "rank\n".repeat(8).as_str()),
-            "{site}"
-        );
+        for (config, id, nodes, tasks) in [
+            ("one", "aggr_upload-one-large", "2", 8),
+            ("three", "aggr_upload-ctx_only-three", "1", 4),
+        ] {
+            let config = format!("--disagg-config={config}.yaml");
+            let options = [config.as_str(), &format!("--disagg-test={id}")];
+            let (job, said) = site.job(&options, "srun --disagg-role=AGGREGATED echo rank");
+            assert_eq!(size(&job), (nodes, tasks.to_string().as_str()), "{site} {id}");
+            assert_eq!(said, "rank\n".repeat(tasks), "{site} {id}");
+        }
     }
 }
 

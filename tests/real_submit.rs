@@ -191,6 +191,29 @@ fn the_generated_script_takes_a_test_to_passed_without_this_program_on_the_nodes
 }
 
 #[test]
+fn a_test_of_one_server_is_submitted_like_any_other() {
+    let site = Site::new();
+    for (id, launcher, nodes) in [
+        ("aggr_upload-standin_servers-two_nodes", "native", "node[1-2]"),
+        ("aggr_upload-standin_servers-small", "bash", "node1"),
+        ("aggr_upload-ctx_only-standin_3nodes", "native", "node1"),
+        ("aggr_upload-ctx_only-standin_3nodes", "bash", "node1"),
+    ] {
+        let workspace = site.workspace().join(format!("{id}-{launcher}"));
+        let (launcher, tree) = (format!("--launcher={launcher}"), format!("{STANDIN}/tree"));
+        let arguments =
+            ["submit", "--test-id", id, &launcher, "--trtllm-dir", &tree, "--workspace"];
+        let mut submit = site.command(&[], &arguments);
+        let said = said(submit.arg(&workspace).output().unwrap());
+        assert_eq!(said.code, Some(0), "{id} {launcher}: {}{}", said.stdout, said.stderr);
+        assert!(said.stdout.contains(&format!("PASSED: {id}, job")), "{launcher}: {}", said.stdout);
+        assert!(said.stderr.contains(&format!(" on {nodes}\n")), "{id}: {}", said.stderr);
+        let results = std::fs::read_to_string(workspace.join("results-AGGREGATED.xml")).unwrap();
+        assert!(results.contains(&format!("[{id}]")), "{id} {launcher}: {results}");
+    }
+}
+
+#[test]
 fn a_benchmark_that_fails_is_exit_status_1_with_the_verdict() {
     let site = Site::new();
     let said = site.submit(&["STANDIN_FAULT=BENCHMARK:fail"], &["--json"]);

@@ -171,6 +171,15 @@ fn prechecks_run_where_their_servers_will_and_only_when_they_are_enabled() {
     let plan = tree.plan(&tree.options("disagg-e2e-c")).unwrap();
     assert_eq!(plan.prechecks().count(), 0);
     assert_eq!(plan.roles[&RoleKind::GenPrecheck].count, 3);
+
+    for (written, enabled) in [("'false'", true), ("never", true), ("''", false), ("", false)] {
+        let check = format!("cache_transceiver_precheck:\n  enabled: {written}\n");
+        let text_is_on = Tree::new(&format!("{CONFIG}{check}"));
+        let plan = text_is_on.plan(&text_is_on.options("disagg-e2e-c")).unwrap();
+        assert_eq!(plan.precheck.unwrap().enabled, enabled, "{written}");
+        let warned = plan.notes.iter().any(|note| note.contains("write true or false"));
+        assert_eq!(warned, !written.is_empty(), "{written}: {:?}", plan.notes);
+    }
     tree.write("site.yaml", "models_dir: /m\nprecheck: true\n");
     assert!(tree.plan(&tree.options("disagg-e2e-c")).unwrap().precheck.unwrap().enabled);
 }

@@ -116,7 +116,7 @@ pub fn parse(name: &str, source: &Arc<Source>) -> Result<Read, Diagnostics> {
         },
         supported_gpus: fields.texts(&metadata, "supported_gpus"),
         precheck: PrecheckSettings {
-            enabled: fields.truth_or_empty(&precheck, "enabled"),
+            enabled: fields.switch(&precheck, "enabled"),
             timeout_s: fields.seconds(&precheck, "step_timeout_s", 1..=MAX_PRECHECK_TIME),
         },
         servers: fields
@@ -173,7 +173,7 @@ fn worker<'d>(fields: &mut Fields<'d>, section: &Section<'d>) -> Worker {
         context_parallel_size: size("context_parallel_size"),
         max_batch_size: size("max_batch_size"),
         world_size: fields.integer_or_empty(section, "world_size", 0..=MAX_COUNT),
-        enable_attention_dp: fields.truth_or_empty(section, "enable_attention_dp"),
+        enable_attention_dp: fields.switch(section, "enable_attention_dp"),
         present: !section.entries().is_empty(),
     }
 }

@@ -305,15 +305,23 @@ impl<'d> Fields<'d> {
         })
     }
 
-    /// A truth value; an empty value counts as false.
-    pub fn truth_or_empty(&mut self, section: &Section<'d>, key: &str) -> Field<bool> {
-        match section.node.and_then(|node| node.get(key)).filter(|node| is_null(node)) {
-            Some(node) => {
-                let origin = self.origin(section.path_of(key), node.position);
-                Field::Good(Traced::new(false, origin))
+    /// A switch that the test suite reads as Python reads any value: empty is off, other text is on.
+    pub fn switch(&mut self, section: &Section<'d>, key: &str) -> Field<bool> {
+        let found = section.node.and_then(|node| node.get(key));
+        let Some(node) = found else { return Field::Missing };
+        let path = section.path_of(key);
+        let on = match &node.value {
+            _ if is_null(node) => false,
+            Value::Scalar { text, plain } if !plain || classify(text) == Scalar::Text => {
+                let on = !text.is_empty();
+                let meaning = if on { "on, whatever it says" } else { "off" };
+                let message = format!("{path} is text, which the test suite takes for {meaning}");
+                self.warn(node.position, message, "write true or false, without quotes".to_owned());
+                on
             }
-            None => self.truth(section, key),
-        }
+            _ => return self.truth(section, key),
+        };
+        Field::Good(Traced::new(on, self.origin(path, node.position)))
     }
 
     /// The mappings of a list.

@@ -142,7 +142,7 @@ pub struct ServerEntry {
 /// `cache_transceiver_precheck`: whether caches travel, checked before the servers start.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct PrecheckSettings {
-    /// `enabled`; missing: yes; empty: no.
+    /// `enabled`; missing: yes; empty: no; any other text: yes.
     pub enabled: Field<bool>,
     /// `step_timeout_s`, in seconds; missing: 900.
     pub timeout_s: Field<u32>,
