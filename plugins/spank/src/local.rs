@@ -154,7 +154,11 @@ fn without_the_remote_side(instance: &Instance<'_>) -> Result<(), String> {
     for (name, value) in env.iter().filter(settled) {
         environment::set(name, &value.value.expand(|_| None))?;
     }
-    environment::set(COMMAND, &environment::command(instance))
+    // slurmstepd's side replaces the command, so only a node that lacks it runs the first part.
+    let node_lacks_the_plugin = "test \"$SLURM_LOCALID\" != 0 || echo \"disagg: $SLURMD_NODENAME lacks \
+        spank_disagg.so: variables that differ from task to task are set for this command alone\" >&2";
+    let command = environment::command(instance);
+    environment::set(COMMAND, &format!("{node_lacks_the_plugin}; {command}"))
 }
 
 /// Compares the step that srun got with the plan.

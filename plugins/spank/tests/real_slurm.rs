@@ -598,8 +598,8 @@ fn a_plan_that_is_too_long_for_a_variable_travels_in_a_file() {
 }
 
 /// srun cannot know what a node lacks. There the values that differ from task to task are missing,
-/// except in pytestCommand, where the task's own shell expands them; and the task can tell by
-/// SLURM_DISAGG_STEP_ROLE, which slurmstepd's side of the plugin removes.
+/// except in pytestCommand, where the task's own shell expands them, and which says so; and the task
+/// can tell by SLURM_DISAGG_STEP_ROLE, which slurmstepd's side of the plugin removes.
 #[test]
 fn a_node_that_lacks_the_plugin_still_gives_a_step_what_is_the_same_for_all_its_tasks() {
     let site =
@@ -618,7 +618,10 @@ fn a_node_that_lacks_the_plugin_still_gives_a_step_what_is_the_same_for_all_its_
     };
     let with = (0..4).map(|local| rank("CTX_0", &format!("/tmp/cache_{local}"), local, ""));
     let without = (0..4).map(|local| rank("CTX_1", "", local, " this node lacks the plugin"));
-    assert_eq!(sorted(&said), with.chain(without).collect::<Vec<_>>());
+    let message = "disagg: node3 lacks spank_disagg.so: variables that differ from task to task are set \
+        for this command alone";
+    let lines = with.chain(without).chain([message.to_owned()]);
+    assert_eq!(sorted(&said), lines.collect::<Vec<_>>());
 }
 
 #[test]
