@@ -241,6 +241,21 @@ fn one_node_for_a_config_of_three_is_refused_before_it_is_queued() {
 }
 
 #[test]
+fn a_time_limit_below_that_of_the_config_is_refused_and_a_longer_one_is_not() {
+    for site in sites() {
+        site.write("timed.yaml", &format!("{THREE}slurm: {{job_time: '00:10:00'}}\n"));
+        let said = site.refused(&["--time=5", "--disagg-config=timed.yaml"]);
+        let sentence = "disagg: 5 minutes asked for, but the plan of timed needs 10 minutes: say --time=10 or more";
+        assert!(said.contains(sentence), "{site}: {said}");
+        for options in
+            [["--time=11", "--disagg-config=timed.yaml"], ["--hold", "--disagg-config=timed.yaml"]]
+        {
+            site.run(&[&["sbatch"], &options[..], &["--wrap=true"]].concat()).ok();
+        }
+    }
+}
+
+#[test]
 fn a_broken_config_is_refused_with_its_place() {
     for site in sites() {
         let said = site.refused(&["--disagg-config=bad.yaml"]);

@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use disagg::diagnostic::Diagnostics;
+use disagg::diagnostic::{Diagnostic, Diagnostics};
 use disagg::input::Surroundings;
 use disagg::input::request::{self, Options};
 use disagg::plan::{Generation, InstanceName, Plan, RoleKind, TestKind};
@@ -62,9 +62,12 @@ impl Tree {
     }
 
     fn plan(&self, options: &Options) -> Result<Plan, Diagnostics> {
+        self.plan_and_warnings(options).map(|(plan, _)| plan)
+    }
+
+    fn plan_and_warnings(&self, options: &Options) -> Result<(Plan, Vec<Diagnostic>), Diagnostics> {
         let current_dir = self.directory.path().to_owned();
-        let around = Surroundings { env: &|_| None, current_dir };
-        request::plan(options, &around).map(|(plan, _)| plan)
+        request::plan(options, &Surroundings { env: &|_| None, current_dir })
     }
 }
 
@@ -175,13 +178,34 @@ fn prechecks_run_where_their_servers_will_and_only_when_they_are_enabled() {
     for (written, enabled) in [("'false'", true), ("never", true), ("''", false), ("", false)] {
         let check = format!("cache_transceiver_precheck:\n  enabled: {written}\n");
         let text_is_on = Tree::new(&format!("{CONFIG}{check}"));
-        let plan = text_is_on.plan(&text_is_on.options("disagg-e2e-c")).unwrap();
+        let options = text_is_on.options("disagg-e2e-c");
+        let (plan, warnings) = text_is_on.plan_and_warnings(&options).unwrap();
         assert_eq!(plan.precheck.unwrap().enabled, enabled, "{written}");
-        let warned = plan.notes.iter().any(|note| note.contains("write true or false"));
-        assert_eq!(warned, !written.is_empty(), "{written}: {:?}", plan.notes);
+        let warned = warnings.iter().any(|one| one.to_string().contains("write true or false"));
+        assert_eq!(warned, !written.is_empty(), "{written}: {warnings:?}");
     }
     tree.write("site.yaml", "models_dir: /m\nprecheck: true\n");
     assert!(tree.plan(&tree.options("disagg-e2e-c")).unwrap().precheck.unwrap().enabled);
+}
+
+#[test]
+fn the_time_limit_is_the_options_or_else_the_configurations_or_else_the_sites() {
+    let tree = Tree::new(&format!("{CONFIG}slurm: {{job_time: 02:30:00}}\n"));
+    tree.write("site.yaml", "models_dir: /m\ntime: '30'\n");
+    let mut options = tree.options("disagg-e2e-c");
+    let limits = |options: &Options| {
+        let job = tree.plan(options).unwrap().job;
+        let of_the_configuration = job.time_of_the_configuration().map(str::to_owned);
+        (job.time.value, of_the_configuration)
+    };
+    assert_eq!(limits(&options), ("02:30:00".into(), Some("02:30:00".into())));
+    assert_eq!(limits(&tree.options("aggr-a-s-1")), ("30".into(), None));
+    options.time = Some("5".into());
+    assert_eq!(limits(&options), ("5".into(), None));
+    options.test_id = Some("aggr-a-s-1".into());
+    options.time = None;
+    tree.write("site.yaml", "models_dir: /m\n");
+    assert_eq!(limits(&options), ("04:00:00".into(), None));
 }
 
 #[test]

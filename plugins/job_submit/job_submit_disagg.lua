@@ -226,6 +226,15 @@ local function implied_tasks(ask)
 end
 
 local function contradictions(ask, demand, refusals)
+	for _, given in ipairs({ { "--time", ask.minutes }, { "--time-min", ask.min_minutes } }) do
+		local flag, minutes, needed = given[1], given[2], demand.time_min
+		if needed and minutes and minutes < needed then
+			refusals[#refusals + 1] = string.format(
+				"%s asked for, but the plan of %s needs %s: say %s=%.0f or more",
+				many(minutes, "minute"), demand.config, many(needed, "minute"), flag, needed)
+		end
+	end
+
 	local function refuse(asked, needed, flag, value)
 		refusals[#refusals + 1] = string.format(
 			"%s asked for, but the plan of %s needs %s: leave %s out%s",
@@ -275,13 +284,6 @@ local function contradictions(ask, demand, refusals)
 	gpus_on_node(per_task and per_task * demand.tasks_per_node, "--gpus-per-task")
 	gpus_on_node(per_socket and ask.sockets_per_node and per_socket * ask.sockets_per_node,
 		"--gpus-per-socket")
-
-	for _, given in ipairs({ { "--time", ask.minutes }, { "--time-min", ask.min_minutes } }) do
-		local flag, minutes = given[1], given[2]
-		if demand.time_min and minutes and minutes < demand.time_min then
-			refuse(many(minutes, "minute"), many(demand.time_min, "minute"), flag, demand.time_min)
-		end
-	end
 end
 
 local function contains(list, name)
@@ -457,6 +459,8 @@ function M.job_modify(job_desc, job_rec, part_list, _)
 		return slurm.SUCCESS
 	end
 	local ask, refusals = ask_of(job_desc), {}
+	-- How long the job may still run is for those to say who watch it.
+	ask.minutes, ask.min_minutes = nil, nil
 	-- A range is no choice here: the job could start on any number of nodes in it.
 	local odd = (ask.min_nodes or demand.nodes) ~= demand.nodes and ask.min_nodes
 		or (ask.max_nodes or demand.nodes) ~= demand.nodes and ask.max_nodes

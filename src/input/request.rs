@@ -313,7 +313,8 @@ fn build_test(
         job: JobSettings {
             partition: chosen.text("--partition", &options.partition, site.partition),
             account: chosen.text("--account", &options.account, site.account),
-            time: chosen.time("--time", &options.time, site.time),
+            time: chosen.time("--time", &options.time),
+            default_time: site.time,
             name: chosen.text("--job-name", &options.job_name, site.job_name),
             segment: site.segment,
         },
@@ -367,13 +368,8 @@ impl Chosen<'_> {
         said.or(site)
     }
 
-    fn time(
-        &mut self,
-        option: &'static str,
-        said: &Option<String>,
-        site: Option<Traced<String>>,
-    ) -> Option<Traced<String>> {
-        let time = self.text(option, said, site)?;
+    fn time(&mut self, option: &'static str, said: &Option<String>) -> Option<Traced<String>> {
+        let time = self.text(option, said, None)?;
         if let Err(error) = time.value.parse::<TimeLimit>() {
             self.errors.push(Diagnostic::error(format!("{option}: {error}")));
         }

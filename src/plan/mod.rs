@@ -133,6 +133,14 @@ pub struct Job {
     pub segment: Option<Traced<u32>>,
 }
 
+impl Job {
+    /// The time limit when the configuration names it itself; nothing in a plan that was read back.
+    #[must_use]
+    pub fn time_of_the_configuration(&self) -> Option<&str> {
+        (self.time.origin.input == "slurm.job_time").then_some(self.time.value.as_str())
+    }
+}
+
 /// The container that the steps run in, in pyxis's terms.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Container {

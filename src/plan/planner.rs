@@ -738,8 +738,8 @@ impl<'r> Planner<'r> {
             .filter(|_| knows_segment)
             .map(|wanted| Traced::new(layout.total_nodes, wanted.origin.by_rule("one segment")));
         let time = match &settings.time {
-            Some(time) => Some(time.clone()),
-            None => config.job_time.get(&mut self.errors).cloned(),
+            Some(time) => Some(time),
+            None => config.job_time.get(&mut self.errors).or(settings.default_time.as_ref()),
         };
         let directory = &self.request.directories.workspace;
         Job {
@@ -760,7 +760,7 @@ impl<'r> Planner<'r> {
             ),
             ntasks_per_node: per_node("one task for each GPU of a node"),
             gpus_per_node: per_node("all GPUs of each node"),
-            time: time.unwrap_or_else(|| {
+            time: time.cloned().unwrap_or_else(|| {
                 Traced::new(DEFAULT_TIME.into(), Origin::rule("the default time limit"))
             }),
             partition: settings.partition.clone(),

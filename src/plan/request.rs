@@ -65,8 +65,10 @@ pub struct JobSettings {
     pub partition: Option<Traced<String>>,
     /// The account; Slurm's default without one.
     pub account: Option<Traced<String>>,
-    /// The time limit, in Slurm's form.
+    /// The time limit, in Slurm's form; the configuration's without one.
     pub time: Option<Traced<String>>,
+    /// The time limit of tests whose configuration names none.
+    pub default_time: Option<Traced<String>>,
     /// The job's name.
     pub name: Option<Traced<String>>,
     /// Whether the cluster knows `--segment` (topology/block); without it none is asked for.

@@ -49,7 +49,7 @@ pub struct Demand {
     pub config: String,
     /// Nodes per segment of the topology (`--segment`), when the plan wants one.
     pub segment: Option<u32>,
-    /// Shortest time limit that the test can end in, in minutes.
+    /// The time limit that the config names, in minutes: a shorter job would not see its test end.
     pub time_min: Option<u32>,
 }
 

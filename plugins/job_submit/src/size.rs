@@ -98,6 +98,19 @@ pub fn decide(
 
 fn contradictions(ask: &Ask<'_>, demand: &Demand, refusals: &mut Vec<String>) {
     let config = &demand.config;
+    if let Some(needed) = demand.time_min {
+        for (flag, asked) in [("--time", ask.minutes), ("--time-min", ask.min_minutes)] {
+            if let Some(n) = asked.filter(|&n| n < needed) {
+                let minutes = |n: u32| many(n.into(), "minute");
+                refusals.push(format!(
+                    "{} asked for, but the plan of {config} needs {}: say {flag}={needed} or more",
+                    minutes(n),
+                    minutes(needed)
+                ));
+            }
+        }
+    }
+
     let mut refuse = |asked: String, needed: String, flag: &str, value: Option<u64>| {
         let instead = value.map(|v| format!(" or say {flag}={v}")).unwrap_or_default();
         refusals.push(format!(
@@ -151,15 +164,6 @@ fn contradictions(ask: &Ask<'_>, demand: &Demand, refusals: &mut Vec<String>) {
     let per_socket = ask.sockets_per_node.and_then(|s| times(ask.tres_per_socket, s.into()));
     if let Some(n) = differs(per_socket, node_gpus) {
         refuse(gpus_per_node(n), gpus_per_node(node_gpus), "--gpus-per-socket", None);
-    }
-
-    if let Some(needed) = demand.time_min {
-        for (flag, asked) in [("--time", ask.minutes), ("--time-min", ask.min_minutes)] {
-            if let Some(n) = asked.filter(|&n| n < needed) {
-                let minutes = |n: u32| many(n.into(), "minute");
-                refuse(minutes(n), minutes(needed), flag, Some(needed.into()));
-            }
-        }
     }
 }
 

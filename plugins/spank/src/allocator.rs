@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use disagg::plan::Plan;
+use disagg::slurm::time::TimeLimit;
 use disagg_host::demand::{self, Demand};
 use disagg_host::log;
 
@@ -92,13 +93,21 @@ pub fn demand(spank: Spank, plan: &Plan) -> Result<(), String> {
         gpus_per_node: job.gpus_per_node.value,
         config: Demand::config_label(&plan.test.config),
         segment: job.segment.as_ref().map(|segment| segment.value),
-        time_min: None,
+        time_min: minutes_of_the_test(plan),
     };
     let demand =
         demand.checked().map_err(|error| format!("disagg: the plan is too large: {error}"))?;
     spank
         .set_job_control(demand::VARIABLE, &demand.to_string())
         .map_err(|error| format!("disagg: {error}"))
+}
+
+/// What the configuration says that its test takes: Slurm would end a shorter job before the test
+/// has ended. A default of the site's or ours says nothing of this test.
+fn minutes_of_the_test(plan: &Plan) -> Option<u32> {
+    let time: TimeLimit = plan.job.time_of_the_configuration()?.parse().ok()?;
+    // To sbatch 0 is no limit.
+    time.minutes().filter(|minutes| (1..=demand::MAX_COUNT).contains(minutes))
 }
 
 /// Gives the job its plan and the variables of the whole job.
