@@ -294,6 +294,15 @@ fn no_server_starts_unless_every_precheck_has_passed() {
         assert_eq!(ended.status.code(), last, "{}", String::from_utf8_lossy(&ended.stderr));
         assert!(tree.path("notes/GEN_PRECHECK_0.precheck").exists());
         assert_eq!(tree.path("notes/GEN_0.argv").exists(), status == 0);
+        let report = plan.variables.get("testOutputDir").unwrap();
+        let report = fs::read_to_string(Path::new(report).join("results-precheck.xml"));
+        assert_eq!(report.is_ok(), status != 0);
+        if let Ok(report) = report {
+            assert!(
+                report.contains("_PRECHECK_") && report.contains("ended with status 3"),
+                "{report}"
+            );
+        }
         if status == 0 {
             assert_eq!(tree.notes("CTX_PRECHECK_1", "precheck").last().unwrap(), "ctx");
             assert_every_step_got_its_plan(&tree, &plan);

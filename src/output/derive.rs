@@ -28,7 +28,8 @@ pub struct Parts<'a> {
 pub const GATE_FILE: &str = "slurm_ct_precheck_gate.sh";
 
 /// The functions of the precheck, for drafts that have none beside them.
-const GATE: &str = include_str!("precheck_gate.sh");
+const GATE: &str =
+    concat!(include_str!("precheck_failed.sh"), "\n", include_str!("precheck_gate.sh"));
 
 /// The script that runs a precheck's step, below the source tree.
 const PRECHECK_RUN_SCRIPT: &str = "jenkins/scripts/perf/disaggregated/slurm_precheck_run.sh";

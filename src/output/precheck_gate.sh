@@ -22,14 +22,6 @@ start_prechecks() {
     done
 }
 
-# xml TEXT: the text as an attribute's value.
-xml() {
-    local text=${1//'&'/'&amp;'}
-    text=${text//'<'/'&lt;'}
-    text=${text//'"'/'&quot;'}
-    printf '%s' "${text}"
-}
-
 run_cache_transceiver_precheck() {
     # Commands may hold secrets, which no trace may show.
     { local -; set +x; } 2> /dev/null
@@ -56,17 +48,6 @@ run_cache_transceiver_precheck() {
     if (( ${#failed[@]} == 0 )); then
         return 0
     fi
-    local suite case message
-    suite="$(xml "${stageName:-}")"
-    case="$(xml "${testOutputDir##*/}")"
-    message="$(xml "$(IFS=';'; echo "${failed[*]}")")"
-    mkdir -p "${testOutputDir}"
-    cat > "${testOutputDir}/results-precheck.xml" <<XML
-<?xml version="1.0" encoding="utf-8"?>
-<testsuites><testsuite name="${suite}" tests="1" errors="0" failures="1" skipped="0">
-<testcase classname="cache_transceiver_precheck" name="${case}"><failure message="${message}"/></testcase>
-</testsuite></testsuites>
-XML
-    echo "slurm-disagg: the cache precheck failed: ${failed[*]}" >&2
+    precheck_failed "$(IFS=';'; echo "${failed[*]}")"
     exit 1
 }

@@ -202,6 +202,7 @@ fi
     }
     script.push_str("    esac\n}\n\n");
     if prechecks {
+        script.push_str(PRECHECK_FAILED);
         plan.prechecks().for_each(|instance| script.push_str(&start_line(&instance)));
         script.push_str(AWAIT_PRECHECKS);
     }
@@ -304,18 +305,22 @@ stop() {
 trap 'stop; exit 143' TERM INT
 "#;
 
+/// How a failed precheck is reported, in every script that runs them.
+const PRECHECK_FAILED: &str = concat!("\n", include_str!("precheck_failed.sh"), "\n");
+
 /// Waits until all prechecks have passed; no server starts otherwise.
 const AWAIT_PRECHECKS: &str = r#"
 deadline=$((SECONDS + ctPrecheckTimeout))
 while (( running > 0 )); do
     if ! read -r -t "$(( deadline > SECONDS ? deadline - SECONDS : 1 ))" name status <&"${ended}"; then
-        echo "slurm-disagg: a precheck takes more than ${ctPrecheckTimeout} seconds: ending the job" >&2
+        precheck_failed "it took more than ${ctPrecheckTimeout} seconds"
         stop
         exit 1
     fi
     running=$((running - 1))
     echo "slurm-disagg: ${name} ended with status ${status}" >&2
     if (( status != 0 )); then
+        precheck_failed "${name} ended with status ${status}"
         stop
         exit 1
     fi
