@@ -57,8 +57,8 @@ impl Env {
         }
     }
 
-    /// Removes the variables for which `drop` is true.
-    pub fn remove_where(&mut self, drop: impl Fn(&str) -> bool) {
+    /// Removes the variables for which `drop`, asked in order, is true.
+    pub fn remove_where(&mut self, mut drop: impl FnMut(&str) -> bool) {
         self.0.retain(|(name, _)| !drop(name));
     }
 

@@ -125,6 +125,12 @@ impl Release {
         self >= Release::V24_05
     }
 
+    /// Whether slurmstepd, when it removes options from the tasks' environment, overlooks the one
+    /// behind each that it removes: of three the second is left. Seen on 24.11 and 26.05.
+    pub fn overlooks_options(self) -> bool {
+        self.deduplicates_remote_options()
+    }
+
     /// Whether `--export=NONE` and lists keep `_SLURM_SPANK_OPTION_*` besides `SLURM*`.
     pub fn export_keeps_options(self) -> bool {
         self >= Release::V23_11

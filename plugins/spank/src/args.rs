@@ -171,7 +171,15 @@ extern "C" fn on_option(value: c_int, argument: *const c_char, remote: c_int) ->
 /// The variable through which Slurm itself repeats an option: in the job to every sbatch and srun
 /// that is started there, and in one sbatch to the later components of a heterogeneous job.
 fn inherited_variable(opt: Opt) -> String {
-    format!("SLURM_SPANK__SLURM_SPANK_OPTION_disagg_{}", opt.name().replace('-', "_"))
+    format!("SLURM_SPANK_{}", sent_variable(opt))
+}
+
+/// The variable in which a client sends an option to slurmstepd. From 24.05 on slurmstepd may leave
+/// it to the tasks, of several options every second one, and a srun in a task would send it on with
+/// a step of its own.
+#[must_use]
+pub fn sent_variable(opt: Opt) -> String {
+    format!("_SLURM_SPANK_OPTION_disagg_{}", opt.name().replace('-', "_"))
 }
 
 /// What the callbacks have brought, the last use of each option.

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 
 use disagg::plan::Instance;
 
-use crate::args::{Given, Opt};
+use crate::args::{self, Given, Opt};
 use crate::environment::{self, COMMAND, DISTRIBUTION, HOST_FILE, PLAN, STEP_ROLE};
 use crate::ffi::Spank;
 use crate::{handover, local, step};
@@ -52,7 +52,8 @@ fn apply(
     // would then look for a host file.
     let pinned = variables.get(DISTRIBUTION).is_some_and(|how| how == "arbitrary");
     let misleading: &[&str] = if pinned { &[DISTRIBUTION, HOST_FILE] } else { &[] };
-    for name in unset.iter().chain(&[STEP_ROLE]).chain(misleading) {
+    let sent = args::sent_variable(Opt::Role);
+    for name in unset.iter().chain(&[STEP_ROLE, &sent]).chain(misleading) {
         spank.unset_env(name)?;
     }
     // References see the environment as it is once the role's variables are removed from it.

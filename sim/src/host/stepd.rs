@@ -86,17 +86,23 @@ fn take_options(step: &Step) {
     }
     let count = state().options.len();
     for index in 0..count {
+        if release.deduplicates_remote_options() && taken.contains(&index) {
+            continue;
+        }
         let name = state().option_env_name(index);
         let value = state().remote().and_then(|remote| remote.env.unset(&name));
-        if let Some(value) = value
-            && !(release.deduplicates_remote_options() && taken.contains(&index))
-        {
+        if let Some(value) = value {
             process(index, Some(&value));
         }
     }
     if let Some(remote) = state().remote() {
+        let mut follows_a_removed_one = false;
         remote.env.remove_where(|name| {
-            name.strip_prefix(SCRIPT_PREFIX).unwrap_or(name).starts_with(OPTION_ENV_PREFIX)
+            let is_option =
+                name.strip_prefix(SCRIPT_PREFIX).unwrap_or(name).starts_with(OPTION_ENV_PREFIX);
+            let overlooked = release.overlooks_options() && follows_a_removed_one;
+            follows_a_removed_one = is_option && !overlooked;
+            follows_a_removed_one
         });
     }
 }
