@@ -140,20 +140,16 @@ pub enum RecordError {
 /// Keys whose values may have blanks, and which therefore end only at another key.
 const FREE_TEXT: [&str; 6] = ["JobName", "Command", "WorkDir", "StdOut", "StdErr", "Comment"];
 
-/// The other keys that may follow a value with blanks, in the releases from 20.11 to 26.05.
-const OTHER_KEYS: [&str; 12] = [
-    "UserId",
-    "StdIn",
-    "AdminComment",
-    "SystemComment",
-    "Extra",
-    "Power",
-    "BatchFeatures",
-    "SubmitLine",
-    "Container",
-    "ContainerID",
-    "Cluster",
-    "OOMKillStep",
+/// The other keys that may follow a value with blanks, in the releases from 20.11 to 26.05: up to
+/// 23.02 `Power` always ends what is behind `StdOut`, later ones have whatever the job asked for.
+#[rustfmt::skip]
+const OTHER_KEYS: &[&str] = &[
+    "UserId", "StdIn", "AdminComment", "SystemComment", "Extra", "Power", "BatchFeatures",
+    "BurstBuffer", "BurstBufferState", "ClusterFeatures", "SubmitLine", "Container", "ContainerID",
+    "ContainerType", "Cluster", "OOMKillStep", "SegmentSize", "Switches", "CpusPerTres",
+    "MemPerTres", "TresBind", "TresFreq", "TresPerJob", "TresPerNode", "TresPerSocket",
+    "TresPerStep", "TresPerTask", "MailUser", "MailType", "NtasksPerTRES", "ResvPorts",
+    "SELinuxContext", "StepMgrEnabled",
 ];
 
 /// Reads the output of `scontrol show job -o`: one record per line, none for "No jobs in the
@@ -227,7 +223,7 @@ impl<'a> Record<'a> {
     /// A value that may have blanks: it ends at the next key that may follow it.
     fn free_text(&self, key: &'static str) -> Result<Option<String>, RecordError> {
         let Some(rest) = self.after(key)? else { return Ok(None) };
-        let followers = FREE_TEXT.iter().chain(&OTHER_KEYS);
+        let followers = FREE_TEXT.iter().chain(OTHER_KEYS);
         let end = followers.filter_map(|other| occurrences(rest, other).next()).map(|(at, _)| at);
         let line_end = rest.find('\n').unwrap_or(rest.len());
         Ok(present(rest[..end.min().unwrap_or(rest.len()).min(line_end)].trim_end()))
@@ -306,6 +302,22 @@ mod tests {
         assert_eq!(text(&record.user), "root(0)");
         assert_eq!(text(&record.end_time), "2026-11-24T03:43:28");
         assert_eq!(record.account, None);
+    }
+
+    /// As 24.11 and 26.05 end their records.
+    const NEWER: [&str; 2] = [
+        "JobId=1 JobName=disagg_perf_test JobState=RUNNING ExitCode=0:0 Network=(null) Command=/w/launch.sh WorkDir=/w StdErr=/w/slurm_1.log StdIn=/dev/null StdOut=/w/slurm_1.log TresPerNode=gres/gpu:4 ",
+        "JobId=1 SLUID=s8T JobName=disagg_perf_test JobState=RUNNING ExitCode=0:0 Exclusive=NO LicensesAlloc=(null) Network=(null) Command=/w/launch.sh SubmitLine=sbatch --gpus-per-node=4 launch.sh WorkDir=/w StdErr= StdIn=/dev/null StdOut=/w/slurm_1.log SegmentSize=3 TresPerNode=gres/gpu:4",
+    ];
+
+    #[test]
+    fn the_log_of_a_job_ends_at_what_newer_releases_say_behind_it() {
+        for line in NEWER {
+            let record: JobRecord = line.parse().unwrap();
+            assert_eq!(record.std_out.as_deref(), Some("/w/slurm_1.log"), "{line}");
+            assert_eq!(record.command.as_deref(), Some("/w/launch.sh"), "{line}");
+            assert_eq!(record.work_dir.as_deref(), Some("/w"), "{line}");
+        }
     }
 
     #[test]
