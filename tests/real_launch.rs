@@ -231,19 +231,22 @@ fn sbatch_with_a_config_and_the_launch_are_all_that_a_run_takes() {
     let site = Site::start(&Options::nodes(3).spank(&format!("required {}", plugin.display())));
     // The tree that a config lies in is the one that it is for.
     let configs = site.cluster.work().join("standin/tree/tests/scripts/perf-sanity");
-    for (config, test, nodes) in [
-        ("disaggregated/standin_3nodes", None, 3),
-        ("disaggregated/standin_3nodes", Some("aggr_upload-ctx_only-standin_3nodes"), 1),
-        ("aggregated/standin_servers", Some("aggr_upload-standin_servers-two_nodes"), 2),
+    for (folder, config, test, nodes) in [
+        ("disaggregated", "standin_3nodes", None, 3),
+        ("disaggregated", "standin_one_gpu", Some("aggr_upload-ctx_only-standin_one_gpu"), 1),
+        ("aggregated", "standin_servers", Some("aggr_upload-standin_servers-two_nodes"), 2),
     ] {
-        let name = test.unwrap_or("disagg_standin_3nodes");
-        let config = format!("--disagg-config={}.yaml", configs.join(config).display());
+        let file = configs.join(folder).join(config);
+        let file = format!("--disagg-config={}.yaml", file.display());
         let test = test.map(|id| format!("--disagg-test={id}"));
-        let options: Vec<&str> =
-            [Some(config.as_str()), test.as_deref()].into_iter().flatten().collect();
-        let run = Run { name, nodes, sbatch: &options, ..Run::default() };
-        let id = site.submit_script(&run, "exec slurm-disagg launch");
-        site.passed(id, name);
+        let sbatch: Vec<&str> = [Some(&file), test.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|option| option.as_str())
+            .collect();
+        let name = format!("disagg_{config}");
+        let run = Run { name: &name, nodes, sbatch: &sbatch, ..Run::default() };
+        site.passed(site.submit_script(&run, "exec slurm-disagg launch"), &name);
     }
 }
 
