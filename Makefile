@@ -140,13 +140,13 @@ cluster-down: ## end what `make cluster` started
 # ---- testing
 
 .PHONY: test
-test: ## set everything up for the tests and run them all
+test: ## set everything up for the tests and run them; TESTS='FILTER' (of nextest) for some
 	@scripts/need-packages $(TEST_PACKAGES)
 	@$(MAKE) nextest all
 	@$(MAKE) check-shell check-exports check-c-examples
 	@echo "== tests"
 	@$(CARGO) test --locked --workspace --all-features --doc --quiet
-	@$(CARGO) nextest run --locked --workspace --all-features --no-fail-fast
+	@$(CARGO) nextest run --locked --workspace --all-features --no-fail-fast $(if $(TESTS),--filterset "$(TESTS)")
 
 # Without optimisation the tool builds in a third of the time, and is as good here.
 .PHONY: nextest

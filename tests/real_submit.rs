@@ -441,8 +441,10 @@ fn a_job_that_waits_says_why_until_it_runs() {
 
 #[test]
 fn a_job_that_can_never_start_says_what_to_change() {
-    let site = Site::with(Options::nodes(2));
-    let mut submitting = Running::start(site.submit_command(&[], &["--on-interrupt=cancel"]));
+    let small = "PartitionName=small Nodes=node[1-3] MaxNodes=2 State=UP";
+    let site = Site::with(Options::nodes(3).conf(small));
+    let options = ["--on-interrupt=cancel", "--partition=small"];
+    let mut submitting = Running::start(site.submit_command(&[], &options));
     submitting.until("PENDING (PartitionNodeLimit) It asks for more (or fewer) nodes");
     submitting.signal(&site, "INT");
     let said = submitting.end();

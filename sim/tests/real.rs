@@ -247,9 +247,10 @@ fn read_env(path: &Path) -> Env {
 }
 
 /// Slurm's variables must be there on both sides, with the same values. Not compared: numbers of
-/// the run and of the machine, and what the simulator says it doesn't play.
+/// the run and of the machine, what the simulator says it doesn't play, and five that only some
+/// releases have.
 fn compare(what: &str, real: &Env, simulated: &Env) {
-    const OF_THE_RUN: [&str; 22] = [
+    const OF_THE_RUN: [&str; 27] = [
         "SLURM_JOB_ID",
         "SLURM_JOBID",
         "SLURM_TASK_PID",
@@ -272,6 +273,11 @@ fn compare(what: &str, real: &Env, simulated: &Env) {
         "SLURM_CPU_BIND_LIST",
         "SLURM_CPU_BIND_TYPE",
         "SLURM_CPU_BIND_VERBOSE",
+        "SLURM_JOB_START_TIME",
+        "SLURM_JOB_END_TIME",
+        "SLURM_NODE_ALIASES",
+        "SLURM_OOM_KILL_STEP",
+        "SLURMD_DEBUG",
     ];
     let compared = |env: &Env| -> Vec<String> {
         let mut lines: Vec<_> = env
