@@ -169,7 +169,7 @@ fn path(path: &Path) -> &str {
 #[test]
 fn one_command_takes_a_test_from_nothing_to_passed() {
     let site = Site::new();
-    let said = site.submit(&[], &[]);
+    let said = site.submit(SOME_SECONDS, &[]);
     assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
     assert!(said.stdout.contains("PASSED: disagg_upload-standin_3nodes, job 1"), "{}", said.stdout);
     for words in ["job 1: RUNNING on node[1-3]", "GEN_0: running after", "BENCHMARK: done after"] {
