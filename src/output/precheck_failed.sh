@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC2154  # the variables are those of the script around this
+
 # xml TEXT: the text as an attribute's value.
 xml() {
     local text=${1//'&'/'&amp;'}
@@ -10,6 +11,8 @@ xml() {
 
 # precheck_failed TEXT: says why no server starts, and leaves it as a JUnit entry of its own.
 precheck_failed() {
+    # First of all: the file may not come to be.
+    echo "slurm-disagg: the cache precheck failed: $1" >&2
     local suite case message
     suite="$(xml "${stageName:-}")"
     case="$(xml "${testOutputDir##*/}")"
@@ -21,5 +24,4 @@ precheck_failed() {
 <testcase classname="cache_transceiver_precheck" name="${case}"><failure message="${message}"/></testcase>
 </testsuite></testsuites>
 XML
-    echo "slurm-disagg: the cache precheck failed: $1" >&2
 }

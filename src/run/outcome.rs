@@ -167,16 +167,7 @@ mod tests {
         RunResult {
             schema: 1,
             run: RunId::new(7, 0),
-            plan: PlanSummary {
-                sha256: String::new(),
-                test: String::new(),
-                config: String::new(),
-                config_sha256: String::new(),
-                mode: String::new(),
-                rules: String::new(),
-                total_nodes: 1,
-                total_gpus: 1,
-            },
+            plan: PlanSummary { total_nodes: 1, total_gpus: 1, ..PlanSummary::default() },
             workspace: "/w".into(),
             nodes: Vec::new(),
             started: Moment(0),

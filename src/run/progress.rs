@@ -287,16 +287,7 @@ mod tests {
     }
 
     fn view(steps: Vec<StepResult>) -> View {
-        let summary = PlanSummary {
-            sha256: String::new(),
-            test: String::new(),
-            config: String::new(),
-            config_sha256: String::new(),
-            mode: String::new(),
-            rules: String::new(),
-            total_nodes: 2,
-            total_gpus: 8,
-        };
+        let summary = PlanSummary { total_nodes: 2, total_gpus: 8, ..PlanSummary::default() };
         let job = Job {
             job_id: 7,
             workspace: None,

@@ -88,7 +88,7 @@ impl RunId {
 }
 
 /// What a result says of its plan.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PlanSummary {
     /// SHA-256 of the plan's JSON form on one line, in lower-case hexadecimal.
     pub sha256: String,
