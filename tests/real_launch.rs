@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use disagg::run::result::{Exit, Moment, Phase, RunResult, VerdictKind};
-use slurm_bed::{Cluster, Job, Options, Process, TEST_USER, built};
+use slurm_bed::{Cluster, Job, Options, Process, Slurm, TEST_USER, built};
 
 const A_MINUTE: Duration = Duration::from_secs(60);
 
@@ -62,7 +62,8 @@ impl Site {
     fn path(&self) -> String {
         let work = self.cluster.work();
         let work = work.display();
-        format!("{work}:{work}/standin/bin:/usr/local/bin:/usr/bin:/bin")
+        let slurm = Slurm::under_test().prefix;
+        format!("{work}:{work}/standin/bin:{}/bin:/usr/local/bin:/usr/bin:/bin", slurm.display())
     }
 
     fn workspace(&self, name: &str) -> PathBuf {
@@ -480,6 +481,37 @@ fn a_launch_that_is_killed_takes_its_steps_along_although_the_job_goes_on() {
     kill(site.launcher("run").pid, "-KILL");
     site.assert_no_process("run");
     assert_eq!(site.cluster.job(id).state(), "RUNNING");
+}
+
+/// What an earlier run's slurmstepd may leave behind when its job is requeued: the place of the PMIx
+/// server's socket is taken, and the requeued job's step with the same id cannot be launched.
+#[test]
+fn a_step_whose_launch_fails_is_started_once_more() {
+    let site = Site::start(&Options::nodes(2));
+    let run = |name, job: u32, taken: u32| {
+        for (node, step) in [1, 2].into_iter().flat_map(|n| (0..taken).map(move |step| (n, step))) {
+            let socket = format!("spool/node{node}/stepd.slurm.pmix.{job}.{step}");
+            fs::create_dir(site.cluster.dir().join(socket)).unwrap();
+        }
+        // It is one step, so the ids are known.
+        let plan = ["--test-id", "aggr_upload-standin_servers-two_nodes"];
+        let config = "standin_servers";
+        let id = site.submit(&Run { name, config, nodes: 2, plan: &plan, ..Run::default() });
+        assert_eq!(id, job);
+        id
+    };
+    let id = run("second", 1, 1);
+    let result = site.passed(id, "second");
+    assert_eq!(result.steps[0].step_id.as_deref(), Some("1.1"));
+    assert!(site.log("second").contains("it is started again"), "{}", site.log("second"));
+
+    let id = run("never", 2, 2);
+    let (job, result) = site.ended(id, "never");
+    assert_eq!(job.exit_code(), Some((1, 0)));
+    assert_eq!(result.verdict.kind, VerdictKind::StartFailed);
+    for words in [", twice: ", "launch failed: ", "slurmd's logs on node[1-2]"] {
+        assert!(result.verdict.message.contains(words), "{}", result.verdict.message);
+    }
 }
 
 #[test]

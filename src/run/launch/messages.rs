@@ -17,6 +17,8 @@ pub enum Message {
     TaskStatus(Exit),
     /// Ranks ended with a failure.
     RanksFailed(RankEnd),
+    /// Slurm could not start tasks of the step on a node, and ends the rest of it; srun's words.
+    LaunchFailed(String),
     /// The controller or a signal ended the step.
     EndedFromOutside,
     /// Anything else that is an error.
@@ -62,7 +64,17 @@ pub fn parse(line: &str) -> Option<Message> {
         return Some(Message::EndedFromOutside);
     }
     let error = text.strip_prefix("error: ")?;
+    if is_launch_failure(error) {
+        return Some(Message::LaunchFailed(error.to_owned()));
+    }
     Some(ranks(error).map_or(Message::Error, Message::RanksFailed))
+}
+
+/// `task 0 launch failed: Unspecified error`, `Task launch for StepId=7.3 failed on node node1: …`.
+fn is_launch_failure(error: &str) -> bool {
+    let one_task = error.strip_prefix("task ").and_then(|rest| rest.split_once(" launch failed: "));
+    one_task.is_some_and(|(task, _)| task.parse::<u32>().is_ok())
+        || (error.starts_with("Task launch for StepId=") && error.contains(" failed on node "))
 }
 
 /// `7.3`, and `7.3+0` of a heterogeneous job.
@@ -164,6 +176,19 @@ mod tests {
             ),
             (0, "n1".into(), None, "Segmentation fault (core dumped)".into())
         );
+    }
+
+    #[test]
+    fn a_launch_that_failed_is_told_from_a_rank_that_did() {
+        for words in [
+            "task 0 launch failed: Unspecified error",
+            "Task launch for StepId=1.2 failed on node node1: Unable to contact slurmd",
+        ] {
+            let line = format!("srun: error: {words}");
+            assert_eq!(parse(&line), Some(Message::LaunchFailed(words.to_owned())));
+        }
+        let line = "srun: error: node1: task 0: launch failed: Killed";
+        assert!(matches!(parse(line), Some(Message::RanksFailed(_))), "{:?}", parse(line));
     }
 
     #[test]

@@ -38,6 +38,10 @@ pub struct Step {
     pub ended_from_outside: bool,
     /// The last error that srun reported, else the last that it said at all.
     pub last_words: Option<String>,
+    /// Why Slurm could not start its tasks, in srun's words.
+    pub launch_failure: Option<String>,
+    /// Whether it has been started a second time, which it is when its launch has failed.
+    pub is_second: bool,
     process: Option<Process>,
     tasks_started: u32,
     /// When the first failure of a rank was heard of.
@@ -86,6 +90,8 @@ impl Step {
             stop: None,
             ended_from_outside: false,
             last_words: None,
+            launch_failure: None,
+            is_second: false,
             process: None,
             tasks_started: 0,
             failed_at: None,
@@ -118,6 +124,21 @@ impl Step {
         self.process = Some(Process { child, stderr: Some(stderr), line: Vec::new() });
         self.result.started = Some(Moment::now());
         Ok(())
+    }
+
+    /// Makes it a step that is to be started, as if it had not been.
+    pub fn start_again(&mut self) {
+        let old = &self.result;
+        let result = StepResult {
+            step_id: None,
+            started: None,
+            running: None,
+            ended: None,
+            exit: None,
+            failure: None,
+            ..old.clone()
+        };
+        *self = Self { is_second: true, ..Self::new(self.phase, result, self.command.clone()) };
     }
 
     /// Whether its srun runs.
@@ -170,6 +191,12 @@ impl Step {
     fn take(&mut self, message: Message) {
         let result = &mut self.result;
         match message {
+            Message::LaunchFailed(words) => {
+                self.launch_failure.get_or_insert(words);
+                result.running = None;
+            }
+            // What becomes of ranks on other nodes is Slurm's doing then.
+            _ if self.launch_failure.is_some() => {}
             Message::Launching(id) => result.step_id = Some(id.to_string()),
             Message::TasksStarted(tasks) => {
                 self.tasks_started = self.tasks_started.saturating_add(tasks);

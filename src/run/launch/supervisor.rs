@@ -506,6 +506,17 @@ impl<'p> Supervisor<'p> {
             self.complete_verdict(index);
             return;
         }
+        let step = &mut self.steps[index];
+        if let Some(words) = &step.launch_failure
+            && !step.is_second
+        {
+            // Nothing has run, and another step gets another id: what an earlier run of a requeued
+            // job left of its steps on the nodes is not in its way.
+            say(&format!("{}: its launch failed ({words}); it is started again", step.result.name));
+            step.start_again();
+            self.changed = true;
+            return;
+        }
         let Some((kind, message)) = self.meaning(index) else { return };
         let from_outside = self.steps[index].ended_from_outside;
         self.decide(kind, message, Some(index));
@@ -523,6 +534,13 @@ impl<'p> Supervisor<'p> {
         let never_ran = result.step_id.is_none();
         Some(match step.phase {
             Phase::Install | Phase::Precheck if is_success => return None,
+            _ if let Some(words) = &step.launch_failure => {
+                let nodes = hostlist::compress(&result.nodes);
+                let message = format!(
+                    "Slurm did not start {name}, twice: {words}; slurmd's logs on {nodes} say why"
+                );
+                (VerdictKind::StartFailed, message)
+            }
             _ if never_ran => {
                 let why = step.last_words.clone().unwrap_or(how);
                 (VerdictKind::StartFailed, format!("Slurm did not start {name}: {why}"))
