@@ -30,6 +30,10 @@ CARGO ?= cargo
 RELEASE := target/release
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
+NEXTEST := $(CARGO) nextest run --locked --workspace --all-features --no-fail-fast
+# Further Slurm installations to run the real-Slurm tests on, colon-separated.
+SLURM_PREFIXES ?=
+
 # What Debian calls the things that each goal needs beside Rust.
 RUN_PACKAGES := gcc libc6-dev
 BED_PACKAGES := slurmctld slurmd slurm-client munge slurmdbd mariadb-server libpmix-dev iproute2 procps
@@ -140,13 +144,22 @@ cluster-down: ## end what `make cluster` started
 # ---- testing
 
 .PHONY: test
-test: ## set everything up for the tests and run them; TESTS='FILTER' (of nextest) for some
+test: ## set everything up for the tests and run them; TESTS='FILTER' (of nextest) for some, SLURM_PREFIXES=DIR:DIR for more Slurms
 	@scripts/need-packages $(TEST_PACKAGES)
 	@$(MAKE) nextest all
 	@$(MAKE) check-shell check-exports check-c-examples
 	@echo "== tests"
 	@$(CARGO) test --locked --workspace --all-features --doc --quiet
-	@$(CARGO) nextest run --locked --workspace --all-features --no-fail-fast $(if $(TESTS),--filterset "$(TESTS)")
+	@$(NEXTEST) $(if $(TESTS),--filterset "$(TESTS)")
+	@for prefix in $(subst :, ,$(SLURM_PREFIXES)); do \
+		echo "== tests on the Slurm below $$prefix"; \
+		$(MAKE) test-on-slurm SLURM_PREFIX="$$prefix" SLURM_INCLUDE="$$prefix/include"; \
+	done
+
+# The controller's plugin is built for each release; the SPANK plugin is the same file everywhere.
+.PHONY: test-on-slurm
+test-on-slurm: $(filter build/job_submit_disagg.so,$(addprefix build/,$(PLUGINS)))
+	@SLURM_PREFIX="$(SLURM_PREFIX)" $(NEXTEST) --filterset "binary(/^real_/)$(if $(TESTS), & ($(TESTS)))"
 
 # Without optimisation the tool builds in a third of the time, and is as good here.
 .PHONY: nextest

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use disagg::plan::Plan;
-use slurm_bed::{Cluster, Job, Options, Output, Slurm, TEST_USER, built};
+use slurm_bed::{Cluster, Job, Options, Output, TEST_USER, built};
 use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(120);
@@ -89,7 +89,6 @@ impl Site {
         let settings = "trtllm_dir: /opt/trtllm\nmodels_dir: /opt/models\nmpi_type: none\n";
         fs::write(plugins.path().join("site.yaml"), settings).unwrap();
         let options = Options::nodes(5)
-            .slurm(&Slurm::all()[0])
             .conf("SlurmdTimeout=5")
             .spank(&format!("required {place}/spank_disagg.so site={place}/site.yaml"));
         let cluster = Cluster::start(&match way {

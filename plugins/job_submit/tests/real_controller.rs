@@ -32,8 +32,7 @@ enum Way {
     Script,
 }
 
-/// A cluster of six nodes with four GPUs each that has the rule, on each Slurm of this machine: the
-/// script on all of them, the plugin where the release is the one that it was built for.
+/// A cluster of six nodes with four GPUs each that has the rule.
 struct Site {
     way: Way,
     cluster: Cluster,
@@ -55,26 +54,29 @@ impl Deref for Site {
     }
 }
 
-/// Each way on each Slurm that it fits, with the default settings.
+/// Each way, with the default settings.
 fn sites() -> impl Iterator<Item = Site> {
-    [Way::Plugin, Way::Script].into_iter().flat_map(|way| sites_of(way, ""))
+    [Way::Plugin, Way::Script].into_iter().map(|way| site(way, ""))
 }
 
-/// One way on each Slurm that it fits. `settings` is disagg.conf, or what the script is configured
-/// with.
-fn sites_of(way: Way, settings: &str) -> impl Iterator<Item = Site> {
-    let fits = move |slurm: &Slurm| way == Way::Script || is_built_for(slurm);
-    let slurms: Vec<Slurm> = Slurm::all().into_iter().filter(fits).collect();
-    assert!(!slurms.is_empty(), "no Slurm of the release whose header is installed");
-    slurms.into_iter().map(move |slurm| site(way, settings, &slurm))
+/// A cluster of the Slurm under test. `settings` is disagg.conf, or what the script is configured with.
+fn site(way: Way, settings: &str) -> Site {
+    let slurm = Slurm::under_test();
+    assert!(
+        way == Way::Script || is_built_for(&slurm),
+        "the plugin is for Slurm {BUILT_FOR}, whose header it was built with, and this is {}; \
+         SLURM_INCLUDE says where this one's is",
+        slurm.version
+    );
+    site_on(way, settings, &slurm)
 }
 
 fn is_built_for(slurm: &Slurm) -> bool {
     slurm.release() == (BUILT_FOR.major.into(), BUILT_FOR.minor.into())
 }
 
-fn site(way: Way, settings: &str, slurm: &Slurm) -> Site {
-    let plugins = plugins();
+fn site_on(way: Way, settings: &str, slurm: &Slurm) -> Site {
+    let plugins = plugins(slurm);
     let options = Options::nodes(6)
         .slurm(slurm)
         .spank(&format!("required {}", plugins.path().join("spank_demand.so").display()));
@@ -98,14 +100,14 @@ fn site(way: Way, settings: &str, slurm: &Slurm) -> Site {
 }
 
 /// A directory that everybody can read, with the plugin under the name that slurmctld looks for and
-/// the test's SPANK plugin.
-fn plugins() -> TempDir {
+/// the test's SPANK plugin, which is for this Slurm.
+fn plugins(slurm: &Slurm) -> TempDir {
     let readable = fs::Permissions::from_mode(0o755);
     let dir = tempfile::Builder::new().permissions(readable).tempdir().unwrap();
     fs::copy(plugin_file::plugin_file(), dir.path().join("job_submit_disagg.so")).unwrap();
-    let include = std::env::var_os("SLURM_INCLUDE").unwrap_or_else(|| "/usr/include".into());
     let mut cc = Command::new("cc");
-    cc.args(["-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-I"]).arg(include);
+    cc.args(["-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-I"]);
+    cc.arg(slurm.prefix.join("include"));
     cc.arg("-o").arg(dir.path().join("spank_demand.so"));
     cc.arg(Path::new(HERE).join("tests/spank_demand.c"));
     assert!(cc.status().unwrap().success(), "the SPANK plugin of the tests does not compile");
@@ -324,10 +326,9 @@ fn hostile_demands_are_refused_and_slurmctld_goes_on() {
 #[test]
 fn the_site_s_limits_hold() {
     for (way, settings) in [(Way::Plugin, "max_nodes=2"), (Way::Script, "max_nodes = 2")] {
-        for site in sites_of(way, settings) {
-            let said = refused(&site, &[DEMAND, "--wrap=true"]);
-            assert!(said.contains("at most 2 nodes"), "{site}: {said}");
-        }
+        let site = site(way, settings);
+        let said = refused(&site, &[DEMAND, "--wrap=true"]);
+        assert!(said.contains("at most 2 nodes"), "{site}: {said}");
     }
 }
 
@@ -336,33 +337,30 @@ fn the_default_partition_is_known() {
     for (way, settings) in
         [(Way::Plugin, "allowed_partitions=big"), (Way::Script, "allowed_partitions = { 'big' }")]
     {
-        for site in sites_of(way, settings) {
-            let said = refused(&site, &[DEMAND, "--wrap=true"]);
-            let sentence = "partition batch may not run disaggregated jobs on this site";
-            assert!(said.contains(sentence), "{site}: {said}");
-            taken(&site, &["-H", "--wrap=true"]);
-        }
+        let site = site(way, settings);
+        let said = refused(&site, &[DEMAND, "--wrap=true"]);
+        let sentence = "partition batch may not run disaggregated jobs on this site";
+        assert!(said.contains(sentence), "{site}: {said}");
+        taken(&site, &["-H", "--wrap=true"]);
     }
 }
 
 #[test]
 fn a_partition_s_own_size_is_known_to_the_script() {
-    for site in sites_of(Way::Script, "") {
-        site.run(["scontrol", "update", "partition=batch", "maxnodes=2"]).ok();
-        let said = refused(&site, &[DEMAND, "--wrap=true"]);
-        let sentence = "a job in partition batch may have at most 2 nodes";
-        assert!(said.contains(sentence), "{site}: {said}");
-    }
+    let site = site(Way::Script, "");
+    site.run(["scontrol", "update", "partition=batch", "maxnodes=2"]).ok();
+    let said = refused(&site, &[DEMAND, "--wrap=true"]);
+    let sentence = "a job in partition batch may have at most 2 nodes";
+    assert!(said.contains(sentence), "{site}: {said}");
 }
 
 #[test]
 fn a_mistake_in_disagg_conf_is_in_the_log_with_its_line_and_stops_nothing() {
-    for site in sites_of(Way::Plugin, "# limits\nmax_node=2\nmax_nodes=5\n") {
-        let log = site.log("slurmctld");
-        assert!(log.contains("etc/disagg.conf:2: unknown key 'max_node'"), "{site}: {log}");
-        let six = "--test-demand=v1 nodes=6 tasks=6 tasks_per_node=1 gpus_per_node=1 config=c";
-        assert!(refused(&site, &[six, "--wrap=true"]).contains("at most 5 nodes"), "{site}");
-    }
+    let site = site(Way::Plugin, "# limits\nmax_node=2\nmax_nodes=5\n");
+    let log = site.log("slurmctld");
+    assert!(log.contains("etc/disagg.conf:2: unknown key 'max_node'"), "{site}: {log}");
+    let six = "--test-demand=v1 nodes=6 tasks=6 tasks_per_node=1 gpus_per_node=1 config=c";
+    assert!(refused(&site, &[six, "--wrap=true"]).contains("at most 5 nodes"), "{site}");
 }
 
 #[test]
@@ -379,45 +377,44 @@ fn the_rule_holds_after_a_reconfiguration_and_a_restart() {
 
 #[test]
 fn the_script_refuses_an_update_that_contradicts_the_plan() {
-    for site in sites_of(Way::Script, "") {
-        let job = taken(&site, &[DEMAND, "-H", "--wrap=true"]);
-        let id = format!("jobid={}", job.field("JobId"));
-        let update = |change: &str| site.run(["scontrol", "update", &id, change]);
-        assert_ne!(update("numnodes=2").code, Some(0), "{site}");
-        let job = site.job(job.field("JobId").parse().unwrap());
-        assert_eq!(size(&job), ("3", "12"), "{site}");
-        update("comment=mine").ok();
-        update("numnodes=3").ok();
-    }
+    let site = site(Way::Script, "");
+    let job = taken(&site, &[DEMAND, "-H", "--wrap=true"]);
+    let id = format!("jobid={}", job.field("JobId"));
+    let update = |change: &str| site.run(["scontrol", "update", &id, change]);
+    assert_ne!(update("numnodes=2").code, Some(0), "{site}");
+    let job = site.job(job.field("JobId").parse().unwrap());
+    assert_eq!(size(&job), ("3", "12"), "{site}");
+    update("comment=mine").ok();
+    update("numnodes=3").ok();
 }
 
 #[test]
 fn the_plugin_lets_updates_pass() {
-    for site in sites_of(Way::Plugin, "") {
-        let job = taken(&site, &[DEMAND, "-H", "--wrap=true"]);
-        let id = format!("jobid={}", job.field("JobId"));
-        site.run(["scontrol", "update", &id, "timelimit=20"]).ok();
-        let job = site.job(job.field("JobId").parse().unwrap());
-        assert_eq!(job.field("TimeLimit"), "00:20:00", "{site}");
-    }
+    let site = site(Way::Plugin, "");
+    let job = taken(&site, &[DEMAND, "-H", "--wrap=true"]);
+    let id = format!("jobid={}", job.field("JobId"));
+    site.run(["scontrol", "update", &id, "timelimit=20"]).ok();
+    let job = site.job(job.field("JobId").parse().unwrap());
+    assert_eq!(job.field("TimeLimit"), "00:20:00", "{site}");
 }
 
 #[test]
 fn a_refusal_is_in_the_controller_s_verbose_log_with_the_user() {
-    for site in sites_of(Way::Plugin, "") {
-        refused(&site, &[DEMAND, "-N1", "--wrap=true"]);
-        let uid = site.run_as(TEST_USER, ["id", "-u"]).checked();
-        let line = format!("disagg: uid {}: 1 node asked for", uid.trim());
-        let log = site.log("slurmctld");
-        assert!(log.contains(&line), "{site}: {log}");
-    }
+    let site = site(Way::Plugin, "");
+    refused(&site, &[DEMAND, "-N1", "--wrap=true"]);
+    let uid = site.run_as(TEST_USER, ["id", "-u"]).checked();
+    let line = format!("disagg: uid {}: 1 node asked for", uid.trim());
+    let log = site.log("slurmctld");
+    assert!(log.contains(&line), "{site}: {log}");
 }
 
-/// Only where `SLURM_PREFIXES` names such a Slurm; `other_release.rs` shows it everywhere.
+/// Where there is such a Slurm: the distribution's while another one is under test, or the other way
+/// round; `other_release.rs` shows it everywhere.
 #[test]
 fn a_slurmctld_of_another_release_starts_and_the_plugin_does_nothing_loudly() {
-    for slurm in Slurm::all().iter().filter(|slurm| !is_built_for(slurm)) {
-        let site = site(Way::Plugin, "", slurm);
+    let slurms = [Slurm::debian(), Slurm::under_test()];
+    for slurm in slurms.iter().filter(|slurm| !is_built_for(slurm)) {
+        let site = site_on(Way::Plugin, "", slurm);
         let job = taken(&site, &[DEMAND, "-H", "-N1", "--wrap=true"]);
         assert_eq!(job.field("Comment"), "", "{site}");
         let log = site.log("slurmctld");

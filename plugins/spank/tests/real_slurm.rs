@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use disagg::plan::Plan;
 use disagg_host::demand::Demand;
@@ -239,10 +239,8 @@ fn check_all_roles(site: &Site) {
 
 #[test]
 fn five_steps_at_once_run_on_their_planned_nodes_and_every_variable_is_the_plans() {
-    for slurm in Slurm::all() {
-        for how in ["required", "optional"] {
-            check_all_roles(&Site::with(|o, files| o.slurm(&slurm).spank(&files.line(how))));
-        }
+    for how in ["required", "optional"] {
+        check_all_roles(&Site::with(|options, files| options.spank(&files.line(how))));
     }
 }
 
@@ -405,12 +403,15 @@ fn explain_prints_where_each_value_comes_from() {
 #[test]
 fn the_plan_survives_every_export_of_the_submission_and_of_the_step() {
     let site = Site::start();
-    let step = "srun EXPORT --disagg-role=CTX_1 /bin/bash -c 'echo $DISAGG_SERVING_TYPE $CACHE'";
+    // The PATH that a login gives need not have the Slurm under test.
+    let srun = Slurm::under_test().prefix.join("bin/srun");
+    let step = "EXPORT --disagg-role=CTX_1 /bin/bash -c 'echo $DISAGG_SERVING_TYPE $CACHE'";
     for export in ["--export=NONE", "--export=NIL", "--export=PATH", "--export=ALL"] {
         let options: Vec<&str> =
             SIZES.into_iter().chain(["--disagg-config=three.yaml", export]).collect();
         for of_step in ["", "--export=NONE", "--export=PATH"] {
-            let said = site.job_with(&options, &step.replace("EXPORT", of_step));
+            let step = format!("{} {}", srun.display(), step.replace("EXPORT", of_step));
+            let said = site.job_with(&options, &step);
             let expected: Vec<String> =
                 (0..4).map(|rank| format!("CTX_1 /tmp/cache_{rank}")).collect();
             assert_eq!(sorted(&said), expected, "{export} {of_step}");
@@ -762,11 +763,12 @@ fn every_task_of_an_array_job_has_the_plan() {
     );
     let argv = ["--array=1-4", "--output=job.out", "-N3", "--disagg-config=wide.yaml", "job.sh"];
     let id = site.cluster.submit(argv);
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !site.run(&["squeue", "--noheader", "--job", &id.to_string()]).checked().is_empty() {
+        assert!(Instant::now() < deadline, "{}", site.cluster.log("slurmctld"));
+        std::thread::sleep(Duration::from_millis(100));
+    }
     for task in 1..=4 {
-        let of_task = format!("{id}_{task}");
-        let job = site.run(&["scontrol", "-o", "show", "job", &of_task]).checked();
-        let id = job.split("JobId=").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
-        site.cluster.wait_job(id.parse().unwrap(), Duration::from_secs(120));
         assert_eq!(site.read(&format!("array.{task}")), "BENCHMARK\n");
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which Slurm installations the tests run on: Debian's, and those that `SLURM_PREFIXES` names.
+//! Which Slurm the tests run on: Debian's, or the one that `SLURM_PREFIX` names.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,15 +23,14 @@ impl Slurm {
         Self::at(Path::new("/usr"))
     }
 
-    /// Debian's, then each of the colon-separated prefixes in `SLURM_PREFIXES`.
+    /// The one that clusters run unless told otherwise: below `SLURM_PREFIX`, else the distribution's.
     ///
     /// # Panics
-    /// When one of them has no Slurm: a release that was asked for is not left out in silence.
+    /// When it is not installed.
     #[must_use]
-    pub fn all() -> Vec<Self> {
-        let more = std::env::var("SLURM_PREFIXES").unwrap_or_default();
-        let more = more.split(':').filter(|prefix| !prefix.is_empty()).map(Path::new);
-        std::iter::once(Self::debian()).chain(more.map(Self::at)).collect()
+    pub fn under_test() -> Self {
+        let prefix = std::env::var_os("SLURM_PREFIX").filter(|prefix| !prefix.is_empty());
+        prefix.map_or_else(Self::debian, |prefix| Self::at(Path::new(&prefix)))
     }
 
     /// The one below `prefix`.

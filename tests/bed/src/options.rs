@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 /// What a cluster is to be like. Unless said otherwise its nodes are `node1`, `node2`, … with 64 CPUs
-/// and 4 fake GPUs each, under Debian's Slurm, without plugins and without accounting.
+/// and 4 fake GPUs each, under [`Slurm::under_test`], without plugins and without accounting.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Options {
