@@ -152,6 +152,12 @@ impl Release {
         self >= Release::V23_02
     }
 
+    /// Whether `srun --overlap` shares processors with steps that do not overlap.
+    #[must_use]
+    pub fn overlap_is_one_sided(self) -> bool {
+        self > Self::V20_11
+    }
+
     /// Whether slurmd loads a plugin that has `slurm_spank_init` alone. 20.11 wants
     /// `slurm_spank_slurmd_exit`.
     pub fn slurmd_loads_for_init(self) -> bool {

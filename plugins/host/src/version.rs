@@ -74,6 +74,14 @@ impl Running {
         }
     }
 
+    /// Whether `srun --overlap` shares whatever other steps have. In 20.11 it shares processors only,
+    /// and those only with steps that overlap too; a step that has the job's GPUs waits for those
+    /// that have them already.
+    #[must_use]
+    pub fn overlap_shares_gpus(self) -> bool {
+        self.release.is_none_or(|release| release > Release { major: 20, minor: 11 })
+    }
+
     /// What a SPANK plugin should claim: nothing of a release that is not known, so that Slurm
     /// itself refuses the plugin with its own message.
     #[must_use]

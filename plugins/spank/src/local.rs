@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use disagg::plan::{Instance, InstanceName, Plan, Template, Traced};
 use disagg_host::log;
+use disagg_host::version::Running;
 
 use crate::args::{self, Given, HELP, Opt, Settings};
 use crate::cmdline::CommandLine;
@@ -91,7 +92,8 @@ pub fn init(settings: &dyn Fn() -> Settings) -> Result<(), String> {
                 Some(hosts) => pin(&instance, &hosts, &line)?,
                 None => None,
             };
-            step::defaults(&instance, host_file, !inside)
+            let shares_gpus = Running::detect().overlap_shares_gpus();
+            step::defaults(&instance, host_file, !inside, shares_gpus)
         }
         None => step::whole_job(&plan),
     };

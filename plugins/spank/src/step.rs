@@ -108,9 +108,14 @@ fn range(text: &str) -> Option<(u32, u32)> {
 
 /// What srun needs to start this step by itself. `host_file` is the path of a file with the host
 /// of each task, when the step is to be pinned; `allocates` says that srun gets an allocation of
-/// its own, which then needs the step's GPUs.
+/// its own, which then needs the step's GPUs; `shares_gpus`, that steps of this Slurm can.
 #[must_use]
-pub fn defaults(instance: &Instance<'_>, host_file: Option<String>, allocates: bool) -> Defaults {
+pub fn defaults(
+    instance: &Instance<'_>,
+    host_file: Option<String>,
+    allocates: bool,
+    shares_gpus: bool,
+) -> Defaults {
     let step = &instance.role.step;
     let mut defaults = sizes(step.nodes, step.tasks, step.tasks_per_node);
     if step.tasks != step.nodes * step.tasks_per_node {
@@ -125,7 +130,8 @@ pub fn defaults(instance: &Instance<'_>, host_file: Option<String>, allocates: b
         }
         None => defaults.unset.extend([HOST_FILE, DISTRIBUTION]),
     }
-    if step.overlap {
+    // A step that overlaps has its processors to itself there too, unless the others overlap as well.
+    if step.overlap || (!allocates && !shares_gpus) {
         defaults.set.push(("SLURM_OVERLAP", "1".to_owned()));
     }
     if step.kill_on_bad_exit {
@@ -135,8 +141,15 @@ pub fn defaults(instance: &Instance<'_>, host_file: Option<String>, allocates: b
         Some(mpi) => defaults.set.push(("SLURM_MPI_TYPE", mpi.clone())),
         None => defaults.unset.push("SLURM_MPI_TYPE"),
     }
-    if allocates && !instance.gpus.is_empty() {
-        defaults.set.push(("SLURM_GPUS_PER_NODE", instance.gpus.len().to_string()));
+    match instance.gpus.len() {
+        // It would have all of the job's, and so wait for the server on its node.
+        0 if !allocates && !shares_gpus => {
+            defaults.set.push(("SLURM_GPUS_PER_NODE", "0".to_owned()));
+        }
+        gpus if allocates && gpus > 0 => {
+            defaults.set.push(("SLURM_GPUS_PER_NODE", gpus.to_string()));
+        }
+        _ => {}
     }
     defaults
 }
@@ -210,7 +223,7 @@ mod tests {
     fn a_pinned_worker_has_its_hosts_its_size_its_mpi_type_and_no_gpu_count_of_the_whole_job() {
         let plan = fixture::plan("");
         let instance = plan.instance("GEN_0".parse().unwrap()).unwrap();
-        let defaults = defaults(&instance, Some("/path".to_owned()), false);
+        let defaults = defaults(&instance, Some("/path".to_owned()), false, true);
         for pair in [
             ("SLURM_JOB_NUM_NODES", "2"),
             ("SLURM_NNODES", "2"),
@@ -229,10 +242,29 @@ mod tests {
     }
 
     #[test]
+    fn where_steps_cannot_share_gpus_those_without_have_none_and_all_share_processors() {
+        let plan = fixture::plan("");
+        let gen_0 = plan.instance("GEN_0".parse().unwrap()).unwrap();
+        let overlap = ("SLURM_OVERLAP", "1".to_owned());
+        assert!(defaults(&gen_0, None, false, false).set.contains(&overlap));
+        assert!(!defaults(&gen_0, None, true, false).set.contains(&overlap));
+        let gpus = |role: &str, allocates, shares| {
+            let instance = plan.instance(role.parse().unwrap()).unwrap();
+            let defaults = defaults(&instance, None, allocates, shares);
+            defaults.set.into_iter().find(|(name, _)| *name == "SLURM_GPUS_PER_NODE").map(|d| d.1)
+        };
+        assert_eq!(gpus("BENCHMARK", false, false).as_deref(), Some("0"));
+        assert_eq!(gpus("BENCHMARK", false, true), None);
+        assert_eq!(gpus("BENCHMARK", true, false), None);
+        assert_eq!(gpus("GEN_0", false, false), None);
+        assert_eq!(gpus("GEN_0", true, false).as_deref(), Some("4"));
+    }
+
+    #[test]
     fn a_benchmark_overlaps_and_has_no_mpi_type() {
         let plan = fixture::plan("");
         let instance = plan.instance("BENCHMARK".parse().unwrap()).unwrap();
-        let defaults = defaults(&instance, None, true);
+        let defaults = defaults(&instance, None, true, true);
         assert!(defaults.set.contains(&("SLURM_OVERLAP", "1".to_owned())));
         assert!(defaults.unset.contains(&"SLURM_MPI_TYPE"));
         assert!(defaults.unset.contains(&"SLURM_HOSTFILE"));
@@ -245,7 +277,7 @@ mod tests {
             role.step.tasks = 6;
         }
         let instance = plan.instance("GEN_0".parse().unwrap()).unwrap();
-        let defaults = defaults(&instance, None, false);
+        let defaults = defaults(&instance, None, false, true);
         assert!(!defaults.set.iter().any(|(name, _)| *name == "SLURM_NTASKS_PER_NODE"));
         assert!(defaults.unset.contains(&"SLURM_NTASKS_PER_NODE"));
     }
@@ -254,7 +286,7 @@ mod tests {
     fn a_worker_with_an_allocation_of_its_own_asks_for_its_gpus() {
         let plan = fixture::plan("");
         let instance = plan.instance("CTX_1".parse().unwrap()).unwrap();
-        let defaults = defaults(&instance, None, true);
+        let defaults = defaults(&instance, None, true, true);
         assert!(defaults.set.contains(&("SLURM_GPUS_PER_NODE", "4".to_owned())));
     }
 

@@ -344,17 +344,23 @@ fn sizes_on_the_command_line_that_agree_with_the_plan_are_taken() {
     }
 }
 
+/// 20.11's `--overlap` shares processors only.
+fn steps_share_gpus() -> bool {
+    Slurm::under_test().release() > (20, 11)
+}
+
 #[test]
 fn a_role_that_is_running_is_refused_unless_it_is_asked_for_again() {
     let site = Site::start();
+    let beside = if steps_share_gpus() { "--overlap" } else { "--overlap --gpus-per-node=0" };
     let script = "srun --disagg-role=CTX_0 bash -c 'touch started; while [ ! -e finish ]; do sleep 0.1; done' &
         while [ ! -e started ]; do sleep 0.1; done
         srun --disagg-role=CTX_0 true; echo refused $?
-        srun --disagg-role=CTX_0 --disagg-again --overlap true; echo again $?
+        srun --disagg-role=CTX_0 --disagg-again BESIDE true; echo again $?
         srun --disagg-role=GEN_0 true; echo other $?
         touch finish; wait
         srun --disagg-role=CTX_0 true; echo afterwards $?";
-    let said = site.job("wide.yaml", script);
+    let said = site.job("wide.yaml", &script.replace("BESIDE", beside));
     contains(&said, "disagg: CTX_0 is already running in job");
     for line in ["refused 1", "again 0", "other 0", "afterwards 0"] {
         contains(&said, line);
@@ -644,7 +650,10 @@ fn an_unknown_argument_in_plugstack_conf_is_told_to_slurmds_log_and_to_no_job_wi
         options.spank(&format!("{} colour=blue", files.line("required")))
     });
     let complaint = "disagg: plugstack.conf: unknown argument 'colour=blue'";
-    contains(&site.cluster.log("slurmd.node1"), complaint);
+    if Slurm::under_test().release() > (20, 11) {
+        // slurmd of 20.11 opens no plugin that has nothing to do in it.
+        contains(&site.cluster.log("slurmd.node1"), complaint);
+    }
     assert_eq!(site.run(&["srun", "true"]).stderr, "");
     let output = site.run(&["sbatch", "--test-only", "--disagg-config=wide.yaml", "--wrap=true"]);
     contains(&output.stderr, complaint);
@@ -652,6 +661,10 @@ fn an_unknown_argument_in_plugstack_conf_is_told_to_slurmds_log_and_to_no_job_wi
 
 #[test]
 fn each_component_of_a_heterogeneous_job_has_its_own_demand_or_none() {
+    if Slurm::under_test().release() == (20, 11) {
+        // Its Lua plugin reads a script in the place that it was built for, which is not the test's.
+        return;
+    }
     let lua = r#"
 function slurm_job_submit(job, partition, uid)
    local found = "none"
@@ -737,6 +750,10 @@ fn the_one_server_of_an_aggregated_test_has_a_step_of_its_own() {
 
 #[test]
 fn packed_servers_share_a_node_and_each_sees_its_own_gpus() {
+    if !steps_share_gpus() {
+        // docs/admin.md says so: the second server waits for the first.
+        return;
+    }
     let site = Site::start();
     let small = THREE_NODES
         .replace("num_gen_servers: 1", "num_gen_servers: 2")

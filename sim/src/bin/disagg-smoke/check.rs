@@ -5,7 +5,7 @@ use disagg::output::HIDDEN;
 use disagg::plan::{Instance, Plan};
 use serde::Serialize;
 use serde_json::Value;
-use slurm_sim::{Allocation, Env, Outcome, Rank, Step, Trace};
+use slurm_sim::{Allocation, Env, Outcome, Rank, Release, Step, Trace};
 
 use crate::words;
 
@@ -218,7 +218,12 @@ fn variable(
 }
 
 /// The size, the place and the flags of a step.
-pub fn step(instance: &Instance<'_>, step: &Step, allocation: &Allocation) -> Vec<Finding> {
+pub fn step(
+    instance: &Instance<'_>,
+    step: &Step,
+    allocation: &Allocation,
+    release: Release,
+) -> Vec<Finding> {
     let place = instance.name.to_string();
     let (planned, request) = (&instance.role.step, &step.request);
     let hosts: Vec<_> = allocation.nodes.iter().map(|node| node.name.as_str()).collect();
@@ -235,7 +240,9 @@ pub fn step(instance: &Instance<'_>, step: &Step, allocation: &Allocation) -> Ve
     compare("the host of each task", hosts.join(" "), step.layout.hosts().join(" "));
     let mpi = |mpi: &Option<String>| mpi.clone().unwrap_or_else(|| "none given".to_owned());
     compare("--mpi", mpi(&planned.mpi), mpi(&request.mpi));
-    compare("--overlap", planned.overlap.to_string(), request.overlap.to_string());
+    // Where a step shares its processors only with steps that overlap too, all of them do.
+    let overlap = planned.overlap || !release.overlap_is_one_sided();
+    compare("--overlap", overlap.to_string(), request.overlap.to_string());
     compare(
         "--kill-on-bad-exit",
         planned.kill_on_bad_exit.to_string(),

@@ -247,7 +247,7 @@ impl Steps<'_> {
         let run = self.cluster.srun_in(self.allocation, step_id, &arguments, self.environ)?;
         let mut findings = check::program(&format!("srun of {name}"), &run.client);
         let Some(step) = run.client.step() else { return Ok((None, findings)) };
-        findings.extend(check::step(instance, step, self.allocation));
+        findings.extend(check::step(instance, step, self.allocation, self.cluster.release()));
         for (stepd, node) in run.stepds.iter().zip(&step.layout.nodes) {
             findings
                 .extend(check::program(&format!("slurmstepd of {name} on {}", node.host), stepd));
