@@ -130,7 +130,7 @@ pub fn defaults(
         }
         None => defaults.unset.extend([HOST_FILE, DISTRIBUTION]),
     }
-    // A step that overlaps has its processors to itself there too, unless the others overlap as well.
+    // Where GPUs cannot be shared, processors are only among steps that all overlap.
     if step.overlap || (!allocates && !shares_gpus) {
         defaults.set.push(("SLURM_OVERLAP", "1".to_owned()));
     }

@@ -510,8 +510,8 @@ impl<'p> Supervisor<'p> {
         if let Some(words) = &step.launch_failure
             && !step.is_second
         {
-            // Nothing has run, and another step gets another id: what an earlier run of a requeued
-            // job left of its steps on the nodes is not in its way.
+            // No rank has got further than its start, and another step gets another id: what an
+            // earlier run of a requeued job left of its steps on the nodes is not in its way.
             say(&format!("{}: its launch failed ({words}); it is started again", step.result.name));
             step.start_again();
             self.changed = true;
