@@ -488,24 +488,28 @@ fn a_launch_that_is_killed_takes_its_steps_along_although_the_job_goes_on() {
 #[test]
 fn a_step_whose_launch_fails_is_started_once_more() {
     let site = Site::start(&Options::nodes(2));
-    let run = |name, job: u32, taken: u32| {
-        for (node, step) in [1, 2].into_iter().flat_map(|n| (0..taken).map(move |step| (n, step))) {
-            let socket = format!("spool/node{node}/stepd.slurm.pmix.{job}.{step}");
-            fs::create_dir(site.cluster.dir().join(socket)).unwrap();
-        }
+    let run = |name, taken: &[(u32, u32)]| {
         // It is one step, so the ids are known.
         let plan = ["--test-id", "aggr_upload-standin_servers-two_nodes"];
-        let config = "standin_servers";
-        let id = site.submit(&Run { name, config, nodes: 2, plan: &plan, ..Run::default() });
-        assert_eq!(id, job);
+        let (config, sbatch) = ("standin_servers", ["--hold"]);
+        let run = Run { name, config, nodes: 2, plan: &plan, sbatch: &sbatch, ..Run::default() };
+        let id = site.submit(&run);
+        for (node, step) in taken {
+            let socket = format!("spool/node{node}/stepd.slurm.pmix.{id}.{step}");
+            fs::create_dir(site.cluster.dir().join(socket)).unwrap();
+        }
+        let _ = site.cluster.run(["scontrol", "release", &id.to_string()]).checked();
         id
     };
-    let id = run("second", 1, 1);
-    let result = site.passed(id, "second");
-    assert_eq!(result.steps[0].step_id.as_deref(), Some("1.1"));
-    assert!(site.log("second").contains("it is started again"), "{}", site.log("second"));
+    // On all of its nodes, and on one: srun then kills the ranks on the other.
+    for (name, taken) in [("second", &[(1, 0), (2, 0)][..]), ("in_part", &[(2, 0)])] {
+        let id = run(name, taken);
+        let result = site.passed(id, name);
+        assert_eq!(result.steps[0].step_id, Some(format!("{id}.1")));
+        assert!(site.log(name).contains("it is started again"), "{}", site.log(name));
+    }
 
-    let id = run("never", 2, 2);
+    let id = run("never", &[(1, 0), (2, 0), (1, 1)]);
     let (job, result) = site.ended(id, "never");
     assert_eq!(job.exit_code(), Some((1, 0)));
     assert_eq!(result.verdict.kind, VerdictKind::StartFailed);

@@ -37,7 +37,11 @@ pub const KEYS: &[(&str, &str)] = &[
     ("frontend_node", "the node of DISAGG_SERVER and BENCHMARK: first, last, ctx or own"),
     ("segment", "true where Slurm knows --segment (topology/block)"),
     ("run_script", "a script that each step runs instead of its command"),
-    ("install_script", "a script that runs on every node before the servers start"),
+    (
+        "install_script",
+        "a script that runs on every node before the servers start; it runs again when its launch \
+         fails on a node, or the job is requeued",
+    ),
     (
         "precheck",
         "whether caches are checked before the servers start; TRTLLM_DISAGG_CT_PRECHECK (1: yes) \

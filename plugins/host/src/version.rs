@@ -74,11 +74,10 @@ impl Running {
         }
     }
 
-    /// Whether `srun --overlap` shares whatever other steps have. In 20.11 it shares processors only,
-    /// and those only with steps that overlap too; a step that has the job's GPUs waits for those
-    /// that have them already.
+    /// Whether a step with `srun --overlap` shares what any other step has. In 20.11 it shares
+    /// processors only with steps that overlap too, and GPUs with none.
     #[must_use]
-    pub fn overlap_shares_gpus(self) -> bool {
+    pub fn overlap_is_one_sided(self) -> bool {
         self.release.is_none_or(|release| release > Release { major: 20, minor: 11 })
     }
 

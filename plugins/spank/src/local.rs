@@ -92,8 +92,8 @@ pub fn init(settings: &dyn Fn() -> Settings) -> Result<(), String> {
                 Some(hosts) => pin(&instance, &hosts, &line)?,
                 None => None,
             };
-            let shares_gpus = Running::detect().overlap_shares_gpus();
-            step::defaults(&instance, host_file, !inside, shares_gpus)
+            let one_sided = Running::detect().overlap_is_one_sided();
+            step::defaults(&instance, host_file, !inside, one_sided)
         }
         None => step::whole_job(&plan),
     };

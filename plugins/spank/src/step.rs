@@ -108,13 +108,14 @@ fn range(text: &str) -> Option<(u32, u32)> {
 
 /// What srun needs to start this step by itself. `host_file` is the path of a file with the host
 /// of each task, when the step is to be pinned; `allocates` says that srun gets an allocation of
-/// its own, which then needs the step's GPUs; `shares_gpus`, that steps of this Slurm can.
+/// its own, which then needs the step's GPUs; `one_sided`, that a step that overlaps shares what any
+/// other has.
 #[must_use]
 pub fn defaults(
     instance: &Instance<'_>,
     host_file: Option<String>,
     allocates: bool,
-    shares_gpus: bool,
+    one_sided: bool,
 ) -> Defaults {
     let step = &instance.role.step;
     let mut defaults = sizes(step.nodes, step.tasks, step.tasks_per_node);
@@ -130,8 +131,7 @@ pub fn defaults(
         }
         None => defaults.unset.extend([HOST_FILE, DISTRIBUTION]),
     }
-    // Where GPUs cannot be shared, processors are only among steps that all overlap.
-    if step.overlap || (!allocates && !shares_gpus) {
+    if step.overlap || (!allocates && !one_sided) {
         defaults.set.push(("SLURM_OVERLAP", "1".to_owned()));
     }
     if step.kill_on_bad_exit {
@@ -143,7 +143,7 @@ pub fn defaults(
     }
     match instance.gpus.len() {
         // It would have all of the job's, and so wait for the server on its node.
-        0 if !allocates && !shares_gpus => {
+        0 if !allocates && !one_sided => {
             defaults.set.push(("SLURM_GPUS_PER_NODE", "0".to_owned()));
         }
         gpus if allocates && gpus > 0 => {

@@ -99,8 +99,8 @@ impl Step {
         }
     }
 
-    /// Starts its srun, which goes on when the gate is dropped. The log's descriptor is srun's standard output: what the tasks write never
-    /// goes through this process.
+    /// Starts its srun, which goes on when the gate is dropped. The log's descriptor is srun's
+    /// standard output: what the tasks write never goes through this process.
     ///
     /// # Errors
     /// The log cannot be opened, or no process can be made.
@@ -195,7 +195,7 @@ impl Step {
                 self.launch_failure.get_or_insert(words);
                 result.running = None;
             }
-            // What becomes of ranks on other nodes is Slurm's doing then.
+            // srun kills the ranks on other nodes then, as on any bad exit.
             _ if self.launch_failure.is_some() => {}
             Message::Launching(id) => result.step_id = Some(id.to_string()),
             Message::TasksStarted(tasks) => {
