@@ -64,7 +64,9 @@ pub struct Stop {
 pub enum Stage {
     /// Its tasks were sent SIGTERM.
     Asked,
-    /// Its tasks are being killed.
+    /// srun was told to end, which it takes as an order to kill them.
+    SrunTold,
+    /// Slurm was told to kill them.
     Killed,
     /// srun itself was killed.
     Abandoned,

@@ -34,7 +34,7 @@ use crate::run::result::{
 use crate::slurm::argument::ArgumentError;
 use crate::slurm::hostlist;
 
-/// How long a kill may take before srun itself is killed.
+/// How long each way to kill a step may take before the next is tried.
 const KILL_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a step's end from outside waits for the signal that says the whole job ends.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -647,13 +647,22 @@ impl<'p> Supervisor<'p> {
             if stop.next.is_none_or(|next| now < next) {
                 continue;
             }
-            if stop.stage == Stage::Asked {
-                *stop = Stop { stage: Stage::Killed, next: Some(now + KILL_PATIENCE) };
-                kill.extend(step.result.step_id.clone());
-                step.signal_srun(Signal::TERM);
-            } else {
-                *stop = Stop { stage: Stage::Abandoned, next: None };
-                step.signal_srun(Signal::KILL);
+            // One kill at a time: up to 24.11 a slurmstepd that is told to kill a step which another
+            // kill has just ended stays until UnkillableStepTimeout, and then drains its node.
+            let next = Some(now + KILL_PATIENCE);
+            match stop.stage {
+                Stage::Asked => {
+                    *stop = Stop { stage: Stage::SrunTold, next };
+                    step.signal_srun(Signal::TERM);
+                }
+                Stage::SrunTold => {
+                    *stop = Stop { stage: Stage::Killed, next };
+                    kill.extend(step.result.step_id.clone());
+                }
+                Stage::Killed | Stage::Abandoned => {
+                    *stop = Stop { stage: Stage::Abandoned, next: None };
+                    step.signal_srun(Signal::KILL);
+                }
             }
         }
         self.scancel("KILL", &kill);
