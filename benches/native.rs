@@ -288,14 +288,16 @@ fn bursts() {
     let spank = || with_spank(2, files.path());
     let submit = "sbatch --hold --output=/dev/null --wrap=true";
     let config = format!("{submit} --disagg-config=config.yaml");
+    // Each line that is judged is beside a slurmctld that differs in its own plugin only.
     let mut sides = [
         ("without plugins", 0, false, plain(), submit),
-        ("the same again", 0, false, plain(), submit),
-        ("one of Slurm's own", 0, false, plain().job_submit("all_partitions"), submit),
-        ("controller's alone", 0, true, controller(plain()), submit),
-        ("with both, not used", 0, true, controller(spank()), submit),
-        ("a config, no controller's", 0, false, spank(), &config),
-        ("a config, with both", 5, true, controller(spank()), &config),
+        ("  the same again", 0, false, plain(), submit),
+        ("  one of Slurm's own", 0, false, plain().job_submit("all_partitions"), submit),
+        ("  the controller's", 0, true, controller(plain()), submit),
+        ("SPANK's, not used", 0, false, spank(), submit),
+        ("  the controller's too", 4, true, controller(spank()), submit),
+        ("SPANK's, with a config", 0, false, spank(), &config),
+        ("  the controller's too", 6, true, controller(spank()), &config),
     ]
     .map(|(name, base, judged, options, submit)| {
         let cluster = Cluster::start(&options);
@@ -319,15 +321,16 @@ fn bursts() {
     }
     println!(
         "\nsbatch, bursts of {BURST} by {CLIENTS} clients, {ROUNDS} rounds, interleaved: submissions per second, and\n\
-         slurmctld's processor time for one, each with its ratio. The clients share slurmctld's processors\n\
-         here, so what they do counts in the first figure too. The last line's ratios are to the line before."
+         slurmctld's processor time for one, each with its ratio: an indented line's to the other line\n\
+         that it is below, and those' to the first. The clients share slurmctld's processors here, so what\n\
+         SPANK's plugin costs them (`-- clients`) counts in the rate too."
     );
     let processor = |side: &Side| side.processor.as_secs_f64() * 1e3 / (ROUNDS * BURST) as f64;
     for side in &sides {
         let base = &sides[side.base];
         let ratio = median(side.rates.iter().zip(&base.rates).map(|(own, base)| own / base));
         print!(
-            "  {:<26} {:>6.1}/s  × {ratio:.3}  {:.3} ms  × {:.3}",
+            "  {:<24} {:>6.1}/s  × {ratio:.3}  {:.3} ms  × {:.3}",
             side.name,
             median(side.rates.clone()),
             processor(side),
