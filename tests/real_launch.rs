@@ -95,7 +95,8 @@ impl Site {
         let workspace = self.plan(run);
         let launch =
             format!("slurm-disagg launch --workspace {} {}", workspace.display(), run.launch);
-        self.submit_script(run, &format!("exec {launch}"))
+        // As Slurm 25.05 and 25.11.0 start it.
+        self.submit_script(run, &format!("exec env --block-signal=CHLD {launch}"))
     }
 
     fn submit_script(&self, run: &Run<'_>, script: &str) -> u32 {

@@ -12,15 +12,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::backend::SignalDelivery;
-use signal_hook::iterator::exfiltrator::SignalOnly;
+
+use super::signals::{self, Signals};
 
 /// The signals that people and systems interrupt a command with.
 const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 
 /// The interruptions of this process, taken one by one.
 #[derive(Debug)]
-pub struct Interrupts(RefCell<SignalDelivery<UnixStream, SignalOnly>>, UnixStream);
+pub struct Interrupts(RefCell<Signals>, UnixStream);
 
 /// What came while a person was asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,11 +42,9 @@ impl Interrupts {
     pub fn take_over() -> io::Result<Self> {
         let ignored = ignored_signals()?;
         let signals = SIGNALS.into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
-        let (read, write) = UnixStream::pair()?;
-        let polled = read.try_clone()?;
-        let signals: Vec<_> = signals.collect();
-        let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, signals)?;
-        Ok(Self(RefCell::new(delivery), polled))
+        let signals = signals::take_over(&signals.collect::<Vec<_>>())?;
+        let polled = signals.get_read().try_clone()?;
+        Ok(Self(RefCell::new(signals), polled))
     }
 
     /// Waits for the next one, so long at most.

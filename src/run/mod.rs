@@ -11,6 +11,7 @@ pub mod pace;
 pub mod progress;
 pub mod report;
 pub mod result;
+pub mod signals;
 pub mod submission;
 pub mod timeline;
 pub mod workspace;

@@ -8,7 +8,6 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -17,8 +16,6 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-use signal_hook::iterator::backend::SignalDelivery;
-use signal_hook::iterator::exfiltrator::SignalOnly;
 
 use super::directory::{ADDRESSES, INSTALL_LOG, RunDirectory, SRUN_LOG, name_in};
 use super::environment::{self, Variables};
@@ -31,6 +28,7 @@ use crate::plan::{Instance, Plan, RoleKind};
 use crate::run::result::{
     Exit, Moment, Phase, PlanSummary, RunId, RunResult, SCHEMA, StepResult, Verdict, VerdictKind,
 };
+use crate::run::signals::{self, Signals};
 use crate::slurm::argument::ArgumentError;
 use crate::slurm::hostlist;
 
@@ -118,7 +116,7 @@ pub struct Supervisor<'p> {
     result: RunResult,
     steps: Vec<Step>,
     variables: Variables,
-    signals: SignalDelivery<UnixStream, SignalOnly>,
+    signals: Signals,
     srun_log: File,
     probe: Option<Probe>,
     /// The scancel processes under way.
@@ -152,9 +150,7 @@ impl<'p> Supervisor<'p> {
         summary: PlanSummary,
         work: Work,
     ) -> io::Result<Self> {
-        let (read, write) = UnixStream::pair()?;
-        let signals = [SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1];
-        let signals = SignalDelivery::with_pipe(read, write, SignalOnly, signals)?;
+        let signals = signals::take_over(&[SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
         let srun_log = directory.log(SRUN_LOG)?;
         let now = Instant::now();
         let first = work.steps.first().map_or(Phase::Start, |step| step.phase);
