@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use slurm_bed::{Cluster, Options, TEST_USER};
+use slurm_bed::{Cluster, Options, Slurm, TEST_USER};
 
 const DISAGG: &str = env!("CARGO_BIN_EXE_slurm-disagg");
 const STANDIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/standin");
@@ -49,7 +49,9 @@ impl Site {
     fn command(&self, settings: &[&str], arguments: &[&str]) -> Command {
         let mut command = self.cluster.command_as(TEST_USER, "env");
         let path = std::env::var("PATH").unwrap();
-        command.args(["CLUSTER_LLM_DATA=/tmp", &format!("PATH={STANDIN}/bin:{path}")]);
+        let slurm = Slurm::under_test().prefix.join("bin");
+        command.arg("CLUSTER_LLM_DATA=/tmp");
+        command.arg(format!("PATH={STANDIN}/bin:{}:{path}", slurm.display()));
         command.args(settings).arg(DISAGG).args(arguments);
         command
     }
