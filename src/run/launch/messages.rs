@@ -59,7 +59,7 @@ pub fn parse(line: &str) -> Option<Message> {
         return Some(Message::TaskStatus(exit(status)));
     }
     if text == "forcing job termination"
-        || (text.starts_with("Complete StepId=") && text.ends_with(" received"))
+        || (text.starts_with("Complete ") && text.ends_with(" received"))
     {
         return Some(Message::EndedFromOutside);
     }
@@ -193,7 +193,11 @@ mod tests {
 
     #[test]
     fn an_end_from_outside_is_told_from_a_failure() {
-        for line in ["srun: forcing job termination", "srun: Complete StepId=11.0+0 received"] {
+        for line in [
+            "srun: forcing job termination",
+            "srun: Complete StepId=11.0+0 received",
+            "srun: Complete JobId=1 SLUID=sE01M871TSQG00 StepId=1.0 received",
+        ] {
             assert_eq!(parse(line), Some(Message::EndedFromOutside), "{line}");
         }
         let line = "srun: error: Unable to create step for job 9: Requested nodes are busy";
