@@ -248,9 +248,9 @@ mod tests {
         let overlap = ("SLURM_OVERLAP", "1".to_owned());
         assert!(defaults(&gen_0, None, false, false).set.contains(&overlap));
         assert!(!defaults(&gen_0, None, true, false).set.contains(&overlap));
-        let gpus = |role: &str, allocates, shares| {
+        let gpus = |role: &str, allocates, one_sided| {
             let instance = plan.instance(role.parse().unwrap()).unwrap();
-            let defaults = defaults(&instance, None, allocates, shares);
+            let defaults = defaults(&instance, None, allocates, one_sided);
             defaults.set.into_iter().find(|(name, _)| *name == "SLURM_GPUS_PER_NODE").map(|d| d.1)
         };
         assert_eq!(gpus("BENCHMARK", false, false).as_deref(), Some("0"));

@@ -643,8 +643,8 @@ impl<'p> Supervisor<'p> {
             if stop.next.is_none_or(|next| now < next) {
                 continue;
             }
-            // One kill at a time: up to 24.11 a slurmstepd that is told to kill a step which another
-            // kill has just ended stays until UnkillableStepTimeout, and then drains its node.
+            // One kill at a time: up to 25.05.0 a slurmstepd that is told to kill a step which another
+            // kill has just ended may stay until UnkillableStepTimeout, and then drain its node.
             let next = Some(now + KILL_PATIENCE);
             match stop.stage {
                 Stage::Asked => {
