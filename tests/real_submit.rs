@@ -4,11 +4,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use disagg::run::interrupt::readable;
+use rustix::io::Errno;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use serde_json::Value;
 use slurm_bed::{Cluster, Options, Slurm, TEST_USER};
 
@@ -119,48 +124,90 @@ fn said(output: std::process::Output) -> Said {
     Said { code: output.status.code(), stdout, stderr }
 }
 
-/// A command that goes on, and what it has said so far.
-struct Running {
-    child: Child,
-    lines: BufReader<std::process::ChildStderr>,
-    stderr: String,
+/// What a command says, read as it comes, and never waited for longer than [`LIMIT`].
+struct Heard<'site, F> {
+    site: &'site Site,
+    file: F,
+    text: String,
+    /// How much of the text is behind what was waited for.
+    passed: usize,
 }
 
-impl Running {
-    fn start(mut command: Command) -> Self {
+impl<'site, F: Read + AsFd> Heard<'site, F> {
+    fn new(site: &'site Site, file: F) -> Self {
+        Self { site, file, text: String::new(), passed: 0 }
+    }
+
+    /// Reads on until these words come.
+    fn until(&mut self, words: &str) {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            if let Some(at) = self.text[self.passed..].find(words) {
+                self.passed += at + words.len();
+                return;
+            }
+            assert!(self.more(deadline), "it ended without {words:?}: {}", self.text);
+        }
+    }
+
+    /// Reads to the end; gives all of it.
+    fn end(mut self) -> String {
+        let deadline = Instant::now() + LIMIT;
+        while self.more(deadline) {}
+        self.text
+    }
+
+    /// Reads what is there; says whether there may be more.
+    fn more(&mut self, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let ready = readable(&[self.file.as_fd()], left).unwrap();
+        let Self { site, text, .. } = self;
+        assert!(!left.is_zero(), "after {LIMIT:?}: {text}\n{}", site.cluster.evidence());
+        if ready == [false] {
+            return true;
+        }
+        let mut buffer = [0; 4096];
+        let length = match self.file.read(&mut buffer) {
+            // So ends a terminal.
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) => 0,
+            length => length.unwrap(),
+        };
+        self.text.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        length > 0
+    }
+}
+
+/// A command that goes on, and what it has said so far.
+struct Running<'site> {
+    child: Child,
+    stderr: Heard<'site, ChildStderr>,
+}
+
+impl<'site> Running<'site> {
+    fn start(site: &'site Site, mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap());
-        Self { child, lines, stderr: String::new() }
+        let stderr = Heard::new(site, child.stderr.take().unwrap());
+        Self { child, stderr }
     }
 
     /// Reads on until a line has these words.
     fn until(&mut self, words: &str) {
-        loop {
-            let mut line = String::new();
-            let length = self.lines.read_line(&mut line).unwrap();
-            assert!(length > 0, "it ended without {words:?}: {}", self.stderr);
-            self.stderr.push_str(&line);
-            if line.contains(words) {
-                return;
-            }
-        }
+        self.stderr.until(words);
     }
 
     /// Sends a signal to the command itself, as `kill` does.
-    fn signal(&self, site: &Site, name: &str) {
-        let command = site.cluster.processes().into_iter();
+    fn signal(&self, name: &str) {
+        let command = self.stderr.site.cluster.processes().into_iter();
         let mut commands = command.filter(|process| process.command.starts_with(DISAGG));
         let pid = commands.next().unwrap().pid.to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
     fn end(mut self) -> Said {
-        let mut stdout = String::new();
-        self.lines.read_to_string(&mut self.stderr).unwrap();
-        self.child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
-        let code = self.child.wait().unwrap().code();
-        Said { code, stdout, stderr: self.stderr }
+        let stdout = Heard::new(self.stderr.site, self.child.stdout.take().unwrap());
+        let (stderr, stdout) = (self.stderr.end(), stdout.end());
+        Said { code: self.child.wait().unwrap().code(), stdout, stderr }
     }
 }
 
@@ -264,7 +311,8 @@ fn a_cancelled_job_has_failed() {
     let site = Site::new();
     let job = site.submitted(ENDLESS);
     site.wait_until_it_runs(job);
-    let mut watching = Running::start(site.command(&[], &["watch", path(&site.workspace())]));
+    let mut watching =
+        Running::start(&site, site.command(&[], &["watch", path(&site.workspace())]));
     watching.until("BENCHMARK: running");
     let said = site.run(&[], &["cancel", path(&site.workspace())]);
     assert_eq!((said.code, said.stdout), (Some(0), format!("job {job} is being cancelled\n")));
@@ -279,9 +327,9 @@ fn a_cancelled_job_has_failed() {
 fn an_interruption_leaves_the_job_running() {
     let site = Site::new();
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
-        let mut submitting = Running::start(site.submit_command(ENDLESS, &["--force"]));
+        let mut submitting = Running::start(&site, site.submit_command(ENDLESS, &["--force"]));
         submitting.until("RUNNING");
-        submitting.signal(&site, signal);
+        submitting.signal(signal);
         let said = submitting.end();
         assert_eq!(said.code, Some(code), "{}{}", said.stdout, said.stderr);
         assert!(said.stdout.contains("the job goes on"), "{}", said.stdout);
@@ -298,36 +346,29 @@ fn an_interruption_leaves_the_job_running() {
 fn an_interruption_cancels_the_job_where_that_was_asked_for() {
     let site = Site::new();
     let mut submitting =
-        Running::start(site.submit_command(ENDLESS, &["--on-interrupt=cancel", "--json"]));
+        Running::start(&site, site.submit_command(ENDLESS, &["--on-interrupt=cancel", "--json"]));
     submitting.until("RUNNING");
-    submitting.signal(&site, "INT");
+    submitting.signal("INT");
     let said = submitting.end();
     assert_eq!(said.code, Some(1), "{}{}", said.stdout, said.stderr);
     assert_eq!(said.json()["jobs"][0]["outcome"], "failed");
     assert_eq!(said.json()["jobs"][0]["state"], "CANCELLED");
 }
 
-/// Runs a command on a terminal of its own; what is written is typed there. Its exit status is its
-/// last line, as `script` does not always pass it on.
-fn on_a_terminal(site: &Site, arguments: &str) -> Child {
-    let mut command = site.cluster.command_as(TEST_USER, "env");
-    command
-        .args(["TERM=xterm", "script", "-qec"])
-        .arg(format!("{DISAGG} {arguments}; echo exit=$?"));
-    command.arg("/dev/null").stdin(Stdio::piped()).stdout(Stdio::piped());
-    command.spawn().unwrap()
-}
-
-/// Reads on until the output has these words.
-fn read_until(output: &mut impl Read, words: &str) -> String {
-    let mut text = Vec::new();
-    let mut byte = [0];
-    while !String::from_utf8_lossy(&text).contains(words) {
-        let length = output.read(&mut byte).unwrap();
-        assert!(length > 0, "no {words:?} in {}", String::from_utf8_lossy(&text));
-        text.push(byte[0]);
-    }
-    String::from_utf8_lossy(&text).into_owned()
+/// A command on a terminal of its own: what is typed there, and what it shows.
+fn on_a_terminal<'site>(
+    site: &'site Site,
+    arguments: &[&str],
+) -> (Child, File, Heard<'site, File>) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+    let terminal = openpt(flags).unwrap();
+    unlockpt(&terminal).unwrap();
+    let other_end = || Stdio::from(ioctl_tiocgptpeer(&terminal, flags).unwrap());
+    let mut command = site.cluster.command_as(TEST_USER, "setsid");
+    command.args(["--ctty", "--wait", "env", "TERM=xterm", DISAGG]).args(arguments);
+    let child = command.stdin(other_end()).stdout(other_end()).stderr(other_end()).spawn().unwrap();
+    let terminal = File::from(terminal);
+    (child, terminal.try_clone().unwrap(), Heard::new(site, terminal))
 }
 
 #[test]
@@ -335,28 +376,18 @@ fn on_a_terminal_ctrl_c_asks_whether_to_cancel() {
     let site = Site::new();
     let job = site.submitted(ENDLESS);
     site.wait_until_it_runs(job);
+    let question = format!("Cancel job {job}?");
     for (answer, code, state) in [("c\n\u{3}n\n", 130, "RUNNING"), ("what\ny\n", 1, "CANCELLED")] {
-        let mut child = on_a_terminal(&site, &format!("watch {job}"));
-        let mut screen = child.stdout.take().unwrap();
-        let mut keys = child.stdin.take().unwrap();
-        read_until(&mut screen, "DISAGG_SERVER");
-        keys.write_all(b"\x03").unwrap();
-        read_until(&mut screen, &format!("Cancel job {job}?"));
-        for line in answer.split_inclusive('\n') {
-            if let Some(line) = line.strip_prefix('\u{3}') {
-                // It goes on painting after `continue`.
-                read_until(&mut screen, "DISAGG_SERVER");
-                keys.write_all(b"\x03").unwrap();
-                read_until(&mut screen, &format!("Cancel job {job}?"));
-                keys.write_all(line.as_bytes()).unwrap();
-            } else {
-                keys.write_all(line.as_bytes()).unwrap();
-            }
+        let (mut child, mut keys, mut screen) = on_a_terminal(&site, &["watch", &job.to_string()]);
+        for typed in answer.split('\u{3}') {
+            // It goes on painting after `continue`.
+            screen.until("DISAGG_SERVER");
+            keys.write_all(b"\x03").unwrap();
+            screen.until(&question);
+            keys.write_all(typed.as_bytes()).unwrap();
         }
-        let mut rest = String::new();
-        screen.read_to_string(&mut rest).unwrap();
-        child.wait().unwrap();
-        assert!(rest.trim_end().ends_with(&format!("exit={code}")), "{rest}");
+        let text = screen.end();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{text}");
         assert_eq!(site.cluster.job(job).state(), state);
     }
 }
@@ -366,7 +397,7 @@ fn a_controller_that_is_restarted_is_waited_for() {
     let site = Site::new();
     let job = site.submitted(&["STANDIN_TOKEN_SECONDS=1", "STANDIN_REQUESTS=2"]);
     site.wait_until_it_runs(job);
-    let mut watching = Running::start(site.command(&[], &["watch", &job.to_string()]));
+    let mut watching = Running::start(&site, site.command(&[], &["watch", &job.to_string()]));
     watching.until("BENCHMARK: running");
     site.cluster.stop("slurmctld", "TERM");
     watching.until("Slurm does not answer");
@@ -434,7 +465,7 @@ fn a_job_that_waits_says_why_until_it_runs() {
     let site = Site::new();
     let other = site.cluster.submit(["-N3", "--exclusive", "--wrap=sleep 1000"]);
     site.wait_until_it_runs(other);
-    let mut submitting = Running::start(site.submit_command(&[], &[]));
+    let mut submitting = Running::start(&site, site.submit_command(&[], &[]));
     submitting.until("PENDING (Resources) It is next; it waits for enough nodes");
     site.cluster.run(["scancel", &other.to_string()]).ok();
     let said = submitting.end();
@@ -446,9 +477,9 @@ fn a_job_that_can_never_start_says_what_to_change() {
     let small = "PartitionName=small Nodes=node[1-3] MaxNodes=2 State=UP";
     let site = Site::with(Options::nodes(3).conf(small));
     let options = ["--on-interrupt=cancel", "--partition=small"];
-    let mut submitting = Running::start(site.submit_command(&[], &options));
+    let mut submitting = Running::start(&site, site.submit_command(&[], &options));
     submitting.until("PENDING (PartitionNodeLimit) It asks for more (or fewer) nodes");
-    submitting.signal(&site, "INT");
+    submitting.signal("INT");
     let said = submitting.end();
     assert_eq!(said.code, Some(1), "{}{}", said.stdout, said.stderr);
 }
@@ -458,7 +489,7 @@ fn a_requeued_job_is_followed_into_its_next_run() {
     let site = Site::new();
     let job = site.submitted(ENDLESS);
     site.wait_until_it_runs(job);
-    let mut watching = Running::start(site.command(&[], &["watch", &job.to_string()]));
+    let mut watching = Running::start(&site, site.command(&[], &["watch", &job.to_string()]));
     watching.until("RUNNING");
     site.cluster.run(["scontrol", "requeue", &job.to_string()]).ok();
     watching.until("PENDING (restart 1) (BeginTime)");

@@ -229,6 +229,16 @@ impl Cluster {
         let output = output_of(Command::new(SCRIPT).arg("ps").arg(&self.dir));
         output.ok().lines().filter_map(Process::parse).collect()
     }
+
+    /// The jobs, the steps and the processes as they are now: what a test says that has waited too
+    /// long.
+    #[must_use]
+    pub fn evidence(&self) -> String {
+        let jobs = self.run(["scontrol", "--oneliner", "show", "job"]).stdout;
+        let steps = self.run(["squeue", "--steps"]).stdout;
+        let processes = output_of(Command::new(SCRIPT).arg("ps").arg(&self.dir)).stdout;
+        format!("{jobs}{steps}{processes}")
+    }
 }
 
 impl Drop for Cluster {
