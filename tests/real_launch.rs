@@ -201,9 +201,10 @@ fn is_in_benchmark(result: &RunResult) -> bool {
 }
 
 /// What a launch that is to be ended while it runs is given: where slurmstepd may hang in PMIx when
-/// it is killed while the ranks meet (26.05 with OpenPMIx 4.2), the servers are waited for first.
+/// it is killed while the ranks meet (25.05 to 26.05 with OpenPMIx 4.2), the servers are waited for
+/// first.
 fn launch_to_be_ended() -> &'static str {
-    if Slurm::under_test().release() < (26, 5) { "" } else { "--ready" }
+    if Slurm::under_test().release() < (25, 5) { "" } else { "--ready" }
 }
 
 /// Makes a run last until something happens to it.
