@@ -29,7 +29,7 @@ pub use layout::{FrontendNode, Layout, Placement};
 pub use origin::{Origin, Traced};
 pub use planner::plan;
 pub use request::Request;
-pub use role::{Env, InstanceName, Role, RoleKind, Step};
+pub use role::{Env, InstanceName, Purpose, Role, RoleKind, Step};
 pub use template::Template;
 pub use test_id::{Generation, Test, TestId, TestKind};
 

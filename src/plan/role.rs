@@ -31,7 +31,34 @@ pub enum RoleKind {
     CtxPrecheck,
 }
 
+/// What a kind of step is there for. Everything outside the rule sets that has to treat steps
+/// differently asks for this, never for a role's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Purpose {
+    /// Runs before all others and as long as they do: a registry, a message broker.
+    Service,
+    /// Runs and ends before the servers start.
+    Check,
+    /// Serves; its end before the client's fails the run.
+    Server,
+    /// Passes requests on to servers; otherwise a server, but stopped before them.
+    Router,
+    /// Its end decides the run.
+    Client,
+}
+
 impl RoleKind {
+    /// What it is there for.
+    pub fn purpose(self) -> Purpose {
+        match self {
+            Self::Gen | Self::Ctx => Purpose::Server,
+            Self::DisaggServer => Purpose::Router,
+            Self::Benchmark | Self::Aggregated => Purpose::Client,
+            Self::GenPrecheck | Self::CtxPrecheck => Purpose::Check,
+        }
+    }
+
     /// All kinds, in the order in which plans list them.
     pub const ALL: [Self; 7] = [
         Self::Gen,
