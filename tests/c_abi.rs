@@ -16,7 +16,7 @@ use std::process::{Command, Output};
 use disagg::diagnostic::Source;
 use disagg::input::Surroundings;
 use disagg::input::request::{Options, plan_text};
-use disagg::plan::{Origin, RoleKind, Traced};
+use disagg::plan::{Origin, Traced};
 
 const CONFIG: &str = "\
 benchmark: {mode: e2e}
@@ -543,7 +543,7 @@ fn printing_plan(directory: &Path) -> String {
     };
     let around = Surroundings { env: &|_| None, current_dir: directory.into() };
     let (mut plan, _) = plan_text(&options, &source.into(), &around).unwrap();
-    let role = plan.roles.get_mut(&RoleKind::Gen).unwrap();
+    let role = plan.roles.get_mut("GEN").unwrap();
     let script = "pwd; echo \"$1 with ${UCX_TLS-no UCX_TLS}\"; env";
     role.argv = ["sh", "-c", script, "sh", "one $(argument)"]
         .map(|argument| Traced::new(argument.to_owned(), Origin::default()))

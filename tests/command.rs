@@ -338,7 +338,7 @@ fn four_thousand_servers_are_planned_and_written() {
     assert_eq!(plan["layout"]["total_nodes"], 4096);
     place.ok(&["submit", &file, "--dry-run", "--trtllm-dir", "/llm", "--workspace", "w"]);
     let script = fs::read_to_string(place.path("w/slurm_launch_generated.sh")).unwrap();
-    assert!(script.contains("\nstart CTX_2047 4095 1 "));
+    assert!(script.contains("\nstart CTX CTX_2047 2047 4095 1 "));
 }
 
 #[test]

@@ -3,13 +3,15 @@
 //! step gets exactly its environment and command; and who calls it wrongly is told what to do.
 #![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use disagg::plan::Plan;
+use disagg::plan::step::Variable;
+use disagg::plan::{Plan, resolve};
 use disagg::run::result::{RunResult, VerdictKind};
 
 /// Text that a shell would make something of wherever it is not quoted.
@@ -156,12 +158,13 @@ fn assert_every_step_got_its_plan(tree: &Tree, plan: &Plan) {
     for instance in plan.instances() {
         let name = instance.name.to_string();
         let environment = tree.environment(&name);
-        let planned = instance.argv();
+        let spec = resolve(&instance);
+        let planned: Vec<_> = spec.arguments().map(Cow::into_owned).collect();
         let after_pytest = planned.iter().position(|word| word == "pytest").unwrap() + 1;
         assert_eq!(tree.notes(&name, "argv"), planned[after_pytest..], "{name}");
-        for (variable, value) in instance.env().iter() {
-            let expected = value.value.expand(|name| outer.get(name).copied());
-            assert_eq!(environment.get(variable), Some(&expected), "{name}: {variable}");
+        for Variable { name: variable, value, .. } in &spec.set {
+            let expected = value.expand(|name| outer.get(name).copied());
+            assert_eq!(environment.get(*variable), Some(&expected), "{name}: {variable}");
         }
         for unset in &instance.role.unset {
             assert!(!environment.contains_key(&unset.value), "{name}: {}", unset.value);
@@ -271,7 +274,7 @@ fn prechecks_come_before_any_server_and_a_failed_one_ends_the_run() {
     let precheck = "tests/scripts/perf-sanity/cache_transceiver_precheck/run_precheck.py";
     let arguments = ["--test-id", "disagg-e2e-config"];
     let plan = tree.plan("A=1", &arguments);
-    assert_eq!(plan.prechecks().count(), 2);
+    assert_eq!(plan.checks().count(), 2);
     for (status, kind) in [(0, VerdictKind::Passed), (5, VerdictKind::PrecheckFailed)] {
         let text = format!("import sys\nsys.exit({status} if 'ctx' in sys.argv else 0)\n");
         tree.script(&tree.source().join(precheck), &text);

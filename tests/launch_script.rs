@@ -5,13 +5,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use disagg::plan::Plan;
+use disagg::plan::step::Variable;
+use disagg::plan::{Plan, resolve};
 
 /// Text that a shell would make something of wherever it is not quoted.
 const NASTY: &str =
@@ -117,7 +119,7 @@ impl Tree {
 /// Notes its arguments and goes on with the command, which starts with `env` or `bash`.
 const SRUN: &str = r#"#!/bin/bash
 printf '%s\0' "$@" >"$NOTES/$DISAGG_SERVING_TYPE.srun"
-while [[ "$1" != env && "$1" != bash ]]; do shift; done
+while [[ "$1" != env && "$1" != bash && "$1" != sh ]]; do shift; done
 exec "$@"
 "#;
 
@@ -169,12 +171,13 @@ fn assert_every_step_got_its_plan(tree: &Tree, plan: &Plan) {
     for instance in plan.instances() {
         let name = instance.name.to_string();
         let (environment, argv) = (environment(tree, &name), tree.notes(&name, "argv"));
-        let planned = instance.argv();
+        let spec = resolve(&instance);
+        let planned: Vec<_> = spec.arguments().map(Cow::into_owned).collect();
         let after_pytest = planned.iter().position(|word| word == "pytest").unwrap() + 1;
         assert_eq!(argv, planned[after_pytest..], "{name}");
-        for (variable, value) in instance.env().iter() {
-            let expected = value.value.expand(|name| outer.get(name).copied());
-            assert_eq!(environment.get(variable), Some(&expected), "{name}: {variable}");
+        for Variable { name: variable, value, .. } in &spec.set {
+            let expected = value.expand(|name| outer.get(name).copied());
+            assert_eq!(environment.get(*variable), Some(&expected), "{name}: {variable}");
         }
         for unset in &instance.role.unset {
             assert!(!environment.contains_key(&unset.value), "{name}: {}", unset.value);

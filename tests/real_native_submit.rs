@@ -10,7 +10,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use disagg::plan::Plan;
+use disagg::plan::step::Variable;
+use disagg::plan::{Plan, resolve};
 use slurm_bed::{Cluster, Job, Options, Output, TEST_USER, built};
 use tempfile::TempDir;
 
@@ -206,16 +207,16 @@ fn a_config_alone_sizes_the_job_and_its_five_concurrent_steps() {
         let hosts: Vec<String> = (1..=3).map(|i| format!("node{i}")).collect();
         let mut compared = 0;
         for instance in plan.instances() {
-            let name = instance.name;
+            let name = &instance.name;
             let planned = instance.host_of_each_task(&hosts).unwrap();
             for (rank, host) in planned.iter().enumerate() {
                 let place = site.read(&format!("{name}.{rank}.host"));
                 assert_eq!(place.split(' ').next(), Some(host.as_str()), "{site} {name} {rank}");
                 let task = variables(&site.read(&format!("{name}.{rank}.env")));
                 assert_eq!(task["SLURM_NTASKS"], planned.len().to_string(), "{site} {name}");
-                for (variable, value) in instance.env().iter() {
-                    let expected = value.value.expand(|name| task.get(name).map(String::as_str));
-                    assert_eq!(task.get(variable), Some(&expected), "{site} {name} {rank}");
+                for Variable { name: variable, value, .. } in &resolve(&instance).set {
+                    let expected = value.expand(|name| task.get(name).map(String::as_str));
+                    assert_eq!(task.get(*variable), Some(&expected), "{site} {name} {rank}");
                     compared += 1;
                 }
                 for unset in &instance.role.unset {

@@ -22,7 +22,7 @@ fn workspace(run_directory: &str) -> tempfile::TempDir {
     let step = |name: &str, kind: &str, log: &str, moments: [Option<u64>; 4]| {
         let [started, running, stopped, ended] = moments;
         json!({
-            "name": name, "kind": kind, "step_id": "7.0", "nodes": ["node1"], "tasks": 4,
+            "name": name, "role": kind, "purpose": "server", "step_id": "7.0", "nodes": ["node1"], "tasks": 4,
             "log": log, "junit": null, "started": started, "running": running, "ready": null,
             "ended": ended, "exit": ended.map(|_| json!({"status": 42})), "stopped": stopped,
             "failure": null

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use disagg::diagnostic::{Diagnostic, Diagnostics};
 use disagg::input::Surroundings;
 use disagg::input::request::{self, Options};
-use disagg::plan::{Generation, InstanceName, Plan, RoleKind, TestKind};
+use disagg::plan::{Generation, Plan, Purpose, TestKind, resolve};
 
 const CONFIG: &str = "\
 metadata: {supported_gpus: [GB300]}
@@ -76,12 +76,12 @@ fn planned(id: &str) -> Plan {
     tree.plan(&tree.options(id)).unwrap()
 }
 
-fn env(plan: &Plan, kind: RoleKind, name: &str) -> Option<String> {
-    plan.roles[&kind].env.get(name).map(|value| value.as_str().to_owned())
+fn env(plan: &Plan, kind: &str, name: &str) -> Option<String> {
+    plan.roles[kind].env.get(name).map(|value| value.as_str().to_owned())
 }
 
 fn ucx(plan: &Plan) -> String {
-    let role = &plan.roles[&RoleKind::Gen];
+    let role = &plan.roles["GEN"];
     let unset: Vec<_> = role.unset.iter().map(|name| name.value.as_str()).collect();
     format!("{} {}", unset.join(" "), serde_json::to_string(&role.export).unwrap())
 }
@@ -118,19 +118,21 @@ fn a_site_s_row_of_ucx_comes_before_ours_and_the_role_s_own_value_wins() {
     let own = CONFIG.replace("worker_env_var: A=1", "worker_env_var: 'UCX_TLS=$UCX_TLS,tcp'");
     tree.write("src/tests/scripts/perf-sanity/disaggregated/c.yaml", &own);
     let plan = tree.plan(&tree.options("disagg-e2e-c")).unwrap();
-    let instance = plan.instance("GEN_0".parse().unwrap()).unwrap();
-    assert_eq!(instance.env().get("UCX_TLS").unwrap().as_str(), "rc,tcp");
+    let instance = plan.instance("GEN_0").unwrap();
+    let spec = resolve(&instance);
+    let tls = spec.set.iter().find(|variable| variable.name == "UCX_TLS").unwrap();
+    assert_eq!(tls.value.as_str(), "rc,tcp");
 }
 
 #[test]
 fn a_test_without_context_servers_is_one_server_made_like_a_generation_server() {
     let plan = planned("aggr_upload-gen_only_no_context-c");
     assert_eq!(plan.test.kind, TestKind::GenNoContext);
-    assert_eq!((plan.layout.total_nodes, plan.layout.gpus_per_server), (2, 8));
-    let kinds: Vec<_> = plan.roles.keys().copied().collect();
-    assert_eq!(kinds, [RoleKind::Aggregated]);
-    assert_eq!(env(&plan, RoleKind::Aggregated, "B").as_deref(), Some("2"));
-    assert_eq!(env(&plan, RoleKind::Aggregated, "C"), None);
+    assert_eq!((plan.layout.total_nodes, plan.layout.numbers["gpus_per_server"]), (2, 8));
+    let kinds: Vec<_> = plan.roles.keys().collect();
+    assert_eq!(kinds, ["AGGREGATED"]);
+    assert_eq!(env(&plan, "AGGREGATED", "B").as_deref(), Some("2"));
+    assert_eq!(env(&plan, "AGGREGATED", "C"), None);
     assert_eq!(plan.container_env, ["TRTLLM_DISAGG_BENCHMARK_GEN_ONLY", "pytestCommand"]);
     assert!(plan.job_env.get("TRTLLM_DISAGG_BENCHMARK_GEN_ONLY").is_some());
 }
@@ -138,10 +140,10 @@ fn a_test_without_context_servers_is_one_server_made_like_a_generation_server() 
 #[test]
 fn the_queue_is_no_larger_than_what_the_generation_server_holds() {
     let plan = planned("disagg-gen_only-c");
-    let queue = env(&plan, RoleKind::Gen, "TLLM_BENCHMARK_REQ_QUEUES_SIZE");
+    let queue = env(&plan, "GEN", "TLLM_BENCHMARK_REQ_QUEUES_SIZE");
     assert_eq!(queue.as_deref(), Some("4"));
     assert!(plan.notes.iter().any(|note| note.contains("4 requests, not 64")), "{:?}", plan.notes);
-    assert_eq!(env(&plan, RoleKind::Ctx, "TLLM_BENCHMARK_REQ_QUEUES_SIZE"), None);
+    assert_eq!(env(&plan, "CTX", "TLLM_BENCHMARK_REQ_QUEUES_SIZE"), None);
 }
 
 #[test]
@@ -151,29 +153,29 @@ fn a_server_of_one_kind_of_test_has_no_part_in_a_disaggregated_one() {
     assert_eq!(instances, ["AGGREGATED"]);
     let server = plan.instances().next().unwrap();
     assert_eq!((server.nodes.clone(), server.gpus.clone()), (0..1, 0..8));
-    assert!(server.env().get("DISAGG_SERVING_TYPE").is_none());
-    assert_eq!(server.junit_file().as_deref(), Some("/w/results-AGGREGATED.xml"));
-    assert_eq!(plan.roles[&RoleKind::Aggregated].step.mpi.as_deref(), Some("pmix"));
+    let spec = resolve(&server);
+    assert!(spec.set.iter().all(|variable| variable.name != "DISAGG_SERVING_TYPE"));
+    assert_eq!(spec.junit_file().as_deref(), Some("/w/results-AGGREGATED.xml"));
+    assert_eq!(plan.roles["AGGREGATED"].step.mpi.as_deref(), Some("pmix"));
 }
 
 #[test]
 fn prechecks_run_where_their_servers_will_and_only_when_they_are_enabled() {
     let plan = planned("disagg-e2e-c");
     assert_eq!((plan.precheck.unwrap().enabled, plan.precheck.unwrap().timeout_s), (true, 900));
-    let names: Vec<_> = plan.prechecks().map(|precheck| precheck.name.to_string()).collect();
+    let names: Vec<_> = plan.checks().map(|precheck| precheck.name.to_string()).collect();
     assert_eq!(names, ["GEN_PRECHECK_0", "GEN_PRECHECK_1", "GEN_PRECHECK_2", "CTX_PRECHECK_0"]);
-    for precheck in plan.prechecks() {
-        let kind = precheck.name.kind.precheck_of().unwrap();
-        let server = plan.instance(InstanceName { kind, index: precheck.name.index }).unwrap();
+    for precheck in plan.checks() {
+        let server = plan.instance(&precheck.name.replace("_PRECHECK", "")).unwrap();
         assert_eq!(precheck.nodes, server.nodes);
         assert_eq!(precheck.role.step, server.role.step);
     }
-    assert!(plan.instances().all(|instance| instance.name.kind.precheck_of().is_none()));
+    assert!(plan.instances().all(|instance| instance.role.purpose != Purpose::Check));
 
     let tree = Tree::new(&format!("{CONFIG}cache_transceiver_precheck: {{enabled: false}}\n"));
     let plan = tree.plan(&tree.options("disagg-e2e-c")).unwrap();
-    assert_eq!(plan.prechecks().count(), 0);
-    assert_eq!(plan.roles[&RoleKind::GenPrecheck].count, 3);
+    assert_eq!(plan.checks().count(), 0);
+    assert_eq!(plan.roles["GEN_PRECHECK"].count, 0);
 
     for (written, enabled) in [("'false'", true), ("never", true), ("''", false), ("", false)] {
         let check = format!("cache_transceiver_precheck:\n  enabled: {written}\n");
@@ -222,13 +224,13 @@ fn the_launcher_of_a_given_command_counts_and_a_strange_one_is_noted() {
         "export pytestCommand='nsys profile /l/trtllm-llmapi-launch pytest -v --csv=x t.py::t'\n",
     );
     let plan = tree.plan(&options).unwrap();
-    let argv = |kind| -> Vec<String> {
-        plan.roles[&kind].argv.iter().map(|word| word.value.clone()).collect()
+    let argv = |kind: &str| -> Vec<String> {
+        plan.roles[kind].argv.iter().map(|word| word.value.clone()).collect()
     };
     let worker = ["nsys", "profile", "/l/trtllm-llmapi-launch", "pytest", "-v", "t.py::t"];
-    assert_eq!(argv(RoleKind::Gen), worker);
+    assert_eq!(argv("GEN"), worker);
     let client = ["nsys", "profile", "pytest", "-v", "--csv=x", "t.py::t"];
-    assert_eq!(argv(RoleKind::Benchmark), client);
+    assert_eq!(argv("BENCHMARK"), client);
 }
 
 #[test]
@@ -284,6 +286,6 @@ fn a_test_list_says_module_function_and_prefix() {
     options.test_match = Some("e2e".into());
     let plan = tree.plan(&options).unwrap();
     assert_eq!(plan.test.node_id(), "perf/other.py::test_it[disagg-e2e-c]");
-    let argv = &plan.roles[&RoleKind::Benchmark].argv;
+    let argv = &plan.roles["BENCHMARK"].argv;
     assert!(argv.iter().any(|word| word.value == "--test-prefix=disagg"));
 }

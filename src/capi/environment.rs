@@ -11,6 +11,10 @@ use super::error::disagg_error;
 use super::ffi::{Texts, Vector, given, strings};
 use super::instance::disagg_instance;
 use super::status::disagg_status;
+use crate::plan::step::own_gpus;
+
+/// The variable with the GPUs of a task.
+const GPUS: &[u8] = b"CUDA_VISIBLE_DEVICES";
 
 /// The environment that a task of a step runs in. It never changes, so any number of threads may
 /// use it at the same time; free it once, with `disagg_environment_free`, after the last use. It
@@ -32,7 +36,8 @@ impl disagg_environment {
         let name_of = |entry: &[u8]| entry.iter().position(|byte| *byte == b'=');
         let replaced = |name: &[u8]| {
             instance.unset_names.iter().any(|unset| unset.as_bytes() == name)
-                || instance.env.iter().any(|(set, _)| set.as_bytes() == name)
+                || instance.set.iter().any(|(set, _)| set.as_bytes() == name)
+                || (instance.own_gpus.is_some() && name == GPUS)
         };
         let mut entries: Vec<Vec<u8>> = base
             .iter()
@@ -45,10 +50,17 @@ impl disagg_environment {
                 .find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
             Ok(value.map(Cow::Borrowed))
         };
-        for (name, value) in instance.env.iter() {
+        for (name, value) in &instance.set {
             let mut entry = format!("{name}=").into_bytes();
-            entry.extend(instance.expanded(&value.value, lookup)?);
+            entry.extend(disagg_instance::expanded(value, lookup)?);
             entries.push(entry);
+        }
+        if let Some(own) = &instance.own_gpus {
+            let listed = base.iter().find_map(|entry| entry.strip_prefix(GPUS)?.strip_prefix(b"="));
+            let listed = listed.map(String::from_utf8_lossy);
+            let own = own_gpus(listed.as_deref(), own)
+                .map_err(|error| Failure::argument(error.to_string()))?;
+            entries.push([GPUS, b"=", own.as_bytes()].concat());
         }
         let mut texts = Texts::default();
         Ok(Self { vector: texts.vector(entries)?, _texts: texts })

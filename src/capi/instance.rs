@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::unix::ffi::OsStringExt;
 use std::sync::Arc;
 
@@ -12,8 +13,10 @@ use super::error::disagg_error;
 use super::ffi::{Texts, Vector, fill, given, growing, hand_over, item, text};
 use super::plan::disagg_plan;
 use super::status::disagg_status;
+use crate::plan::instance::NoSuchStep;
+use crate::plan::step::{StepSpec, resolve};
 use crate::plan::template::Part;
-use crate::plan::{Env, Instance, InstanceName, Plan, Template};
+use crate::plan::{Instance, Plan, Template};
 
 /// The size and the flags of a Slurm step. The texts are borrowed from the instance.
 #[repr(C)]
@@ -77,10 +80,13 @@ pub type disagg_lookup =
 /// One step of a plan. It never changes, so any number of threads may use it at the same time; free
 /// it once, with `disagg_instance_free`, after the last use. It does not need its plan any more.
 pub struct disagg_instance {
-    pub(super) env: Env,
+    /// What it sets, in the order of `variables`.
+    pub(super) set: Vec<(String, Template)>,
     pub(super) unset_names: Vec<String>,
+    /// Its GPUs among those of its node, where it shares the node.
+    pub(super) own_gpus: Option<Range<u32>>,
     plan: Arc<Plan>,
-    name: InstanceName,
+    name: String,
     step: disagg_step,
     variables: Vec<disagg_variable>,
     unset: Vector,
@@ -95,37 +101,37 @@ unsafe impl Send for disagg_instance {}
 unsafe impl Sync for disagg_instance {}
 
 impl disagg_instance {
-    fn new(plan: &Arc<Plan>, name: InstanceName) -> Result<Self, Failure> {
-        let Some(instance) = plan.instance(name) else {
-            let message = format!("the plan has no step {name}");
-            return Err(Failure::because(disagg_status::NotFound, message));
-        };
+    fn new(plan: &Arc<Plan>, name: &str) -> Result<Self, Failure> {
+        let instance = plan
+            .instance(name)
+            .map_err(|error| Failure::because(disagg_status::NotFound, error.to_string()))?;
+        let spec = resolve(&instance);
         let mut texts = Texts::default();
-        let env = instance.env();
-        let variables = env
+        let variables = spec
+            .set
             .iter()
-            .map(|(name, value)| {
+            .map(|variable| {
                 Ok(disagg_variable {
                     size: size_of::<disagg_variable>(),
-                    name: texts.keep(name)?,
-                    written: texts.keep(value.value.as_str())?,
-                    literal: value.value.is_literal().into(),
-                    secret: plan.secrets.iter().any(|secret| secret == name).into(),
+                    name: texts.keep(variable.name)?,
+                    written: texts.keep(variable.value.as_str())?,
+                    literal: variable.value.is_literal().into(),
+                    secret: variable.is_secret.into(),
                 })
             })
             .collect::<Result<_, Failure>>()?;
-        let unset_names: Vec<String> =
-            instance.role.unset.iter().map(|name| name.value.clone()).collect();
+        let set =
+            spec.set.iter().map(|variable| (variable.name.to_owned(), variable.value.clone()));
         Ok(Self {
-            step: step(&instance, &mut texts)?,
+            step: step(&instance, &spec, &mut texts)?,
             variables,
-            unset: texts.vector(unset_names.iter().map(String::as_str))?,
-            argv: texts
-                .vector(instance.argv().into_iter().map(|argument| argument.into_owned()))?,
-            env,
-            unset_names,
+            unset: texts.vector(spec.unset.iter().copied())?,
+            argv: texts.vector(spec.arguments().map(Cow::into_owned))?,
+            set: set.collect(),
+            unset_names: spec.unset.iter().map(|name| (*name).to_owned()).collect(),
+            own_gpus: spec.own_gpus.as_ref().map(|_| instance.gpus.clone()),
             plan: plan.clone(),
-            name,
+            name: name.to_owned(),
             _texts: texts,
         })
     }
@@ -135,16 +141,13 @@ impl disagg_instance {
         &self,
         body: impl FnOnce(&Instance) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
-        match self.plan.instance(self.name) {
-            Some(instance) => body(&instance),
-            None => Err(Failure::because(disagg_status::NotFound, "the plan has no such step")),
-        }
+        let instance = self.plan.instance(&self.name);
+        let gone = |error: NoSuchStep| Failure::because(disagg_status::NotFound, error.to_string());
+        body(&instance.map_err(gone)?)
     }
 
-    /// A value in an environment, for values that need not be UTF-8. References see the
-    /// environment as it is once the step's variables are removed from it.
+    /// A value in an environment, for values that need not be UTF-8.
     pub(super) fn expanded<'v>(
-        &self,
         value: &Template,
         mut lookup: impl FnMut(&str) -> Result<Option<Cow<'v, [u8]>>, Failure>,
     ) -> Result<Vec<u8>, Failure> {
@@ -152,47 +155,35 @@ impl disagg_instance {
         for part in value.parts() {
             match part {
                 Part::Text(text) => bytes.extend_from_slice(text.as_bytes()),
-                Part::Variable(name) if self.unset_names.iter().any(|unset| unset == name) => {}
                 Part::Variable(name) => bytes.extend_from_slice(&lookup(name)?.unwrap_or_default()),
+                // `resolve` fills all.
+                Part::Slot(_) => {}
             }
         }
         Ok(bytes)
     }
 }
 
-fn step(instance: &Instance, texts: &mut Texts) -> Result<disagg_step, Failure> {
-    let step = &instance.role.step;
+fn step(
+    instance: &Instance,
+    spec: &StepSpec<'_>,
+    texts: &mut Texts,
+) -> Result<disagg_step, Failure> {
     Ok(disagg_step {
         size: size_of::<disagg_step>(),
-        name: texts.keep(instance.name.to_string())?,
-        directory: texts.keep(&*instance.role.cwd)?,
-        mpi: texts.keep_some(step.mpi.as_deref())?,
-        junit_file: texts.keep_some(instance.junit_file().as_deref())?,
-        nodes: step.nodes,
+        name: texts.keep(&*instance.name)?,
+        directory: texts.keep(spec.cwd)?,
+        mpi: texts.keep_some(spec.step.mpi.as_deref())?,
+        junit_file: texts.keep_some(spec.junit_file().as_deref())?,
+        nodes: spec.step.nodes,
         first_node: instance.nodes.start,
-        tasks: step.tasks,
-        tasks_per_node: step.tasks_per_node,
-        gpus_per_node: instance.gpus.end - instance.gpus.start,
+        tasks: spec.step.tasks,
+        tasks_per_node: spec.step.tasks_per_node,
+        gpus_per_node: instance.role.gpus,
         first_gpu: instance.gpus.start,
-        overlap: step.overlap.into(),
-        kill_on_bad_exit: step.kill_on_bad_exit.into(),
+        overlap: spec.step.overlap.into(),
+        kill_on_bad_exit: spec.step.kill_on_bad_exit.into(),
     })
-}
-
-/// The name of a step by its place in the plan's order.
-fn name_at(plan: &Plan, index: usize) -> Option<InstanceName> {
-    let mut left = index;
-    for (kind, role) in &plan.roles {
-        match u32::try_from(left) {
-            Ok(index) if index < role.count => return Some(InstanceName { kind: *kind, index }),
-            _ => left -= role.count as usize,
-        }
-    }
-    None
-}
-
-fn count(plan: &Plan) -> usize {
-    plan.roles.values().map(|role| role.count as usize).sum()
 }
 
 /// How many steps a plan has.
@@ -203,7 +194,7 @@ pub extern "C" fn disagg_plan_instance_count(
 ) -> disagg_status {
     entry(None, || {
         let plan = given(plan, "plan")?;
-        given(count, "count")?.write(self::count(&plan.plan));
+        given(count, "count")?.write(plan.plan.instances().count());
         Ok(())
     })
 }
@@ -222,10 +213,7 @@ pub unsafe extern "C" fn disagg_instance_new(
         let out = given(instance, "instance")?;
         // SAFETY: the caller gives a text.
         let name = unsafe { text(name, "name") }?;
-        let parsed = name.parse().map_err(|error| {
-            Failure::because(disagg_status::NotFound, format!("{name:?} {error}"))
-        })?;
-        out.write(Box::into_raw(Box::new(disagg_instance::new(&plan.plan, parsed)?)));
+        out.write(Box::into_raw(Box::new(disagg_instance::new(&plan.plan, name)?)));
         Ok(())
     })
 }
@@ -241,11 +229,12 @@ pub extern "C" fn disagg_instance_new_at(
     entry(error, || {
         let plan = &given(plan, "plan")?.plan;
         let out = given(instance, "instance")?;
-        let name = name_at(plan, index).ok_or_else(|| {
-            let message = format!("there is no step {index}: there are {}", count(plan));
+        let found = plan.instances().nth(index).ok_or_else(|| {
+            let message =
+                format!("there is no step {index}: there are {}", plan.instances().count());
             Failure::because(disagg_status::NotFound, message)
         })?;
-        out.write(Box::into_raw(Box::new(disagg_instance::new(plan, name)?)));
+        out.write(Box::into_raw(Box::new(disagg_instance::new(plan, &found.name)?)));
         Ok(())
     })
 }
@@ -342,11 +331,9 @@ pub unsafe extern "C" fn disagg_instance_value(
         let instance = given(instance, "instance")?;
         let out = given(value, "value")?;
         item(&instance.variables, index, "variable")?;
-        let Some((_, template)) = instance.env.iter().nth(index) else {
-            return Err(Failure::because(disagg_status::NotFound, "there is no such variable"));
-        };
+        let (_, template) = &instance.set[index];
         let find = |name: &str| Ok(look_up(lookup, context, name)?.map(Cow::Owned));
-        out.write(hand_over(instance.expanded(&template.value, find)?)?);
+        out.write(hand_over(disagg_instance::expanded(template, find)?)?);
         Ok(())
     })
 }
@@ -374,16 +361,6 @@ mod tests {
     use super::*;
     use crate::capi::environment::disagg_environment;
     use crate::capi::nodes::disagg_nodes;
-
-    #[test]
-    fn steps_are_numbered_in_the_order_of_the_plan() {
-        let plan = crate::capi::plan::tests::plan().plan;
-        let expected: Vec<_> = plan.instances().map(|instance| instance.name).collect();
-        let numbered: Vec<_> = (0..).map_while(|index| name_at(&plan, index)).collect();
-        assert_eq!(numbered, expected);
-        assert_eq!(count(&plan), expected.len());
-        assert_eq!(name_at(&plan, usize::MAX), None);
-    }
 
     #[test]
     fn what_is_made_from_a_plan_may_be_shared_by_threads() {

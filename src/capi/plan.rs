@@ -15,7 +15,7 @@ use crate::diagnostic::{Diagnostic, Location, Position, Source};
 use crate::input::site::{FRONTEND_NODES, PLACEMENTS};
 use crate::input::{request, source};
 use crate::output::script;
-use crate::plan::{BadPlan, MAX_JSON, Plan, RoleKind};
+use crate::plan::{BadPlan, MAX_JSON, Plan, Purpose};
 use crate::slurm::time::{TimeError, TimeLimit};
 
 /// What a plan says on the size of the test.
@@ -246,10 +246,11 @@ fn paths(plan: &Plan, texts: &mut Texts) -> Result<disagg_paths, Failure> {
 }
 
 fn roles(plan: &Plan, texts: &mut Texts) -> Result<Vec<disagg_role>, Failure> {
-    let roles = plan.roles.iter().map(|(kind, role)| {
+    let roles = plan.roles.iter().filter(|(_, role)| role.purpose != Purpose::Check);
+    let roles = roles.map(|(name, role)| {
         Ok(disagg_role {
             size: size_of::<disagg_role>(),
-            name: texts.keep(RoleKind::name(*kind))?,
+            name: texts.keep(name.as_str())?,
             count: role.count,
             nodes: role.step.nodes,
             tasks: role.step.tasks,
@@ -389,18 +390,19 @@ pub unsafe extern "C" fn disagg_plan_layout(
 ) -> disagg_status {
     entry(None, || {
         let plan = &given(plan, "plan")?.plan;
-        let numbers = plan.layout;
+        let layout_of_plan = &plan.layout;
+        let number = |name| layout_of_plan.numbers.get(name).copied().unwrap_or_default();
         let filled = disagg_layout {
             size: size_of::<disagg_layout>(),
-            num_ctx_servers: numbers.num_ctx_servers,
-            num_gen_servers: numbers.num_gen_servers,
-            gpus_per_node: numbers.gpus_per_node,
-            gpus_per_ctx_server: numbers.gpus_per_ctx_server,
-            gpus_per_gen_server: numbers.gpus_per_gen_server,
-            nodes_per_ctx_server: numbers.nodes_per_ctx_server,
-            nodes_per_gen_server: numbers.nodes_per_gen_server,
-            total_nodes: numbers.total_nodes,
-            total_gpus: numbers.total_gpus,
+            num_ctx_servers: number("num_ctx_servers"),
+            num_gen_servers: number("num_gen_servers"),
+            gpus_per_node: layout_of_plan.gpus_per_node,
+            gpus_per_ctx_server: number("gpus_per_ctx_server"),
+            gpus_per_gen_server: number("gpus_per_gen_server"),
+            nodes_per_ctx_server: number("nodes_per_ctx_server"),
+            nodes_per_gen_server: number("nodes_per_gen_server"),
+            total_nodes: layout_of_plan.total_nodes,
+            total_gpus: layout_of_plan.total_gpus,
             llmapi_launch: plan.llmapi_launch.into(),
         };
         // SAFETY: the caller gives a struct of the size that it says.

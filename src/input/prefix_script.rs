@@ -122,6 +122,8 @@ impl Script<'_> {
                     Some(value) => text.push_str(value),
                     None => text.push_str(&format!("${{{name}}}")),
                 },
+                // A word of a shell has none.
+                Part::Slot(_) => {}
             }
         }
         let words =
@@ -142,7 +144,8 @@ impl Script<'_> {
             else {
                 break;
             };
-            env.set(name, &Template::from_written(value), origin.clone());
+            env.set(name, &Template::from_written(value), origin.clone())
+                .map_err(|error| Diagnostic::error(error.to_string()).at(value_at.clone()))?;
             rest = after;
         }
         let mut argv = Vec::new();

@@ -7,8 +7,8 @@
 
 use std::fmt::Write;
 
+use super::exports::{self, exports};
 use super::quote;
-use super::script::{command_variables, has_secrets, quietly};
 use crate::plan::{Plan, Template};
 
 /// What the caller hands over, as text.
@@ -31,44 +31,10 @@ pub const GATE_FILE: &str = "slurm_ct_precheck_gate.sh";
 const GATE: &str =
     concat!(include_str!("precheck_failed.sh"), "\n", include_str!("precheck_gate.sh"));
 
-/// The script that runs a precheck's step, below the source tree.
-const PRECHECK_RUN_SCRIPT: &str = "jenkins/scripts/perf/disaggregated/slurm_precheck_run.sh";
-
 /// The launch script for a plan.
 pub fn launch_script(plan: &Plan, parts: &Parts<'_>) -> String {
     let mut script = ended_line(parts.prefix);
-    let export = |script: &mut String, name: &str, value: &str| {
-        let _ = writeln!(script, "export {name}={}", quote::double(value));
-    };
-    for (name, value) in plan.job_env.iter() {
-        let _ = writeln!(script, "export {name}={}", quote::template(&value.value));
-    }
-    let rule = plan.rules.rules().test(plan.test.kind);
-    quietly(has_secrets(plan), &mut script, |script| {
-        for (name, text) in command_variables(plan, rule.map_or(&[], |rule| rule.commands)) {
-            export(script, name, &text);
-        }
-    });
-    for (name, path) in [("runScript", &plan.run_script), ("installScript", &plan.install_script)] {
-        export(&mut script, name, path.as_deref().unwrap_or_default());
-    }
-    for (name, value) in plan.ordered_variables() {
-        export(&mut script, name, value);
-    }
-    let stage = plan.stage.as_deref().filter(|stage| !stage.is_empty());
-    if let Some(stage) = stage.filter(|_| rule.is_some_and(|rule| rule.has_precheck())) {
-        export(&mut script, "stageName", stage);
-    }
-    if plan.precheck.is_some() {
-        let path = format!("{}/{PRECHECK_RUN_SCRIPT}", plan.source_dir);
-        export(&mut script, "precheckRunScript", &path);
-        quietly(has_secrets(plan), &mut script, |script| {
-            let commands = rule.map_or(&[][..], |rule| rule.precheck_commands);
-            for (name, text) in command_variables(plan, commands) {
-                export(script, name, &text);
-            }
-        });
-    }
+    exports::write(&mut script, exports(plan));
     script.push_str("srunArgs=(\n");
     for argument in parts.srun_args.split_whitespace() {
         let _ = writeln!(script, "    {}", quote::template(&Template::from_written(argument)));

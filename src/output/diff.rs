@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::shown;
 use crate::diagnostic::Printable;
 use crate::plan::command::{PYTEST, file_name};
+use crate::plan::step::compose;
 use crate::plan::{Env, Plan, Role, Traced, pytest};
 
 /// Something that is not the same in both plans.
@@ -74,9 +75,9 @@ pub fn changes(before: &Plan, after: &Plan) -> Vec<Change> {
         &env(before, &before.job_env),
         &env(after, &after.job_env),
     );
-    for (kind, role) in &before.roles {
-        let whose = kind.name();
-        match after.roles.get(kind) {
+    let runs = |(_, role): &(&String, &Role)| role.count > 0;
+    for (whose, role) in before.roles.iter().filter(runs) {
+        match after.roles.get(whose).filter(|role| role.count > 0) {
             None => changes.add(Area::Roles, whose, whose, Some(count(role)), None),
             Some(other) => {
                 let pair =
@@ -95,9 +96,9 @@ pub fn changes(before: &Plan, after: &Plan) -> Vec<Change> {
             }
         }
     }
-    for (kind, role) in &after.roles {
-        if !before.roles.contains_key(kind) {
-            changes.add(Area::Roles, kind.name(), kind.name(), None, Some(count(role)));
+    for (name, role) in after.roles.iter().filter(runs) {
+        if before.roles.get(name).is_none_or(|role| role.count == 0) {
+            changes.add(Area::Roles, name, name, None, Some(count(role)));
         }
     }
     changes.0.sort_by_key(|change| change.area);
@@ -194,7 +195,7 @@ fn test(plan: &Plan) -> Facts {
 }
 
 fn layout(plan: &Plan) -> Facts {
-    let numbers = match serde_json::to_value(plan.layout) {
+    let numbers = match serde_json::to_value(&plan.layout) {
         Ok(Value::Object(numbers)) => numbers,
         _ => Default::default(),
     };
@@ -252,7 +253,11 @@ fn env(plan: &Plan, env: &Env) -> Facts {
 
 fn environment(plan: &Plan, role: &Role) -> Facts {
     let unset = role.unset.iter().map(|name| fact(&name.value, UNSET));
-    unset.chain(env(plan, &role.environment())).collect()
+    let set = compose(plan, role).set;
+    let set = set.iter().filter(|variable| !variable.is_own);
+    let set = set
+        .map(|variable| fact(variable.name, shown(plan, variable.name, variable.value.as_str())));
+    unset.chain(set).collect()
 }
 
 /// What stands for the removal of a variable.
@@ -375,13 +380,11 @@ environment: {worker_env_var: A=1 HF_TOKEN=one}
         for line in [
             "  ~ rules: classic → unified\n",
             "  ~ id: disagg_upload-c → disagg_upload-gen_only-c\n",
-            "  + gpus_per_node_per_gen_server 4\n",
             "  + GEN: HF_HOME=/tmp/hf_home\n",
             "  + GEN, DISAGG_SERVER, BENCHMARK: unset UCX_NET_DEVICES\n",
             "  + DISAGG_SERVER, BENCHMARK: unset UCX_TLS\n",
             "  - GEN: TLLM_BENCHMARK_REQ_QUEUES_SIZE=8\n",
             "  - GEN, DISAGG_SERVER: --csv=/w/report.csv\n",
-            "  + GEN_PRECHECK 1 × 8 tasks\n",
         ] {
             assert!(text.contains(line), "{line}{text}");
         }

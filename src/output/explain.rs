@@ -4,6 +4,7 @@
 use serde::Serialize;
 
 use super::HIDDEN;
+use crate::plan::step::compose;
 use crate::plan::{Origin, Plan};
 
 /// One value of a plan, with its source.
@@ -25,7 +26,7 @@ pub struct Entry {
 pub fn entries(plan: &Plan) -> Vec<Entry> {
     let mut entries = Vec::new();
     let mut add = |kind, whose: &str, name: &str, value: &str, origin: &Origin| {
-        let secret = kind == "env" && plan.secrets.iter().any(|secret| secret == name);
+        let secret = kind == "env" && plan.is_secret(name);
         entries.push(Entry {
             kind,
             whose: whose.to_owned(),
@@ -68,13 +69,13 @@ pub fn entries(plan: &Plan) -> Vec<Entry> {
             add("container", "job", "--container-mounts", &mount.value, &mount.origin);
         }
     }
-    for (kind, role) in &plan.roles {
-        let whose = kind.name();
+    for (whose, role) in &plan.roles {
+        let spec = compose(plan, role);
         for name in &role.unset {
             add("unset", whose, &name.value, "", &name.origin);
         }
-        for (name, value) in role.environment().iter() {
-            add("env", whose, name, value.value.as_str(), &value.origin);
+        for variable in &spec.set {
+            add("env", whose, variable.name, variable.value.as_str(), &variable.origin);
         }
         for argument in &role.argv {
             let (name, value) = argument.value.split_once('=').unwrap_or((&argument.value, ""));
@@ -84,12 +85,12 @@ pub fn entries(plan: &Plan) -> Vec<Entry> {
         let mut srun = |name, value: &str, rule: &'static str| {
             add("srun", whose, name, value, &Origin::rule(rule));
         };
-        srun("--nodes", &step.nodes.to_string(), "⌈world size / GPUs per node⌉; 1 for a client");
+        srun("--nodes", &step.nodes.to_string(), "⌈world size / GPUs per node⌉; 1 without GPUs");
         srun("--ntasks", &step.tasks.to_string(), "the world size: one rank for each GPU");
         let per_node = step.tasks_per_node.to_string();
         srun("--ntasks-per-node", &per_node, "min(world size, GPUs per node)");
         if let Some(mpi) = &step.mpi {
-            srun("--mpi", mpi, "MPI only for CTX and GEN; MPI_TYPE, mpi_type or pmix");
+            srun("--mpi", mpi, "MPI only for steps with GPUs; MPI_TYPE, mpi_type or pmix");
         }
         if step.overlap {
             srun("--overlap", "", "the step shares its nodes with others");

@@ -42,41 +42,15 @@ pub enum FilesError {
     Json(#[from] serde_json::Error),
 }
 
-/// The numbers that tooling reads from `node_info.json`.
-#[derive(Serialize)]
-struct NodeInfo {
-    num_ctx_servers: u32,
-    num_gen_servers: u32,
-    ctx_world_size: u32,
-    gen_world_size: u32,
-    ctx_nodes: u32,
-    gen_nodes: u32,
-    total_nodes: u32,
-    total_gpus: u32,
-    gpus_per_node: u32,
-}
-
 /// The files of a submission, [`PLAN`] last. `slurm_srun_args.txt` is absent without a container.
 ///
 /// # Errors
 /// [`FilesError`]; no plan that `input` made gives one.
 pub fn all(plan: &Plan) -> Result<Vec<File>, FilesError> {
-    let layout = &plan.layout;
-    let node_info = NodeInfo {
-        num_ctx_servers: layout.num_ctx_servers,
-        num_gen_servers: layout.num_gen_servers,
-        ctx_world_size: layout.gpus_per_ctx_server,
-        gen_world_size: layout.gpus_per_gen_server,
-        ctx_nodes: layout.num_ctx_servers * layout.nodes_per_ctx_server,
-        gen_nodes: layout.num_gen_servers * layout.nodes_per_gen_server,
-        total_nodes: layout.total_nodes,
-        total_gpus: layout.total_gpus,
-        gpus_per_node: layout.gpus_per_node,
-    };
     let file = |name, content, executable| File { name, content, executable };
     let mut files = vec![
         file("test_list_disagg.txt", format!("{}\n", plan.test.node_id()), false),
-        file("node_info.json", json(&node_info)?, false),
+        file("node_info.json", json(&node_info(plan))?, false),
         file("slurm_launch_prefix.sh", script::prefix(plan)?, true),
     ];
     if plan.container.is_some() {
@@ -88,6 +62,23 @@ pub fn all(plan: &Plan) -> Result<Vec<File>, FilesError> {
     files.push(file(LAUNCH, script::launch(plan)?, true));
     files.push(file(PLAN, json(plan)?, false));
     Ok(files)
+}
+
+/// The numbers that tooling reads from `node_info.json`.
+fn node_info(plan: &Plan) -> serde_json::Value {
+    let layout = &plan.layout;
+    let number = |name: &str| layout.numbers.get(name).copied().unwrap_or_default();
+    serde_json::json!({
+        "num_ctx_servers": number("num_ctx_servers"),
+        "num_gen_servers": number("num_gen_servers"),
+        "ctx_world_size": number("gpus_per_ctx_server"),
+        "gen_world_size": number("gpus_per_gen_server"),
+        "ctx_nodes": number("num_ctx_servers") * number("nodes_per_ctx_server"),
+        "gen_nodes": number("num_gen_servers") * number("nodes_per_gen_server"),
+        "total_nodes": layout.total_nodes,
+        "total_gpus": layout.total_gpus,
+        "gpus_per_node": layout.gpus_per_node,
+    })
 }
 
 fn json(value: &impl Serialize) -> Result<String, serde_json::Error> {

@@ -5,7 +5,11 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use crate::plan::{Env, Instance, Step};
+use indexmap::IndexMap;
+
+use super::shown;
+use crate::plan::step::Variable;
+use crate::plan::{Instance, Step, StepSpec, resolve};
 
 /// An instance with all that is derived for it.
 #[derive(Debug, Serialize)]
@@ -14,10 +18,10 @@ pub struct View<'p> {
     pub name: String,
     /// Names that are removed from the environment.
     pub unset: Vec<&'p str>,
-    /// The environment, with the instance's own variables.
-    pub env: Env,
+    /// The variables that are set then; references are to the environment around the step.
+    pub env: IndexMap<String, String>,
     /// The command, with the instance's own files.
-    pub argv: Vec<Cow<'p, str>>,
+    pub argv: Vec<String>,
     /// The working directory.
     pub cwd: &'p str,
     /// The step's size and flags.
@@ -31,23 +35,31 @@ pub struct View<'p> {
     pub gpus: Vec<u32>,
     /// Its log in the workspace.
     pub log_file: String,
+    /// Its JUnit file, when its command writes one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub junit_file: Option<String>,
 }
 
 impl<'p> View<'p> {
     /// The view of an instance in an allocation.
     pub fn new(instance: &Instance<'p>, nodes: Option<&[String]>) -> Self {
-        let role = instance.role;
+        let spec: StepSpec<'p> = resolve(instance);
+        let shown = |variable: &Variable<'_>| {
+            let value = shown(instance.plan, variable.name, variable.value.as_str());
+            (variable.name.to_owned(), value.to_owned())
+        };
         Self {
-            name: instance.name.to_string(),
-            unset: role.unset.iter().map(|name| name.value.as_str()).collect(),
-            env: instance.env(),
-            argv: instance.argv(),
-            cwd: &role.cwd,
-            step: &role.step,
+            name: instance.name.clone(),
+            env: spec.set.iter().map(shown).collect(),
+            argv: spec.arguments().map(Cow::into_owned).collect(),
+            log_file: spec.log_file().into_owned(),
+            junit_file: spec.junit_file().map(Cow::into_owned),
+            unset: spec.unset,
+            cwd: spec.cwd,
+            step: spec.step,
             first_node: instance.nodes.start,
             hosts: nodes.and_then(|nodes| instance.hosts(nodes)).map(<[String]>::to_vec),
             gpus: instance.gpus.clone().collect(),
-            log_file: instance.log_file(),
         }
     }
 }

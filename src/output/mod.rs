@@ -4,11 +4,13 @@
 pub mod derive;
 pub mod diff;
 pub mod explain;
+pub mod exports;
 pub mod files;
 pub mod instance;
 pub mod quote;
 pub mod script;
 pub mod table;
+pub mod task;
 
 use crate::plan::{Plan, Template};
 
@@ -17,7 +19,7 @@ pub const HIDDEN: &str = "********";
 
 /// A variable's value as it may be shown.
 pub fn shown<'v>(plan: &Plan, name: &str, value: &'v str) -> &'v str {
-    if plan.secrets.iter().any(|secret| secret == name) { HIDDEN } else { value }
+    if plan.is_secret(name) { HIDDEN } else { value }
 }
 
 /// The plan with its secrets hidden, for showing it.
@@ -27,7 +29,8 @@ pub fn without_secrets(plan: &Plan) -> Plan {
     let environments = plan
         .roles
         .values_mut()
-        .flat_map(|role| [&mut role.export, &mut role.env])
+        .chain(plan.unused_roles.values_mut())
+        .flat_map(|role| [&mut role.export, &mut role.env, &mut role.own.env])
         .chain([&mut plan.job_env, &mut plan.base_command.env]);
     for env in environments {
         for secret in &plan.secrets {

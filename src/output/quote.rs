@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::plan::template::{Part, Template};
+use crate::plan::template::{Part, Slot, Template};
 
 /// A word that a POSIX shell reads as this text.
 pub fn word(text: &str) -> Cow<'_, str> {
@@ -43,11 +43,29 @@ pub fn double(text: &str) -> String {
 /// A word that a shell reads as the template's value; its variables are those of the shell, and
 /// one that is not set there counts as empty, also under `set -u`.
 pub fn template(value: &Template) -> String {
-    let mut quoted = String::new();
+    shell(&written(value))
+}
+
+/// The shell text of a template: its slots are the shell variables `name`, `index` and
+/// `first_gpu`.
+pub fn shell(text: &Template) -> String {
+    let write = |part| match part {
+        Part::Text(text) => text.to_owned(),
+        Part::Variable(name) => format!("\"${{{name}-}}\""),
+        Part::Slot(Slot::Name) => "\"${name}\"".to_owned(),
+        Part::Slot(Slot::Index) => "\"${index}\"".to_owned(),
+        Part::Slot(Slot::FirstGpu) => "\"${first_gpu}\"".to_owned(),
+    };
+    text.parts().map(write).collect()
+}
+
+/// [`template`] with the slots left as they are. What fills them needs no quotes.
+pub fn written(value: &Template) -> Template {
+    let mut quoted = Template::default();
     let mut text = String::new();
-    let flush = |text: &mut String, quoted: &mut String| {
+    let flush = |text: &mut String, quoted: &mut Template| {
         if !text.is_empty() {
-            quoted.push_str(&word(text));
+            quoted.push_text(&word(text));
             text.clear();
         }
     };
@@ -56,29 +74,40 @@ pub fn template(value: &Template) -> String {
             Part::Text(piece) => text.push_str(piece),
             Part::Variable(name) => {
                 flush(&mut text, &mut quoted);
-                quoted.push_str(&format!("\"${{{name}-}}\""));
+                quoted.push_text(&format!("\"${{{name}-}}\""));
+            }
+            Part::Slot(slot) => {
+                flush(&mut text, &mut quoted);
+                quoted.push_slot(slot);
             }
         }
     }
     flush(&mut text, &mut quoted);
-    if quoted.is_empty() { "''".to_owned() } else { quoted }
+    if quoted.as_str().is_empty() {
+        quoted.push_text("''");
+    }
+    quoted
 }
 
 /// The value of an assignment (`NAME=VALUE command`), whose variables are those of the shell. It
 /// is written without quotes where it needs none: no shell splits the value of an assignment.
-pub fn assigned(value: &Template) -> String {
+pub fn assigned(value: &Template) -> Template {
     let needs_none = value.parts().all(|part| match part {
         Part::Text(text) => is_plain(text),
-        Part::Variable(_) => true,
+        Part::Variable(_) | Part::Slot(_) => true,
     });
     if !needs_none {
-        return template(value);
+        return written(value);
     }
-    let write = |part| match part {
-        Part::Text(text) => text.to_owned(),
-        Part::Variable(name) => format!("${{{name}}}"),
-    };
-    value.parts().map(write).collect()
+    let mut text = Template::default();
+    for part in value.parts() {
+        match part {
+            Part::Text(piece) => text.push_text(piece),
+            Part::Variable(name) => text.push_text(&format!("${{{name}}}")),
+            Part::Slot(slot) => text.push_slot(slot),
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -111,7 +140,7 @@ mod tests {
 
     #[test]
     fn an_assigned_value_is_quoted_only_where_it_must_be() {
-        let assigned = |text| assigned(&Template::from_written(text));
+        let assigned = |text| shell(&assigned(&Template::from_written(text)));
         assert_eq!(assigned("/tmp/x_${A}"), "/tmp/x_${A}");
         assert_eq!(assigned(""), "");
         assert_eq!(assigned("x y"), "'x y'");

@@ -4,15 +4,13 @@
 //!
 //! The launch script needs nothing but bash 4.4, srun and scontrol in the job.
 
-use std::borrow::Cow;
 use std::fmt::Write;
 
+use super::exports::{self, exports};
 use super::quote;
-use crate::plan::command::JUNIT_OPTION;
-use crate::plan::instance::own_file;
-use crate::plan::rules::CommandText;
-use crate::plan::template::Part;
-use crate::plan::{Container, Env, Instance, Job, Plan, Role, RoleKind, Template, Traced};
+use super::task::task;
+use crate::plan::step::{self, SIZES_OF_THE_JOB, compose};
+use crate::plan::{Container, Instance, Job, Plan, Purpose, Role, Template, Traced};
 use crate::slurm::argument::ArgumentError;
 use crate::slurm::sbatch::SbatchRequest;
 use crate::slurm::time::TimeError;
@@ -69,50 +67,6 @@ pub fn container_arguments(plan: &Plan) -> Vec<Template> {
     .collect()
 }
 
-/// The shell text of a role's command: `unset … && export … && NAME=VALUE … COMMAND …`.
-pub fn command_text(role: &Role) -> String {
-    let mut text = String::new();
-    if !role.unset.is_empty() {
-        let names: Vec<_> = role.unset.iter().map(|name| name.value.as_str()).collect();
-        let _ = write!(text, "unset {} && ", names.join(" "));
-    }
-    if !role.export.is_empty() {
-        let _ = write!(text, "export {} && ", assigned_command(&role.export, []));
-    }
-    text + &assigned_command(&role.env, &role.argv)
-}
-
-/// `NAME=VALUE … COMMAND …` as shell text.
-fn assigned_command<'a>(env: &Env, argv: impl IntoIterator<Item = &'a Traced<String>>) -> String {
-    env.iter()
-        .map(|(name, value)| format!("{name}={}", quote::assigned(&value.value)))
-        .chain(argv.into_iter().map(|argument| quote::word(&argument.value).into_owned()))
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
-/// The base command as shell text.
-fn base_command(plan: &Plan, with_launcher: bool) -> String {
-    let base = &plan.base_command;
-    let (wrappers, argv) = base.argv.split_at(base.launcher_at);
-    let launcher = with_launcher.then_some(&base.launcher);
-    assigned_command(&base.env, wrappers.iter().chain(launcher).chain(argv))
-}
-
-/// What drafts, run scripts and install scripts know by name, in the prefix's order.
-pub fn exports(plan: &Plan) -> [(&'static str, String); 7] {
-    let workspace = plan.workspace.trim_end_matches('/');
-    [
-        ("jobWorkspace", format!("{workspace}/disagg_workspace")),
-        ("llmSrcNode", plan.source_dir.clone()),
-        ("stageName", format!("disagg_perf_test_{}", plan.test.config)),
-        ("perfMode", "true".to_owned()),
-        ("resourcePathNode", plan.source_dir.clone()),
-        ("pytestCommand", base_command(plan, plan.llmapi_launch)),
-        ("coverageConfigFile", format!("{workspace}/coverage_config.json")),
-    ]
-}
-
 /// `slurm_launch_prefix.sh`.
 ///
 /// # Errors
@@ -127,9 +81,7 @@ trap 'echo "${BASH_SOURCE[0]}:${LINENO}: error: \`${BASH_COMMAND}\` exited with 
 
 "#,
     );
-    for (name, value) in exports(plan) {
-        let _ = writeln!(script, "export {name}={}", quote::double(&value));
-    }
+    exports::write(&mut script, exports::prefix(plan));
     script.push_str("export NVIDIA_IMEX_CHANNELS=\"${NVIDIA_IMEX_CHANNELS:-0}\"\n");
     let _ = write!(
         script,
@@ -152,25 +104,7 @@ export NVIDIA_VISIBLE_DEVICES
 pub fn launch(plan: &Plan) -> Result<String, ScriptError> {
     let mut script = prefix(plan)?;
     script.push('\n');
-    for (name, value) in plan.job_env.iter() {
-        let _ = writeln!(script, "export {name}={}", quote::template(&value.value));
-    }
-    let secret = has_secrets(plan);
-    let rule = plan.rules.rules().test(plan.test.kind);
-    let commands = rule.map_or(&[][..], |rule| rule.commands);
-    let mut commands = command_variables(plan, commands);
-    commands.extend(command_variables(plan, rule.map_or(&[], |rule| rule.precheck_commands)));
-    quietly(secret, &mut script, |script| {
-        for (name, text) in commands {
-            let _ = writeln!(script, "export {name}={}", quote::double(&text));
-        }
-    });
-    for (name, path) in [("runScript", &plan.run_script), ("installScript", &plan.install_script)] {
-        let _ = writeln!(script, "export {name}={}", quote::double(path.as_deref().unwrap_or("")));
-    }
-    for (name, value) in plan.ordered_variables() {
-        let _ = writeln!(script, "export {name}={}", quote::word(value));
-    }
+    exports::write(&mut script, exports(plan));
     script.push_str("srunArgs=(\n");
     for argument in container_arguments(plan) {
         let _ = writeln!(script, "    {}", quote::template(&argument));
@@ -185,90 +119,47 @@ if (( ${{#nodes[@]}} < totalNodes )); then
     echo "slurm-disagg: the job has ${{#nodes[@]}} nodes, the plan needs ${{totalNodes}}" >&2
     exit 1
 fi
+unset {}
 mkdir -p "${{jobWorkspace}}"
 if [[ -n "${{installScript}}" ]]; then
     srun --nodes="${{totalNodes}}" --ntasks="${{totalNodes}}" --ntasks-per-node=1 --job-name=install --output={} "${{srunArgs[@]}}" bash "${{installScript}}"
 fi
 "#,
+        SIZES_OF_THE_JOB.join(" "),
         quote::word(&in_workspace(plan, "install.log"))
     );
-    script.push_str("\n# step NAME NODES HOSTS LOG: runs one step.\nstep() {\n");
-    script.push_str("    case \"${1%%_[0-9]*}\" in\n");
-    let prechecks = plan.prechecks().next().is_some();
-    for (kind, role) in &plan.roles {
-        if prechecks || kind.precheck_of().is_none() {
-            script.push_str(&step_case(plan, *kind, role));
-        }
+    script.push_str("\n# step: runs the step of `start`.\nstep() {\n    case \"${role}\" in\n");
+    for (name, role) in plan.roles.iter().filter(|(_, role)| role.count > 0) {
+        script.push_str(&step_case(plan, name, role));
     }
     script.push_str("    esac\n}\n\n");
-    if prechecks {
+    if plan.checks().next().is_some() {
         script.push_str(PRECHECK_FAILED);
-        plan.prechecks().for_each(|instance| script.push_str(&start_line(&instance)));
+        plan.checks().for_each(|instance| script.push_str(&start_line(&instance)));
         script.push_str(AWAIT_PRECHECKS);
     }
     plan.instances().for_each(|instance| script.push_str(&start_line(&instance)));
-    script.push_str(END);
+    let clients = plan.instances().filter(|instance| instance.role.purpose == Purpose::Client);
+    let clients: Vec<_> = clients.map(|instance| instance.name).collect();
+    script.push_str(&END.replace("CLIENTS", &clients.join("|")));
     Ok(script)
 }
 
 fn start_line(instance: &Instance<'_>) -> String {
-    let gpus: Vec<_> = instance.own_gpus().map(|gpu| gpu.to_string()).collect();
     format!(
-        "start {} {} {} {} {}\n",
+        "start {} {} {} {} {} {} {}\n",
+        instance.role_name,
         instance.name,
+        instance.index,
         instance.nodes.start,
         instance.nodes.len(),
-        quote::word(&in_workspace(instance.plan, &instance.log_file())),
-        quote::word(&gpus.join(",")),
+        instance.gpus.start,
+        quote::word(&in_workspace(instance.plan, &step::resolve(instance).log_file())),
     )
 }
 
 fn in_workspace(plan: &Plan, file: &str) -> String {
     format!("{}/{file}", plan.workspace.trim_end_matches('/'))
-}
-
-/// Variables that hold commands or parts of them, by the names that people's drafts know.
-pub fn command_variables(
-    plan: &Plan,
-    variables: &[(&'static str, CommandText)],
-) -> Vec<(&'static str, String)> {
-    let text = |text: &CommandText| {
-        Some(match text {
-            CommandText::Empty => String::new(),
-            CommandText::WithoutLauncher => base_command(plan, false),
-            CommandText::Whole(kind) => {
-                let role = role(plan, *kind)?;
-                command_text(&role)
-            }
-            CommandText::WithoutOwnEnvironment(kind) => {
-                assigned_command(&plan.base_command.env, &role(plan, *kind)?.argv)
-            }
-            CommandText::OwnEnvironment(kind) => {
-                let role = role(plan, *kind)?;
-                let of_base = |name: &str| plan.base_command.env.get(name).is_some();
-                role.env
-                    .iter()
-                    .filter(|(name, _)| !of_base(name))
-                    .map(|(name, value)| format!("{name}={}", quote::assigned(&value.value)))
-                    .collect::<Vec<_>>()
-                    .join(" ")
-            }
-        })
-    };
-    variables.iter().filter_map(|(name, what)| Some((*name, text(what)?))).collect()
-}
-
-/// A role of the plan. One of servers that the test has none of is made from its precheck, which
-/// has the same environment, and from the other servers' command: drafts refer to it all the same.
-fn role(plan: &Plan, kind: RoleKind) -> Option<Cow<'_, Role>> {
-    if let Some(role) = plan.roles.get(&kind) {
-        return Some(Cow::Borrowed(role));
-    }
-    let is_precheck = |(precheck, _): &(&RoleKind, &Role)| precheck.precheck_of() == Some(kind);
-    let mut role = plan.roles.iter().find(is_precheck)?.1.clone();
-    role.env = role.env.and_then(&plan.base_command.env);
-    role.argv = plan.roles.get(&RoleKind::Gen)?.argv.clone();
-    Some(Cow::Owned(role))
 }
 
 /// Starts, watches and ends steps. A server's end before the benchmark's ends the job.
@@ -279,16 +170,15 @@ const WATCH: &str = r#"
 exec {ended}<> <(:)
 running=0
 
-# start NAME FIRST_NODE NODES LOG GPUS: starts one step in the background.
+# shellcheck disable=SC2034  # not every plan uses each of them
+# start ROLE NAME INDEX FIRST_NODE NODES FIRST_GPU LOG: starts one step in the background.
 start() {
-    local name="$1" first="$2" count="$3" log="$4" gpus="$5" hosts
-    hosts="$(IFS=,; echo "${nodes[*]:first:count}")"
+    local role="$1" name="$2" index="$3" first_node="$4" count="$5" first_gpu="$6" log="$7" hosts
+    hosts="$(IFS=,; echo "${nodes[*]:first_node:count}")"
     (
         trap - ERR TERM INT
         set +e
-        [[ "${name}" == AGGREGATED ]] || export DISAGG_SERVING_TYPE="${name}"
-        [[ -z "${gpus}" ]] || export CUDA_VISIBLE_DEVICES="${gpus}"
-        (step "${name}" "${count}" "${hosts}" "${log}")
+        (step)
         echo "${name} $?" >&"${ended}"
     ) &
     running=$((running + 1))
@@ -332,152 +222,48 @@ done
 const END: &str = r#"
 read -r name status <&"${ended}"
 running=$((running - 1))
-if [[ "${name}" == BENCHMARK || "${name}" == AGGREGATED ]]; then
+case "${name}" in
+CLIENTS)
     echo "slurm-disagg: ${name} ended with status ${status}" >&2
-else
+    ;;
+*)
     echo "slurm-disagg: ${name} ended before the benchmark, with status ${status}: ending the job" >&2
     status=$(( status > 0 ? status : 1 ))
-fi
+    ;;
+esac
 stop
 exit "${status}"
 "#;
 
-/// How one step of a kind is run, as a case of the function `step`.
-fn step_case(plan: &Plan, kind: RoleKind, role: &Role) -> String {
-    let step = &role.step;
+/// How the steps of a role are run, as a case of the function `step`.
+fn step_case(plan: &Plan, name: &str, role: &Role) -> String {
+    let spec = compose(plan, role);
+    let step = spec.step;
     let mut srun = vec![
-        "--nodes=\"$2\"".to_owned(),
+        "--nodes=\"${count}\"".to_owned(),
         format!("--ntasks={}", step.tasks),
-        "--nodelist=\"$3\"".to_owned(),
+        "--nodelist=\"${hosts}\"".to_owned(),
         format!("--distribution=plane={}", step.tasks_per_node),
     ];
     srun.extend(step.mpi.as_ref().map(|mpi| quote::word(&format!("--mpi={mpi}")).into_owned()));
     srun.extend(step.overlap.then(|| "--overlap".to_owned()));
     srun.extend(step.kill_on_bad_exit.then(|| "--kill-on-bad-exit=1".to_owned()));
-    srun.extend(["--job-name=\"$1\"".to_owned(), "--output=\"$4\"".to_owned()]);
+    srun.extend(["--job-name=\"${name}\"", "--output=\"${log}\""].map(str::to_owned));
     let srun = srun.join(" ");
 
-    let mut lines = format!("    {kind})\n");
-    // A run script is made for the test's own steps.
-    let command = match plan.run_script.as_ref().filter(|_| kind.precheck_of().is_none()) {
-        Some(_) => {
-            quietly(secrets(plan, role).next().is_some(), &mut lines, |lines| {
-                let text = command_text(&instance_role(role));
-                let _ = writeln!(lines, "        export pytestCommand={}", with_name(&text));
-            });
-            "bash \"${runScript}\"".to_owned()
+    let task = task(&spec);
+    let mut lines = format!("    {name})\n");
+    let secret = spec.set.iter().any(|variable| variable.is_secret);
+    exports::quietly(secret, &mut lines, |lines| {
+        for (name, value) in &task.environment {
+            let _ = writeln!(lines, "        export {name}={}", quote::template(value));
         }
-        None => {
-            quietly(secrets(plan, role).next().is_some(), &mut lines, |lines| {
-                for (name, value) in secrets(plan, role) {
-                    let _ =
-                        writeln!(lines, "        export {name}={}", quote::template(&value.value));
-                }
-            });
-            let command = env_command(&instance_role(role), &plan.secrets);
-            command.iter().map(|argument| with_name(argument)).collect::<Vec<_>>().join(" ")
-        }
-    };
-    if command.contains("'") && command.contains('$') {
+    });
+    let words = task.argv.iter().map(|word| quote::shell(&quote::written(word)));
+    let command = words.collect::<Vec<_>>().join(" ");
+    if command.contains('\'') && command.contains('$') {
         lines.push_str("        # shellcheck disable=SC2016  # each rank expands it\n");
     }
     let _ = writeln!(lines, "        exec srun {srun} \"${{srunArgs[@]}}\" {command}\n        ;;");
     lines
-}
-
-/// Stands for the instance's name until the text is quoted; no input has control characters.
-const NAME: &str = "\u{1}";
-
-/// A role whose own files are named after an instance that is not known yet.
-fn instance_role(role: &Role) -> Role {
-    let mut role = role.clone();
-    for argument in &mut role.argv {
-        if let Some(path) = argument.value.strip_prefix(JUNIT_OPTION) {
-            argument.value = format!("{JUNIT_OPTION}{}", own_file(path, NAME));
-        }
-    }
-    role
-}
-
-/// A word in which the step function's first argument takes the place of the instance's name.
-fn with_name(text: &str) -> String {
-    let pieces = text.split(NAME).map(|piece| match piece {
-        "" => "".into(),
-        _ => quote::word(piece),
-    });
-    match text {
-        "" => "''".to_owned(),
-        _ => pieces.collect::<Vec<_>>().join("\"$1\""),
-    }
-}
-
-/// The variables of a role whose values are never shown: not by `set -x`, and not as arguments of
-/// a process, which every user of a node can see.
-fn secrets<'a>(
-    plan: &'a Plan,
-    role: &'a Role,
-) -> impl Iterator<Item = (&'a str, &'a Traced<Template>)> {
-    role.env.iter().filter(|(name, _)| plan.secrets.iter().any(|secret| secret == name))
-}
-
-/// Whether a command of the plan has a variable whose value is never shown.
-pub fn has_secrets(plan: &Plan) -> bool {
-    plan.roles.values().any(|role| secrets(plan, role).next().is_some())
-}
-
-/// Writes lines that `set -x` must not print, where there is a secret in them.
-pub(super) fn quietly(secret: bool, script: &mut String, write: impl FnOnce(&mut String)) {
-    if secret {
-        script.push_str("{ set +x; } 2>/dev/null\n");
-    }
-    write(script);
-    if secret {
-        script.push_str("set -x\n");
-    }
-}
-
-/// A role's command as an argument vector: `env` changes to its directory, removes and sets its
-/// variables, and expands those that refer to others in each rank.
-///
-/// Variables that are secret are left out: they travel in the environment.
-pub fn env_command(role: &Role, secrets: &[String]) -> Vec<String> {
-    let mut command = vec!["env".to_owned(), "-C".to_owned(), role.cwd.clone()];
-    for name in &role.unset {
-        command.extend(["-u".to_owned(), name.value.clone()]);
-    }
-    let environment = role.environment();
-    let shown = environment.iter().filter(|(name, _)| !secrets.iter().any(|secret| secret == name));
-    let (literal, referring): (Vec<_>, Vec<_>) =
-        shown.partition(|(_, value)| value.value.is_literal());
-    if !referring.is_empty() {
-        let split = referring.iter().map(|(name, v)| format!("{name}={}", env_split(&v.value)));
-        command.extend(["-S".to_owned(), split.collect::<Vec<_>>().join(" ")]);
-    }
-    command.extend(
-        literal.into_iter().map(|(name, v)| format!("{name}={}", v.value.expand(|_| None))),
-    );
-    command.extend(role.argv.iter().map(|argument| argument.value.clone()));
-    command
-}
-
-/// A template in the language of `env -S` (coreutils 8.30): double quotes, backslashes, `${NAME}`.
-fn env_split(value: &Template) -> String {
-    let mut text = String::from("\"");
-    for part in value.parts() {
-        match part {
-            Part::Variable(name) => {
-                let _ = write!(text, "${{{name}}}");
-            }
-            Part::Text(piece) => {
-                for c in piece.chars() {
-                    if matches!(c, '"' | '\\' | '$') {
-                        text.push('\\');
-                    }
-                    text.push(c);
-                }
-            }
-        }
-    }
-    text.push('"');
-    text
 }

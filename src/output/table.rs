@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use crate::diagnostic::Printable;
-use crate::plan::{FrontendNode, Instance, Layout, Placement, Plan, Role, RoleKind};
+use crate::plan::{FrontendNode, Instance, Layout, Placement, Plan, Role, resolve};
 
 /// Rows of a table, aligned; the first row is its head. Numbers align right.
 fn table(rows: &[Vec<String>]) -> String {
@@ -53,13 +53,13 @@ pub fn plan(plan: &Plan, nodes: Option<&[String]>) -> String {
     text.push('\n');
     let head = ["role", "servers", "nodes", "GPUs", "tasks", "per node", "where"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
-    for (kind, role) in shown_roles(plan) {
-        rows.push(role_row(plan, *kind, role));
+    for (name, role) in shown_roles(plan) {
+        rows.push(role_row(plan, name, role));
     }
     text.push_str(&table(&rows));
     text.push('\n');
-    for (kind, role) in shown_roles(plan) {
-        let _ = writeln!(text, "  {kind}: {}", Printable(&shortened(role)));
+    for (name, role) in shown_roles(plan) {
+        let _ = writeln!(text, "  {name}: {}", Printable(&shortened(role)));
     }
     if let Some(nodes) = nodes {
         text.push('\n');
@@ -72,11 +72,8 @@ pub fn plan(plan: &Plan, nodes: Option<&[String]>) -> String {
 }
 
 /// The roles that have steps in this plan.
-fn shown_roles(plan: &Plan) -> impl Iterator<Item = (&RoleKind, &Role)> {
-    let prechecks = plan.prechecks().next().is_some();
-    plan.roles
-        .iter()
-        .filter(move |(kind, role)| role.count > 0 && (prechecks || kind.precheck_of().is_none()))
+fn shown_roles(plan: &Plan) -> impl Iterator<Item = (&String, &Role)> {
+    plan.roles.iter().filter(|(_, role)| role.count > 0)
 }
 
 /// `3 nodes × 4 GPUs, 12 tasks, time limit 04:00:00, partition batch`.
@@ -120,32 +117,29 @@ pub fn launcher_line_zh(plan: &Plan) -> &'static str {
     }
 }
 
-fn role_row(plan: &Plan, kind: RoleKind, role: &Role) -> Vec<String> {
+fn role_row(plan: &Plan, name: &str, role: &Role) -> Vec<String> {
     let step = &role.step;
-    let gpus = if kind.uses_gpus() { (role.count * step.tasks).to_string() } else { String::new() };
+    let gpus = if role.gpus > 0 { (role.count * step.tasks).to_string() } else { String::new() };
     vec![
-        kind.name().to_owned(),
+        name.to_owned(),
         role.count.to_string(),
         step.nodes.to_string(),
         gpus,
         step.tasks.to_string(),
         step.tasks_per_node.to_string(),
-        place(plan, kind),
+        place(plan, role),
     ]
 }
 
-/// Which of the job's nodes a kind gets, counted from 0.
-fn place(plan: &Plan, kind: RoleKind) -> String {
-    let all = plan.instances().chain(plan.prechecks());
-    let mine = all.filter(|instance| instance.name.kind == kind);
-    let (first, last) = mine.fold((u32::MAX, 0), |(first, last), instance| {
-        (first.min(instance.nodes.start), last.max(instance.nodes.end))
-    });
-    let range = match last.saturating_sub(first) {
-        0 | 1 => format!("node {first}"),
-        _ => format!("nodes {first}-{}", last - 1),
+/// Which of the job's nodes a role gets, counted from 0.
+fn place(plan: &Plan, role: &Role) -> String {
+    let first = role.places.iter().map(|run| run.first_node).min().unwrap_or_default();
+    let last = role.places.iter().map(|run| run.last_node(role.step.nodes)).max();
+    let range = match last.filter(|last| *last > first) {
+        None => format!("node {first}"),
+        Some(last) => format!("nodes {first}-{last}"),
     };
-    match (kind.uses_gpus(), plan.placement, plan.frontend_node) {
+    match (role.gpus > 0, plan.placement, plan.frontend_node) {
         (true, Placement::Packed, _) => format!("{range}, packed"),
         (false, _, FrontendNode::Own) => format!("{range}, of their own"),
         _ => range,
@@ -185,7 +179,7 @@ pub fn instances(plan: &Plan, nodes: &[String]) -> String {
             0 => String::new(),
             _ => format!("{}-{}", instance.gpus.start, instance.gpus.end - 1),
         };
-        rows.push(vec![instance.name.to_string(), hosts, gpus]);
+        rows.push(vec![instance.name.clone(), hosts, gpus]);
     }
     table(&rows)
 }
@@ -208,14 +202,15 @@ pub fn instance(instance: &Instance<'_>, nodes: Option<&[String]>) -> String {
     if let Some(hosts) = nodes.and_then(|nodes| instance.hosts(nodes)) {
         let _ = writeln!(text, "  on {}", crate::slurm::hostlist::compress(hosts));
     }
-    for name in &instance.role.unset {
-        let _ = writeln!(text, "  unset {}", name.value);
+    let spec = resolve(instance);
+    for name in &spec.unset {
+        let _ = writeln!(text, "  unset {name}");
     }
-    for (name, value) in instance.env().iter() {
-        let shown = super::shown(instance.plan, name, value.value.as_str());
-        let _ = writeln!(text, "  {name}={}", Printable(shown));
+    for variable in &spec.set {
+        let shown = super::shown(instance.plan, variable.name, variable.value.as_str());
+        let _ = writeln!(text, "  {}={}", variable.name, Printable(shown));
     }
-    for argument in instance.argv() {
+    for argument in spec.arguments() {
         let _ = writeln!(text, "    {}", Printable(&argument));
     }
     text

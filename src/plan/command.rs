@@ -3,8 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::env::{Env, TooLong};
 use super::origin::{Origin, Traced};
-use super::role::Env;
 use super::template::Template;
 
 /// The command before any role changes it.
@@ -51,7 +51,14 @@ const RULE: &str = "base command of the performance tests";
 
 impl BaseCommand {
     /// The command that runs `node_id` (`MODULE::FUNCTION[ID]`) with a test-id prefix.
-    pub fn new(dirs: &Directories, prefix: &Traced<String>, node_id: Traced<String>) -> Self {
+    ///
+    /// # Errors
+    /// [`TooLong`]: a directory's path.
+    pub fn new(
+        dirs: &Directories,
+        prefix: &Traced<String>,
+        node_id: Traced<String>,
+    ) -> Result<Self, TooLong> {
         let source = |origin: &Origin| origin.by_rule(RULE);
         let d = &dirs.source.value;
         let from_d = source(&dirs.source.origin);
@@ -69,7 +76,7 @@ impl BaseCommand {
             ("COLUMNS", "300".to_owned(), &from_rule),
             ("NCCL_DEBUG", "INFO".to_owned(), &from_rule),
         ] {
-            env.set(name, &Template::literal(&value), origin.clone());
+            env.set(name, &Template::literal(&value), origin.clone())?;
         }
         let argument = |text: String, origin: &Origin| Traced::new(text, origin.clone());
         let mut argv: Vec<_> =
@@ -88,7 +95,8 @@ impl BaseCommand {
         argv.push(argument("junit_logging=out-err".into(), &from_rule));
         argv.push(argument(format!("{JUNIT_OPTION}{workspace}/results.xml"), &from_w));
         argv.push(node_id);
-        Self { env, launcher: argument(format!("{d}/{LAUNCHER}"), &from_d), argv, launcher_at: 0 }
+        let launcher = argument(format!("{d}/{LAUNCHER}"), &from_d);
+        Ok(Self { env, launcher, argv, launcher_at: 0 })
     }
 
     /// Whether the command has a launcher that could be used.

@@ -1,157 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How many nodes and GPUs a test takes and which nodes each server gets.
+//! How many nodes and GPUs a job takes and which of them each instance of a role gets.
 //!
 //! Servers never share a node unless they are packed; packed servers never straddle nodes.
 //! Everything here is closed arithmetic on counts, so that a plan does not grow with its servers.
 
-use std::ops::Range;
-
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-/// The numbers of a plan, under the names that the field uses. In JSON it has the numbers of its
-/// [`Form`] and no others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(try_from = "Written", into = "Written")]
+/// The size of the job, and the numbers that the rules name.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Layout {
-    /// Which of these numbers the test has; the others are 0.
-    pub form: Form,
-    /// Context servers.
-    pub num_ctx_servers: u32,
-    /// Generation servers.
-    pub num_gen_servers: u32,
     /// GPUs of each node.
     pub gpus_per_node: u32,
-    /// World size of a context server: its GPUs, one rank each.
-    pub gpus_per_ctx_server: u32,
-    /// World size of a generation server.
-    pub gpus_per_gen_server: u32,
-    /// Nodes that a context server spans.
-    pub nodes_per_ctx_server: u32,
-    /// Nodes that a generation server spans.
-    pub nodes_per_gen_server: u32,
-    /// World size of the one server of a test without context and generation servers.
-    pub gpus_per_server: u32,
-    /// Nodes that this server spans.
-    pub nodes_per_server: u32,
     /// Nodes of the whole job.
     pub total_nodes: u32,
     /// GPUs of the whole job: `total_nodes` × `gpus_per_node`.
     pub total_gpus: u32,
-}
-
-/// Which numbers a layout has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Form {
-    /// Context and generation servers.
-    #[default]
-    Servers,
-    /// The same, with the tasks on each node of each server.
-    ServersWithTasks,
-    /// One server.
-    OneServer,
-}
-
-/// A layout as JSON has it.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Written {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    num_ctx_servers: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    num_gen_servers: Option<u32>,
-    gpus_per_node: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gpus_per_ctx_server: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gpus_per_gen_server: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nodes_per_ctx_server: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nodes_per_gen_server: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gpus_per_node_per_ctx_server: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gpus_per_node_per_gen_server: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gpus_per_server: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    nodes_per_server: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    gpus_per_node_per_server: Option<u32>,
-    total_nodes: u32,
-    total_gpus: u32,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    world_size: Option<u32>,
-}
-
-impl From<Layout> for Written {
-    fn from(layout: Layout) -> Self {
-        let one = layout.form == Form::OneServer;
-        let servers = |number: u32| (!one).then_some(number);
-        let server = |number: u32| one.then_some(number);
-        let tasks = |world_size: u32| {
-            let tasks = layout.tasks_per_node(world_size);
-            (layout.form == Form::ServersWithTasks).then_some(tasks)
-        };
-        Self {
-            num_ctx_servers: servers(layout.num_ctx_servers),
-            num_gen_servers: servers(layout.num_gen_servers),
-            gpus_per_node: layout.gpus_per_node,
-            gpus_per_ctx_server: servers(layout.gpus_per_ctx_server),
-            gpus_per_gen_server: servers(layout.gpus_per_gen_server),
-            nodes_per_ctx_server: servers(layout.nodes_per_ctx_server),
-            nodes_per_gen_server: servers(layout.nodes_per_gen_server),
-            gpus_per_node_per_ctx_server: tasks(layout.gpus_per_ctx_server),
-            gpus_per_node_per_gen_server: tasks(layout.gpus_per_gen_server),
-            gpus_per_server: server(layout.gpus_per_server),
-            nodes_per_server: server(layout.nodes_per_server),
-            gpus_per_node_per_server: server(layout.tasks_per_node(layout.gpus_per_server)),
-            total_nodes: layout.total_nodes,
-            total_gpus: layout.total_gpus,
-            world_size: server(layout.world_size()),
-        }
-    }
-}
-
-impl TryFrom<Written> for Layout {
-    type Error = &'static str;
-
-    fn try_from(written: Written) -> Result<Self, Self::Error> {
-        let form = match (&written.gpus_per_server, &written.gpus_per_node_per_gen_server) {
-            (Some(_), _) => Form::OneServer,
-            (None, Some(_)) => Form::ServersWithTasks,
-            (None, None) => Form::Servers,
-        };
-        let number = |number: Option<u32>| number.unwrap_or_default();
-        let layout = Self {
-            form,
-            num_ctx_servers: number(written.num_ctx_servers),
-            num_gen_servers: number(written.num_gen_servers),
-            gpus_per_node: written.gpus_per_node,
-            gpus_per_ctx_server: number(written.gpus_per_ctx_server),
-            gpus_per_gen_server: number(written.gpus_per_gen_server),
-            nodes_per_ctx_server: number(written.nodes_per_ctx_server),
-            nodes_per_gen_server: number(written.nodes_per_gen_server),
-            gpus_per_server: number(written.gpus_per_server),
-            nodes_per_server: number(written.nodes_per_server),
-            total_nodes: written.total_nodes,
-            total_gpus: written.total_gpus,
-        };
-        let again = Written::from(layout);
-        let derived = |layout: &Written| {
-            (
-                layout.gpus_per_node_per_ctx_server,
-                layout.gpus_per_node_per_gen_server,
-                layout.gpus_per_node_per_server,
-                layout.world_size,
-                layout.num_gen_servers.is_some(),
-            )
-        };
-        if derived(&again) != derived(&written) {
-            return Err("the layout's numbers are not those of one form");
-        }
-        Ok(layout)
-    }
+    /// The sizes of the roles under the names that the rule set gives them.
+    #[serde(flatten)]
+    pub numbers: IndexMap<String, u32>,
 }
 
 /// How servers share nodes.
@@ -165,7 +32,7 @@ pub enum Placement {
     Packed,
 }
 
-/// The node of DISAGG_SERVER and BENCHMARK.
+/// The node of the router and the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FrontendNode {
@@ -186,229 +53,150 @@ pub const MAX_COUNT: u32 = 1_000_000;
 /// Why a layout cannot be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the test would take {nodes} nodes with {gpus} GPUs; at most {MAX_COUNT} of each are planned"
+    "the test needs {nodes} nodes with {gpus} GPUs; a plan may have at most {MAX_COUNT} of each"
 )]
 pub struct TooLarge {
     nodes: u64,
     gpus: u64,
 }
 
-/// Servers of one kind: how many, and the world size of each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Servers {
-    /// How many.
+/// Instances of a role in a row: each node, or group of nodes, takes `per_node` of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// How many instances.
     pub count: u32,
-    /// World size of each.
-    pub world_size: u32,
-}
-
-/// Where one server runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Slot {
-    /// Its nodes, counted from the allocation's first.
-    pub nodes: Range<u32>,
-    /// Its first GPU on each of its nodes.
+    /// The first one's first node, counted from the allocation's first.
+    pub first_node: u32,
+    /// How many share each node; 1 for those that span several.
+    pub per_node: u32,
+    /// The first GPU of the first one on each node.
     pub first_gpu: u32,
 }
 
-impl Layout {
-    /// Computes the layout of a test.
-    ///
-    /// # Errors
-    /// [`TooLarge`] when a total exceeds [`MAX_COUNT`]. The world sizes and `gpus_per_node` must
-    /// be at least 1; `input` sees to it.
-    pub fn new(
-        generation: Servers,
-        context: Servers,
-        gpus_per_node: u32,
-        placement: Placement,
-        frontend: FrontendNode,
-    ) -> Result<Self, TooLarge> {
-        let layout = Self {
-            num_ctx_servers: context.count,
-            num_gen_servers: generation.count,
-            gpus_per_node,
-            gpus_per_ctx_server: context.world_size,
-            gpus_per_gen_server: generation.world_size,
-            nodes_per_ctx_server: context.world_size.div_ceil(gpus_per_node),
-            nodes_per_gen_server: generation.world_size.div_ceil(gpus_per_node),
-            ..Self::default()
-        };
-        layout.with_total(layout.server_nodes(placement) + u64::from(frontend == FrontendNode::Own))
+impl Run {
+    /// One instance on one node.
+    pub fn on(node: u32) -> Vec<Self> {
+        vec![Self { count: 1, first_node: node, per_node: 1, first_gpu: 0 }]
     }
 
-    /// Computes the layout of a test of one server.
-    ///
-    /// # Errors
-    /// As [`Layout::new`].
-    pub fn one_server(world_size: u32, gpus_per_node: u32) -> Result<Self, TooLarge> {
-        let layout = Self {
-            form: Form::OneServer,
-            gpus_per_node,
-            gpus_per_server: world_size,
-            nodes_per_server: world_size.div_ceil(gpus_per_node),
-            ..Self::default()
-        };
-        layout.with_total(u64::from(layout.nodes_per_server))
+    /// The last node that it uses, when each instance spans `nodes`.
+    pub fn last_node(&self, nodes: u32) -> u32 {
+        u32::try_from(self.end(nodes)).map_or(u32::MAX, |end| end.saturating_sub(1))
     }
 
-    fn with_total(mut self, nodes: u64) -> Result<Self, TooLarge> {
+    /// The node after the last that it uses, when each instance spans `nodes`.
+    pub(super) fn end(&self, nodes: u32) -> u64 {
+        u64::from(self.first_node)
+            + u64::from(self.count.div_ceil(self.per_node.max(1))) * u64::from(nodes)
+    }
+}
+
+/// Gives nodes to one role after the other.
+#[derive(Debug)]
+pub struct Placer {
+    gpus_per_node: u32,
+    placement: Placement,
+    next_node: u32,
+    /// Nodes on which packed servers leave GPUs over.
+    partly_free: Vec<PartlyFree>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct PartlyFree {
+    first_node: u32,
+    nodes: u32,
+    used_gpus: u32,
+}
+
+impl Placer {
+    /// Of an empty job.
+    pub fn new(gpus_per_node: u32, placement: Placement) -> Self {
+        Self { gpus_per_node, placement, next_node: 0, partly_free: Vec::new() }
+    }
+
+    /// Gives `count` servers of a world size their nodes. Packed ones first take the GPUs that
+    /// earlier ones leave over.
+    ///
+    /// # Errors
+    /// [`TooLarge`]. The world size and the GPUs of a node must be at least 1; `input` sees to it.
+    pub fn place(&mut self, count: u32, world_size: u32) -> Result<Vec<Run>, TooLarge> {
+        let nodes_each = world_size.div_ceil(self.gpus_per_node);
+        let mut runs = Vec::new();
+        let mut left = count;
+        let mut per_node = 1;
+        if self.placement == Placement::Packed && nodes_each == 1 {
+            left = self.fill(count, world_size, &mut runs);
+            per_node = self.gpus_per_node / world_size;
+        }
+        let first_node = self.next_node;
+        let new_nodes = u64::from(left.div_ceil(per_node)) * u64::from(nodes_each);
+        self.take_nodes(new_nodes)?;
+        if left > 0 {
+            runs.push(Run { count: left, first_node, per_node, first_gpu: 0 });
+        }
+        if self.placement == Placement::Packed && nodes_each == 1 {
+            let full = left / per_node;
+            self.leave(first_node, full, per_node * world_size);
+            self.leave(
+                first_node + full,
+                u32::from(full * per_node < left),
+                left % per_node * world_size,
+            );
+        }
+        Ok(runs)
+    }
+
+    /// Puts servers onto nodes that are partly free; returns how many are left.
+    fn fill(&mut self, count: u32, world_size: u32, runs: &mut Vec<Run>) -> u32 {
+        let mut left = count;
+        for free in std::mem::take(&mut self.partly_free) {
+            let PartlyFree { first_node, nodes, used_gpus } = free;
+            let per_node = (self.gpus_per_node - used_gpus) / world_size;
+            if per_node == 0 || left == 0 {
+                self.partly_free.push(free);
+                continue;
+            }
+            let placed = left.min(nodes.saturating_mul(per_node));
+            runs.push(Run { count: placed, first_node, per_node, first_gpu: used_gpus });
+            left -= placed;
+            let (full, on_next) = (placed / per_node, placed % per_node);
+            let touched = placed.div_ceil(per_node);
+            self.leave(first_node, full, used_gpus + per_node * world_size);
+            self.leave(first_node + full, touched - full, used_gpus + on_next * world_size);
+            self.leave(first_node + touched, nodes - touched, used_gpus);
+        }
+        left
+    }
+
+    fn leave(&mut self, first_node: u32, nodes: u32, used_gpus: u32) {
+        if nodes > 0 && used_gpus < self.gpus_per_node {
+            self.partly_free.push(PartlyFree { first_node, nodes, used_gpus });
+        }
+    }
+
+    /// A node that no server gets.
+    ///
+    /// # Errors
+    /// [`TooLarge`].
+    pub fn own_node(&mut self) -> Result<u32, TooLarge> {
+        let node = self.next_node;
+        self.take_nodes(1)?;
+        Ok(node)
+    }
+
+    fn take_nodes(&mut self, count: u64) -> Result<(), TooLarge> {
+        let nodes = u64::from(self.next_node) + count;
         let gpus = nodes.saturating_mul(u64::from(self.gpus_per_node));
-        let limit = u64::from(MAX_COUNT);
-        if nodes > limit || gpus > limit {
+        if nodes.max(gpus) > u64::from(MAX_COUNT) {
             return Err(TooLarge { nodes, gpus });
         }
-        (self.total_nodes, self.total_gpus) = (nodes as u32, gpus as u32);
-        Ok(self)
+        self.next_node = nodes as u32;
+        Ok(())
     }
 
-    /// The tasks of the one server's step when every node of it is full, which run scripts know
-    /// as its world size.
-    pub fn world_size(&self) -> u32 {
-        self.nodes_per_server.saturating_mul(self.tasks_per_node(self.gpus_per_server))
-    }
-
-    /// The same layout computed again from its own counts: equal unless a number was tampered with.
-    pub(super) fn recomputed(
-        &self,
-        placement: Placement,
-        frontend: FrontendNode,
-    ) -> Result<Self, TooLarge> {
-        let server = |count, world_size: u32| Servers { count, world_size: world_size.max(1) };
-        if self.form == Form::OneServer {
-            return Self::one_server(self.gpus_per_server.max(1), self.gpus_per_node.max(1));
-        }
-        let layout = Self::new(
-            server(self.num_gen_servers, self.gpus_per_gen_server),
-            server(self.num_ctx_servers, self.gpus_per_ctx_server),
-            self.gpus_per_node.max(1),
-            placement,
-            frontend,
-        )?;
-        Ok(Self { form: self.form, ..layout })
-    }
-
-    /// Tasks that a server of this world size has on each of its full nodes.
-    pub fn tasks_per_node(&self, world_size: u32) -> u32 {
-        world_size.min(self.gpus_per_node)
-    }
-
-    /// The nodes that servers take, without a node of the frontend's own.
-    fn server_nodes(&self, placement: Placement) -> u64 {
-        let (generation, context) = self.packs(placement);
-        let after_generation = generation.nodes(self.num_gen_servers);
-        let shared = self.shared(&generation, &context);
-        let rest = self.num_ctx_servers.saturating_sub(shared.total());
-        after_generation + context.nodes(rest)
-    }
-
-    /// Where a generation server runs.
-    pub fn gen_slot(&self, placement: Placement, index: u32) -> Slot {
-        self.packs(placement).0.slot(0, index)
-    }
-
-    /// Where a context server runs.
-    pub fn ctx_slot(&self, placement: Placement, index: u32) -> Slot {
-        let (generation, context) = self.packs(placement);
-        let shared = self.shared(&generation, &context);
-        let world_size = self.gpus_per_ctx_server;
-        let full_total = shared.full_nodes * shared.per_full_node;
-        if index < full_total {
-            let node = index / shared.per_full_node;
-            let used = generation.per_node * self.gpus_per_gen_server;
-            let first_gpu = used + index % shared.per_full_node * world_size;
-            return Slot { nodes: node..node + 1, first_gpu };
-        }
-        if index < shared.total() {
-            let node = shared.full_nodes;
-            let used = self.num_gen_servers % generation.per_node * self.gpus_per_gen_server;
-            let first_gpu = used + (index - full_total) * world_size;
-            return Slot { nodes: node..node + 1, first_gpu };
-        }
-        let after_generation = generation.nodes(self.num_gen_servers) as u32;
-        context.slot(after_generation, index - shared.total())
-    }
-
-    /// The node of DISAGG_SERVER and BENCHMARK, counted from the allocation's first.
-    pub fn frontend_node(&self, placement: Placement, frontend: FrontendNode) -> u32 {
-        match frontend {
-            FrontendNode::Ctx if self.num_ctx_servers > 0 => {
-                self.ctx_slot(placement, 0).nodes.start
-            }
-            FrontendNode::First | FrontendNode::Ctx => 0,
-            FrontendNode::Last | FrontendNode::Own => self.total_nodes.saturating_sub(1),
-        }
-    }
-
-    fn packs(&self, placement: Placement) -> (Pack, Pack) {
-        // A test of one server has neither kind.
-        let pack = |world_size: u32| Pack {
-            world_size,
-            nodes_per_server: world_size.div_ceil(self.gpus_per_node),
-            per_node: match placement {
-                Placement::Packed => (self.gpus_per_node / world_size.max(1)).max(1),
-                Placement::Exclusive => 1,
-            },
-        };
-        (pack(self.gpus_per_gen_server), pack(self.gpus_per_ctx_server))
-    }
-
-    /// The context servers that fit onto GPUs which generation servers leave over.
-    fn shared(&self, generation: &Pack, context: &Pack) -> Shared {
-        let packs = generation.per_node > 1 || context.per_node > 1;
-        let fits = context.nodes_per_server == 1 && generation.nodes_per_server == 1;
-        if !packs || !fits {
-            return Shared::default();
-        }
-        let fitting = |servers: u32| {
-            (self.gpus_per_node - servers * self.gpus_per_gen_server)
-                / self.gpus_per_ctx_server.max(1)
-        };
-        let full_nodes = self.num_gen_servers / generation.per_node;
-        let on_last = self.num_gen_servers % generation.per_node;
-        let mut left = self.num_ctx_servers;
-        let per_full_node = fitting(generation.per_node);
-        let on_full = full_nodes.saturating_mul(per_full_node).min(left);
-        left -= on_full;
-        let on_partial = if on_last == 0 { 0 } else { fitting(on_last).min(left) };
-        // A full node that gets fewer context servers than fit is the last that gets any.
-        Shared { full_nodes, per_full_node, on_full, on_partial }
-    }
-}
-
-/// How servers of one kind fill nodes.
-struct Pack {
-    world_size: u32,
-    nodes_per_server: u32,
-    per_node: u32,
-}
-
-impl Pack {
-    fn nodes(&self, servers: u32) -> u64 {
-        u64::from(servers.div_ceil(self.per_node)) * u64::from(self.nodes_per_server)
-    }
-
-    fn slot(&self, offset: u32, index: u32) -> Slot {
-        let start = offset + index / self.per_node * self.nodes_per_server;
-        Slot {
-            nodes: start..start + self.nodes_per_server,
-            first_gpu: index % self.per_node * self.world_size,
-        }
-    }
-}
-
-/// Context servers on nodes that generation servers do not fill.
-#[derive(Default)]
-struct Shared {
-    full_nodes: u32,
-    per_full_node: u32,
-    on_full: u32,
-    on_partial: u32,
-}
-
-impl Shared {
-    fn total(&self) -> u32 {
-        self.on_full + self.on_partial
+    /// The nodes taken so far.
+    pub fn total_nodes(&self) -> u32 {
+        self.next_node
     }
 }
 
@@ -417,121 +205,72 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn layout(generation: (u32, u32), context: (u32, u32), g: u32, placement: Placement) -> Layout {
-        let servers = |(count, world_size)| Servers { count, world_size };
-        Layout::new(servers(generation), servers(context), g, placement, FrontendNode::First)
-            .unwrap()
+    /// First node and first GPU of each server.
+    fn slots(runs: &[Run], nodes_each: u32, world_size: u32) -> Vec<(u32, u32)> {
+        let slot = |run: &Run, index: u32| {
+            let gpu = run.first_gpu + index % run.per_node * world_size;
+            (run.first_node + index / run.per_node * nodes_each, gpu)
+        };
+        runs.iter().flat_map(|run| (0..run.count).map(move |index| slot(run, index))).collect()
     }
 
     #[test]
     fn exclusive_servers_round_up_to_whole_nodes() {
-        let l = layout((2, 6), (2, 6), 4, Placement::Exclusive);
-        assert_eq!((l.nodes_per_gen_server, l.total_nodes, l.total_gpus), (2, 8, 32));
-        assert_eq!(l.gen_slot(Placement::Exclusive, 1).nodes, 2..4);
-        assert_eq!(l.ctx_slot(Placement::Exclusive, 0).nodes, 4..6);
+        let mut placer = Placer::new(4, Placement::Exclusive);
+        assert_eq!(slots(&placer.place(2, 6).unwrap(), 2, 6), [(0, 0), (2, 0)]);
+        assert_eq!(slots(&placer.place(2, 6).unwrap(), 2, 6), [(4, 0), (6, 0)]);
+        assert_eq!(placer.total_nodes(), 8);
     }
 
     #[test]
-    fn packed_context_servers_fill_what_generation_servers_leave_over() {
-        let l = layout((3, 4), (3, 2), 8, Placement::Packed);
-        assert_eq!(l.total_nodes, 3);
-        let slot = |i| l.ctx_slot(Placement::Packed, i);
-        assert_eq!(l.gen_slot(Placement::Packed, 2), Slot { nodes: 1..2, first_gpu: 0 });
-        assert_eq!(slot(0), Slot { nodes: 1..2, first_gpu: 4 });
-        assert_eq!(slot(1), Slot { nodes: 1..2, first_gpu: 6 });
-        assert_eq!(slot(2), Slot { nodes: 2..3, first_gpu: 0 });
-    }
-
-    #[test]
-    fn the_frontend_may_have_a_node_of_its_own() {
-        let one = Servers { count: 1, world_size: 4 };
-        let l = Layout::new(one, one, 4, Placement::Exclusive, FrontendNode::Own).unwrap();
-        assert_eq!(l.total_nodes, 3);
-        assert_eq!(l.frontend_node(Placement::Exclusive, FrontendNode::Own), 2);
-        assert_eq!(l.frontend_node(Placement::Exclusive, FrontendNode::Ctx), 1);
-    }
-
-    #[test]
-    fn one_server_has_whole_nodes_and_the_numbers_of_its_form() {
-        let layout = Layout::one_server(6, 4).unwrap();
-        let json = serde_json::to_string(&layout).unwrap();
-        assert_eq!(
-            json,
-            r#"{"gpus_per_node":4,"gpus_per_server":6,"nodes_per_server":2,"gpus_per_node_per_server":4,"total_nodes":2,"total_gpus":8,"world_size":8}"#
-        );
-        assert_eq!(serde_json::from_str::<Layout>(&json).unwrap(), layout);
-        assert!(serde_json::from_str::<Layout>(&json.replace(":8}", ":9}")).is_err());
-    }
-
-    #[test]
-    fn a_layout_is_read_back_in_its_form() {
-        let plain = layout((2, 6), (1, 4), 4, Placement::Exclusive);
-        for form in [Form::Servers, Form::ServersWithTasks] {
-            let layout = Layout { form, ..plain };
-            let json = serde_json::to_string(&layout).unwrap();
-            assert_eq!(json.contains("gpus_per_node_per"), form == Form::ServersWithTasks);
-            assert_eq!(serde_json::from_str::<Layout>(&json).unwrap(), layout);
-        }
+    fn packed_servers_fill_what_earlier_ones_leave_over() {
+        let mut placer = Placer::new(8, Placement::Packed);
+        assert_eq!(slots(&placer.place(3, 4).unwrap(), 1, 4), [(0, 0), (0, 4), (1, 0)]);
+        assert_eq!(slots(&placer.place(3, 2).unwrap(), 1, 2), [(1, 4), (1, 6), (2, 0)]);
+        assert_eq!(slots(&placer.place(1, 6).unwrap(), 1, 6), [(2, 2)]);
+        assert_eq!(placer.total_nodes(), 3);
     }
 
     #[test]
     fn a_test_beyond_all_measure_is_refused() {
-        let many = Servers { count: MAX_COUNT, world_size: MAX_COUNT };
-        assert!(Layout::new(many, many, 1, Placement::Exclusive, FrontendNode::First).is_err());
+        let mut placer = Placer::new(1, Placement::Exclusive);
+        assert!(placer.place(MAX_COUNT, MAX_COUNT).is_err());
     }
 
     proptest! {
         #[test]
         fn no_gpu_is_given_twice_and_none_outside_the_job(
-            generation in (0u32..20, 1u32..20),
-            context in (0u32..20, 1u32..20),
+            roles in prop::collection::vec((0u32..20, 1u32..20), 1..5),
             g in 1u32..10,
             packed: bool,
         ) {
             let placement = if packed { Placement::Packed } else { Placement::Exclusive };
-            let l = layout(generation, context, g, placement);
+            let mut placer = Placer::new(g, placement);
+            let mut servers = Vec::new();
+            for (count, world_size) in &roles {
+                let runs = placer.place(*count, *world_size).unwrap();
+                let nodes_each = world_size.div_ceil(g);
+                let placed = slots(&runs, nodes_each, *world_size);
+                prop_assert_eq!(placed.len(), *count as usize);
+                prop_assert!(runs.iter().all(|run| run.end(nodes_each) <= placer.total_nodes().into()));
+                servers.extend(placed.into_iter().map(|slot| (slot, *world_size)));
+            }
             let mut taken = std::collections::HashSet::new();
             let mut nodes_of = std::collections::HashMap::new();
-            let slots = (0..l.num_gen_servers)
-                .map(|i| (l.gen_slot(placement, i), l.gpus_per_gen_server))
-                .chain((0..l.num_ctx_servers)
-                    .map(|i| (l.ctx_slot(placement, i), l.gpus_per_ctx_server)));
-            for (server, (slot, world_size)) in slots.enumerate() {
-                prop_assert!(slot.nodes.end <= l.total_nodes);
-                prop_assert_eq!(slot.nodes.len() as u32, world_size.div_ceil(g));
+            for (server, ((first_node, first_gpu), world_size)) in servers.into_iter().enumerate() {
                 for rank in 0..world_size {
-                    let node = slot.nodes.start + rank / g;
-                    let gpu = slot.first_gpu + rank % g;
-                    prop_assert!(gpu < g);
+                    let (node, gpu) = (first_node + rank / g, first_gpu + rank % g);
+                    prop_assert!(node < placer.total_nodes() && gpu < g);
                     prop_assert!(taken.insert((node, gpu)), "GPU {} of node {} twice", gpu, node);
                     if !packed {
                         prop_assert_eq!(*nodes_of.entry(node).or_insert(server), server);
                     }
                 }
             }
-            prop_assert_eq!(l.total_gpus, l.total_nodes * g);
-            prop_assert!(taken.len() <= l.total_gpus as usize, "more tasks than GPUs");
             if !packed {
-                let sum = l.num_gen_servers * l.nodes_per_gen_server
-                    + l.num_ctx_servers * l.nodes_per_ctx_server;
-                prop_assert_eq!(l.total_nodes, sum);
-                for (size, nodes) in [
-                    (l.gpus_per_gen_server, l.nodes_per_gen_server),
-                    (l.gpus_per_ctx_server, l.nodes_per_ctx_server),
-                ] {
-                    prop_assert!(l.tasks_per_node(size) <= g);
-                    prop_assert!(l.tasks_per_node(size) * nodes >= size);
-                }
+                let nodes: u32 = roles.iter().map(|(count, size)| count * size.div_ceil(g)).sum();
+                prop_assert_eq!(placer.total_nodes(), nodes);
             }
-        }
-
-        #[test]
-        fn one_server_has_no_more_tasks_than_gpus(world_size in 1u32..2000, g in 1u32..20) {
-            let l = Layout::one_server(world_size, g).unwrap();
-            prop_assert_eq!(l.total_nodes, l.nodes_per_server);
-            prop_assert_eq!(l.total_gpus, l.total_nodes * g);
-            prop_assert!(l.tasks_per_node(world_size) <= g);
-            prop_assert!((world_size..=l.total_gpus).contains(&l.world_size()));
         }
     }
 }

@@ -7,6 +7,7 @@
 pub mod assignments;
 pub mod command;
 pub mod config;
+pub mod env;
 pub mod instance;
 pub mod layout;
 pub mod origin;
@@ -15,21 +16,24 @@ pub mod pytest;
 pub mod request;
 pub mod role;
 pub mod rules;
+pub mod secret;
+pub mod step;
 pub mod template;
 pub mod test_id;
 pub mod ucx;
 pub mod words;
 
-use std::collections::BTreeMap;
-
+use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+pub use env::Env;
 pub use instance::Instance;
-pub use layout::{FrontendNode, Layout, Placement};
+pub use layout::{FrontendNode, Layout, MAX_COUNT, Placement};
 pub use origin::{Origin, Traced};
 pub use planner::plan;
 pub use request::Request;
-pub use role::{Env, InstanceName, Purpose, Role, RoleKind, Step};
+pub use role::{Purpose, Role, Roles, Step};
+pub use step::{StepSpec, resolve};
 pub use template::Template;
 pub use test_id::{Generation, Test, TestId, TestKind};
 
@@ -55,14 +59,18 @@ pub struct Plan {
     pub layout: Layout,
     /// How servers share nodes.
     pub placement: Placement,
-    /// The node of DISAGG_SERVER and BENCHMARK.
+    /// The node of the router and the client.
     pub frontend_node: FrontendNode,
-    /// Whether CTX and GEN run under `trtllm-llmapi-launch`.
+    /// Whether the servers run under `trtllm-llmapi-launch`.
     pub llmapi_launch: bool,
     /// The command that every role's command started from.
     pub base_command: command::BaseCommand,
-    /// What each kind of step runs; a kind that the test lacks is absent.
-    pub roles: BTreeMap<RoleKind, Role>,
+    /// The kinds of steps, by name.
+    pub roles: Roles,
+    /// Roles of the rules that this test has no steps of: drafts of launch scripts refer to their
+    /// commands all the same.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub unused_roles: Roles,
     /// The check that caches travel between the servers; none in tests that have no such check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precheck: Option<Precheck>,
@@ -73,8 +81,9 @@ pub struct Plan {
     pub job_env: Env,
     /// Variables that must win over a container image's own.
     pub container_env: Vec<String>,
-    /// The launch script's variables for the sizes, by the names that run scripts know.
-    pub variables: BTreeMap<String, String>,
+    /// The launch script's variables for the sizes, by the names that run scripts know, in the order
+    /// in which it exports them.
+    pub variables: IndexMap<String, String>,
     /// What Slurm is asked for.
     pub job: Job,
     /// The container, when there is one.
@@ -96,7 +105,7 @@ pub struct Plan {
 }
 
 /// The check that caches travel between the servers, before any of them starts: the steps of
-/// [`Plan::prechecks`].
+/// [`Plan::checks`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Precheck {
     /// Whether it runs.
@@ -202,31 +211,56 @@ impl Plan {
         Ok(plan)
     }
 
-    /// [`Plan::variables`] in the order in which launch scripts export them.
-    pub fn ordered_variables(&self) -> impl Iterator<Item = (&str, &str)> {
-        let rule = self.rules.rules().test(self.test.kind);
-        let names = rule.map_or(&[][..], |rule| rule.variables).iter().map(|(name, _)| *name);
-        names.filter_map(|name| Some((name, self.variables.get(name)?.as_str())))
+    /// Whether the value of a variable must not be seen by anybody else.
+    pub fn is_secret(&self, name: &str) -> bool {
+        self.secrets.iter().any(|secret| secret == name)
     }
 
+    /// Whether the numbers of a plan that anybody may have written fit each other.
     fn check(&self) -> Result<(), BadPlan> {
-        let layout = &self.layout;
-        if layout.recomputed(self.placement, self.frontend_node).ok() != Some(*layout) {
-            return Err(BadPlan::Inconsistent("the layout's totals do not follow from its counts"));
+        let Layout { gpus_per_node, total_nodes, total_gpus, .. } = self.layout;
+        let counts = [gpus_per_node, total_nodes, total_gpus];
+        let product = u64::from(gpus_per_node) * u64::from(total_nodes);
+        if counts.iter().any(|count| !(1..=MAX_COUNT).contains(count))
+            || product != u64::from(total_gpus)
+        {
+            return Err(BadPlan::Inconsistent("the layout's totals do not fit each other"));
         }
-        for (kind, role) in &self.roles {
-            let may_be_absent = kind.precheck_of().is_some();
-            if role.count != planner::count(layout, *kind) || (role.count == 0 && !may_be_absent) {
-                return Err(BadPlan::Inconsistent("a role's count is not the layout's"));
+        for (name, role) in &self.roles {
+            if !template::is_name(name) {
+                return Err(BadPlan::Inconsistent("a role's name cannot be a variable's value"));
             }
-            let (nodes, tasks, tasks_per_node) = planner::step_size(layout, *kind);
+            let places: u64 = role.places.iter().map(|run| u64::from(run.count)).sum();
+            if places != u64::from(role.count) || role.count > MAX_COUNT {
+                return Err(BadPlan::Inconsistent("a role's count is not that of its places"));
+            }
             let step = &role.step;
-            if (step.nodes, step.tasks, step.tasks_per_node) != (nodes, tasks, tasks_per_node) {
-                return Err(BadPlan::Inconsistent("a role's step is not the layout's"));
+            let sizes = [step.nodes, step.tasks, step.tasks_per_node];
+            if (role.count > 0 || sizes != [0; 3])
+                && (sizes.iter().any(|size| !(1..=MAX_COUNT).contains(size))
+                    || step.tasks.div_ceil(step.tasks_per_node) != step.nodes)
+            {
+                return Err(BadPlan::Inconsistent("the numbers of a role's step do not fit"));
             }
+            let is_outside = |run: &layout::Run| {
+                let gpus =
+                    u64::from(run.first_gpu) + u64::from(run.per_node) * u64::from(role.gpus);
+                run.per_node == 0
+                    || (run.per_node > 1 && step.nodes > 1)
+                    || run.end(step.nodes) > u64::from(total_nodes)
+                    || gpus > u64::from(gpus_per_node)
+            };
+            if role.places.iter().any(is_outside) {
+                return Err(BadPlan::Inconsistent(
+                    "a role's steps do not fit onto the job's nodes",
+                ));
+            }
+        }
+        for role in self.roles.values().chain(self.unused_roles.values()) {
             let unusable = |text: &str| text.contains('\0');
             if role.argv.is_empty()
                 || role.argv.iter().any(|argument| unusable(&argument.value))
+                || role.own.args.values().any(|argument| unusable(argument.as_str()))
                 || role.unset.iter().any(|name| !template::is_name(&name.value))
             {
                 return Err(BadPlan::Inconsistent("a role's command cannot be run"));

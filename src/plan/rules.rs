@@ -6,9 +6,70 @@
 //! Sources: the test suite's launchers, `jenkins/scripts/perf/{disaggregated,aggregated}` for the
 //! unified rules and their predecessor for the classic ones.
 
-use super::layout::Layout;
-use super::role::RoleKind;
+use super::planner::sizes::Sizes;
+use super::role::Purpose;
 use super::test_id::{Generation, TestKind};
+
+/// A role of the test suite.
+#[derive(Debug)]
+pub struct RoleDef {
+    /// Its name, as `DISAGG_SERVING_TYPE` has it (without an index).
+    pub name: &'static str,
+    /// What it is there for.
+    pub purpose: Purpose,
+    /// How many it has and how large each is.
+    pub size: Size,
+    /// Whether its steps are told their role by `DISAGG_SERVING_TYPE`.
+    pub has_serving_type: bool,
+    /// Its log in the workspace, as a template.
+    pub log: &'static str,
+}
+
+/// Which numbers of the configuration size a role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// Those of the generation servers.
+    Generation,
+    /// Those of the context servers.
+    Context,
+    /// Those of the one server.
+    OneServer,
+    /// One task without GPUs on the frontend's node.
+    Frontend,
+}
+
+const fn role(name: &'static str, purpose: Purpose, size: Size, log: &'static str) -> RoleDef {
+    RoleDef { name, purpose, size, has_serving_type: true, log }
+}
+
+/// A generation server (decode).
+pub static GEN: RoleDef =
+    role("GEN", Purpose::Server, Size::Generation, "gen_server_${.index}.log");
+/// A context server (prefill).
+pub static CTX: RoleDef = role("CTX", Purpose::Server, Size::Context, "ctx_server_${.index}.log");
+/// The coordinator that routes requests.
+pub static DISAGG_SERVER: RoleDef =
+    role("DISAGG_SERVER", Purpose::Router, Size::Frontend, "disagg_server.log");
+/// The client that measures.
+pub static BENCHMARK: RoleDef = role("BENCHMARK", Purpose::Client, Size::Frontend, "benchmark.log");
+/// The one server of a test without context and generation servers, which measures itself.
+pub static AGGREGATED: RoleDef = RoleDef {
+    has_serving_type: false,
+    ..role("AGGREGATED", Purpose::Client, Size::OneServer, "aggregated_server.log")
+};
+/// Before a generation server starts: whether caches reach its place.
+pub static GEN_PRECHECK: RoleDef =
+    role("GEN_PRECHECK", Purpose::Check, Size::Generation, "gen_precheck_${.index}.log");
+/// Before a context server starts: whether caches leave its place.
+pub static CTX_PRECHECK: RoleDef =
+    role("CTX_PRECHECK", Purpose::Check, Size::Context, "ctx_precheck_${.index}.log");
+
+impl Size {
+    /// Whether a test may have several of that size.
+    pub fn is_numbered(self) -> bool {
+        matches!(self, Self::Generation | Self::Context)
+    }
+}
 
 /// One generation's rules.
 #[derive(Debug)]
@@ -24,8 +85,6 @@ pub struct RuleSet {
     pub ucx: Ucx,
     /// Whether the queue is no larger than what the generation server can hold.
     pub caps_queue: bool,
-    /// Whether the layout of a disaggregated test names the tasks on each node.
-    pub layout_names_tasks: bool,
     /// The kinds of tests that there are.
     pub tests: &'static [TestRule],
 }
@@ -68,25 +127,25 @@ pub struct TestRule {
 }
 
 /// A command, or a part of one, as shell text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub enum CommandText {
     /// Nothing: a variable that drafts refer to.
     Empty,
     /// The base command without the launcher.
     WithoutLauncher,
     /// The whole command of a role.
-    Whole(RoleKind),
+    Whole(&'static RoleDef),
     /// The command of a role with the variables of the base command alone.
-    WithoutOwnEnvironment(RoleKind),
+    WithoutOwnEnvironment(&'static RoleDef),
     /// The variables of a role without those of the base command.
-    OwnEnvironment(RoleKind),
+    OwnEnvironment(&'static RoleDef),
 }
 
 /// What one kind of step gets.
 #[derive(Debug)]
 pub struct RoleRule {
-    /// The kind.
-    pub kind: RoleKind,
+    /// Which role.
+    pub role: &'static RoleDef,
     /// Whether it takes part in what [`RuleSet::ucx`] says.
     pub ucx: bool,
     /// Where its variables come from, in order; a later value of a name wins. Those of the base
@@ -106,8 +165,8 @@ pub enum Command {
         /// Whether it keeps the options that say where results and coverage go.
         output_options: bool,
     },
-    /// The check that caches travel between the servers.
-    Precheck,
+    /// The check that caches travel between the servers; how it names the servers that it checks.
+    Precheck(&'static str),
 }
 
 /// A source of environment variables.
@@ -162,7 +221,7 @@ pub enum EnvKey {
 #[derive(Debug, Clone, Copy)]
 pub enum Variable {
     /// A number of the layout.
-    Size(fn(&Layout) -> u32),
+    Size(fn(&Sizes) -> u32),
     /// The configuration's path.
     ConfigPath,
     /// The directory that the test writes into.
@@ -184,7 +243,7 @@ use CommandText::{OwnEnvironment, Whole, WithoutOwnEnvironment};
 use EnvKey::{Benchmark, CtxWorker, GenWorker, Server, ServerEntry, Worker};
 use EnvSource::{Config, Fixed, When};
 use RunValue::{Constant, QueueSize};
-use Variable::{ConfigPath, OutputDir, PrecheckEnabled, PrecheckTimeout, Size};
+use Variable::{ConfigPath, OutputDir, PrecheckEnabled, PrecheckTimeout};
 
 const WHEN_NO_CONTEXT: EnvSource = When(Run::NoContext, GEN_ONLY, Constant("1"));
 const WHEN_GEN_ONLY: EnvSource = When(Run::GenOnly, NO_TRANSFER_OVERLAP, Constant("1"));
@@ -207,8 +266,28 @@ const NO_LAUNCHER: Command = Command::Base { launcher: false, output_options: tr
 const NO_OUTPUT: Command = Command::Base { launcher: true, output_options: false };
 const NEITHER: Command = Command::Base { launcher: false, output_options: false };
 
-const fn size(of: fn(&Layout) -> u32) -> Variable {
-    Size(of)
+/// The numbers of a plan's layout: of context and generation servers.
+pub const LAYOUT_OF_SERVERS: &[(&str, fn(&Sizes) -> u32)] = &[
+    ("num_ctx_servers", |l| l.context.count),
+    ("num_gen_servers", |l| l.generation.count),
+    ("gpus_per_ctx_server", |l| l.context.world_size),
+    ("gpus_per_gen_server", |l| l.generation.world_size),
+    ("nodes_per_ctx_server", |l| l.nodes(l.context.world_size)),
+    ("nodes_per_gen_server", |l| l.nodes(l.generation.world_size)),
+    ("gpus_per_node_per_ctx_server", |l| l.tasks_per_node(l.context.world_size)),
+    ("gpus_per_node_per_gen_server", |l| l.tasks_per_node(l.generation.world_size)),
+];
+
+/// The same of one server.
+pub const LAYOUT_OF_ONE_SERVER: &[(&str, fn(&Sizes) -> u32)] = &[
+    ("gpus_per_server", |l| l.one_server),
+    ("nodes_per_server", |l| l.nodes(l.one_server)),
+    ("gpus_per_node_per_server", |l| l.tasks_per_node(l.one_server)),
+    ("world_size", Sizes::full_world_size),
+];
+
+const fn size(of: fn(&Sizes) -> u32) -> Variable {
+    Variable::Size(of)
 }
 
 /// Ids `disagg_upload-<config>`: both kinds of workers have one environment.
@@ -218,31 +297,20 @@ pub static CLASSIC: RuleSet = RuleSet {
     no_context_mark: "gen_only",
     ucx: Ucx::Unset(&["UCX_TLS"]),
     caps_queue: false,
-    layout_names_tasks: false,
     tests: &[TestRule {
         kind: TestKind::Disaggregated,
         config_dirs: CONFIG_DIRS,
         roles: &[
+            RoleRule { role: &GEN, ucx: true, env: CLASSIC_WORKER_ENV, command: EVERYTHING },
+            RoleRule { role: &CTX, ucx: true, env: CLASSIC_WORKER_ENV, command: EVERYTHING },
             RoleRule {
-                kind: RoleKind::Gen,
-                ucx: true,
-                env: CLASSIC_WORKER_ENV,
-                command: EVERYTHING,
-            },
-            RoleRule {
-                kind: RoleKind::Ctx,
-                ucx: true,
-                env: CLASSIC_WORKER_ENV,
-                command: EVERYTHING,
-            },
-            RoleRule {
-                kind: RoleKind::DisaggServer,
+                role: &DISAGG_SERVER,
                 ucx: false,
                 env: &[WHEN_NO_CONTEXT, Config(Server)],
                 command: NO_LAUNCHER,
             },
             RoleRule {
-                kind: RoleKind::Benchmark,
+                role: &BENCHMARK,
                 ucx: false,
                 env: &[Config(Benchmark)],
                 command: NO_LAUNCHER,
@@ -251,21 +319,21 @@ pub static CLASSIC: RuleSet = RuleSet {
         job_env: &[WHEN_NO_CONTEXT],
         commands: &[
             ("pytestCommandNoLLMAPILaunch", CommandText::WithoutLauncher),
-            ("pytestCommandWorker", Whole(RoleKind::Gen)),
-            ("pytestCommandDisaggServer", Whole(RoleKind::DisaggServer)),
-            ("pytestCommandBenchmark", Whole(RoleKind::Benchmark)),
+            ("pytestCommandWorker", Whole(&GEN)),
+            ("pytestCommandDisaggServer", Whole(&DISAGG_SERVER)),
+            ("pytestCommandBenchmark", Whole(&BENCHMARK)),
         ],
         precheck_commands: &[],
         variables: &[
-            ("numCtxServers", size(|l| l.num_ctx_servers)),
-            ("numGenServers", size(|l| l.num_gen_servers)),
+            ("numCtxServers", size(|l| l.context.count)),
+            ("numGenServers", size(|l| l.generation.count)),
             ("gpusPerNode", size(|l| l.gpus_per_node)),
-            ("gpusPerCtxServer", size(|l| l.gpus_per_ctx_server)),
-            ("gpusPerGenServer", size(|l| l.gpus_per_gen_server)),
-            ("nodesPerCtxServer", size(|l| l.nodes_per_ctx_server)),
-            ("nodesPerGenServer", size(|l| l.nodes_per_gen_server)),
+            ("gpusPerCtxServer", size(|l| l.context.world_size)),
+            ("gpusPerGenServer", size(|l| l.generation.world_size)),
+            ("nodesPerCtxServer", size(|l| l.nodes(l.context.world_size))),
+            ("nodesPerGenServer", size(|l| l.nodes(l.generation.world_size))),
             ("totalNodes", size(|l| l.total_nodes)),
-            ("totalGpus", size(|l| l.total_gpus)),
+            ("totalGpus", size(|l| l.total_gpus())),
         ],
     }],
 };
@@ -284,81 +352,70 @@ pub static UNIFIED: RuleSet = RuleSet {
     no_context_mark: "gen_only_no_context",
     ucx: Ucx::ByGpu,
     caps_queue: true,
-    layout_names_tasks: true,
     tests: &[
         TestRule {
             kind: TestKind::Disaggregated,
             config_dirs: UNIFIED_CONFIG_DIRS,
             roles: &[
+                RoleRule { role: &GEN, ucx: true, env: UNIFIED_GEN_ENV, command: NO_OUTPUT },
+                RoleRule { role: &CTX, ucx: true, env: UNIFIED_CTX_ENV, command: NO_OUTPUT },
                 RoleRule {
-                    kind: RoleKind::Gen,
-                    ucx: true,
-                    env: UNIFIED_GEN_ENV,
-                    command: NO_OUTPUT,
-                },
-                RoleRule {
-                    kind: RoleKind::Ctx,
-                    ucx: true,
-                    env: UNIFIED_CTX_ENV,
-                    command: NO_OUTPUT,
-                },
-                RoleRule {
-                    kind: RoleKind::DisaggServer,
+                    role: &DISAGG_SERVER,
                     ucx: true,
                     env: &[WHEN_NO_CONTEXT, Config(Server)],
                     command: NEITHER,
                 },
                 RoleRule {
-                    kind: RoleKind::Benchmark,
+                    role: &BENCHMARK,
                     ucx: true,
                     env: &[Config(Benchmark)],
                     command: NO_LAUNCHER,
                 },
                 RoleRule {
-                    kind: RoleKind::GenPrecheck,
+                    role: &GEN_PRECHECK,
                     ucx: true,
                     env: UNIFIED_GEN_ENV,
-                    command: Command::Precheck,
+                    command: Command::Precheck("gen"),
                 },
                 RoleRule {
-                    kind: RoleKind::CtxPrecheck,
+                    role: &CTX_PRECHECK,
                     ucx: true,
                     env: UNIFIED_CTX_ENV,
-                    command: Command::Precheck,
+                    command: Command::Precheck("ctx"),
                 },
             ],
             job_env: &[WHEN_NO_CONTEXT],
             commands: &[
-                ("partialPytestCommandWorker", WithoutOwnEnvironment(RoleKind::Gen)),
-                ("partialPytestCommandDisaggServer", WithoutOwnEnvironment(RoleKind::DisaggServer)),
-                ("partialPytestCommandBenchmark", WithoutOwnEnvironment(RoleKind::Benchmark)),
+                ("partialPytestCommandWorker", WithoutOwnEnvironment(&GEN)),
+                ("partialPytestCommandDisaggServer", WithoutOwnEnvironment(&DISAGG_SERVER)),
+                ("partialPytestCommandBenchmark", WithoutOwnEnvironment(&BENCHMARK)),
                 ("PYTEST_COMMON_VARS", CommandText::Empty),
-                ("CTX_WORKER_ENV_VARS", OwnEnvironment(RoleKind::Ctx)),
-                ("GEN_WORKER_ENV_VARS", OwnEnvironment(RoleKind::Gen)),
-                ("SERVER_ENV_VARS", OwnEnvironment(RoleKind::DisaggServer)),
-                ("BENCHMARK_ENV_VARS", OwnEnvironment(RoleKind::Benchmark)),
-                ("pytestCommandCTXWorker", Whole(RoleKind::Ctx)),
-                ("pytestCommandGENWorker", Whole(RoleKind::Gen)),
-                ("pytestCommandDisaggServer", Whole(RoleKind::DisaggServer)),
-                ("pytestCommandBenchmark", Whole(RoleKind::Benchmark)),
+                ("CTX_WORKER_ENV_VARS", OwnEnvironment(&CTX)),
+                ("GEN_WORKER_ENV_VARS", OwnEnvironment(&GEN)),
+                ("SERVER_ENV_VARS", OwnEnvironment(&DISAGG_SERVER)),
+                ("BENCHMARK_ENV_VARS", OwnEnvironment(&BENCHMARK)),
+                ("pytestCommandCTXWorker", Whole(&CTX)),
+                ("pytestCommandGENWorker", Whole(&GEN)),
+                ("pytestCommandDisaggServer", Whole(&DISAGG_SERVER)),
+                ("pytestCommandBenchmark", Whole(&BENCHMARK)),
             ],
             precheck_commands: &[
-                ("pytestCommandCTXPrecheck", Whole(RoleKind::CtxPrecheck)),
-                ("pytestCommandGENPrecheck", Whole(RoleKind::GenPrecheck)),
+                ("pytestCommandCTXPrecheck", Whole(&CTX_PRECHECK)),
+                ("pytestCommandGENPrecheck", Whole(&GEN_PRECHECK)),
             ],
             variables: &[
                 ("configYamlPath", ConfigPath),
-                ("numCtxServers", size(|l| l.num_ctx_servers)),
-                ("numGenServers", size(|l| l.num_gen_servers)),
+                ("numCtxServers", size(|l| l.context.count)),
+                ("numGenServers", size(|l| l.generation.count)),
                 ("gpusPerNode", size(|l| l.gpus_per_node)),
-                ("gpusPerCtxServer", size(|l| l.gpus_per_ctx_server)),
-                ("gpusPerGenServer", size(|l| l.gpus_per_gen_server)),
-                ("nodesPerCtxServer", size(|l| l.nodes_per_ctx_server)),
-                ("nodesPerGenServer", size(|l| l.nodes_per_gen_server)),
-                ("gpusPerNodePerCtxServer", size(|l| l.tasks_per_node(l.gpus_per_ctx_server))),
-                ("gpusPerNodePerGenServer", size(|l| l.tasks_per_node(l.gpus_per_gen_server))),
+                ("gpusPerCtxServer", size(|l| l.context.world_size)),
+                ("gpusPerGenServer", size(|l| l.generation.world_size)),
+                ("nodesPerCtxServer", size(|l| l.nodes(l.context.world_size))),
+                ("nodesPerGenServer", size(|l| l.nodes(l.generation.world_size))),
+                ("gpusPerNodePerCtxServer", size(|l| l.tasks_per_node(l.context.world_size))),
+                ("gpusPerNodePerGenServer", size(|l| l.tasks_per_node(l.generation.world_size))),
                 ("totalNodes", size(|l| l.total_nodes)),
-                ("totalGpus", size(|l| l.total_gpus)),
+                ("totalGpus", size(|l| l.total_gpus())),
                 ("testOutputDir", OutputDir),
                 ("ctPrecheckEnabled", PrecheckEnabled),
                 ("ctPrecheckTimeout", PrecheckTimeout),
@@ -368,7 +425,7 @@ pub static UNIFIED: RuleSet = RuleSet {
             kind: TestKind::CtxOnly,
             config_dirs: UNIFIED_CONFIG_DIRS,
             roles: &[RoleRule {
-                kind: RoleKind::Aggregated,
+                role: &AGGREGATED,
                 ucx: false,
                 env: &[Config(Worker), Config(CtxWorker)],
                 command: EVERYTHING,
@@ -382,7 +439,7 @@ pub static UNIFIED: RuleSet = RuleSet {
             kind: TestKind::GenNoContext,
             config_dirs: UNIFIED_CONFIG_DIRS,
             roles: &[RoleRule {
-                kind: RoleKind::Aggregated,
+                role: &AGGREGATED,
                 ucx: true,
                 env: &[WHEN_NO_CONTEXT, Config(Worker), Config(GenWorker)],
                 command: EVERYTHING,
@@ -396,7 +453,7 @@ pub static UNIFIED: RuleSet = RuleSet {
             kind: TestKind::Aggregated,
             config_dirs: &[AGGREGATED_CONFIGS, DISAGGREGATED_CONFIGS],
             roles: &[RoleRule {
-                kind: RoleKind::Aggregated,
+                role: &AGGREGATED,
                 ucx: false,
                 env: &[Config(ServerEntry)],
                 command: EVERYTHING,
@@ -426,17 +483,17 @@ const UNIFIED_CONFIG_DIRS: &[&str] =
     &[DISAGGREGATED_CONFIGS, AGGREGATED_CONFIGS, DISAGG_CONFIGS, WIDEEP_CONFIGS];
 
 const SERVER_COMMANDS: &[(&str, CommandText)] = &[
-    ("partialPytestCommand", WithoutOwnEnvironment(RoleKind::Aggregated)),
-    ("pytestCommand", Whole(RoleKind::Aggregated)),
+    ("partialPytestCommand", WithoutOwnEnvironment(&AGGREGATED)),
+    ("pytestCommand", Whole(&AGGREGATED)),
 ];
 
 const SERVER_VARIABLES: &[(&str, Variable)] = &[
     ("configYamlPath", ConfigPath),
     ("gpusPerNode", size(|l| l.gpus_per_node)),
-    ("gpusPerNodePerServer", size(|l| l.tasks_per_node(l.gpus_per_server))),
-    ("nodesPerServer", size(|l| l.nodes_per_server)),
+    ("gpusPerNodePerServer", size(|l| l.tasks_per_node(l.one_server))),
+    ("nodesPerServer", size(|l| l.nodes(l.one_server))),
     ("totalNodes", size(|l| l.total_nodes)),
-    ("world_size", size(|l| l.world_size())),
+    ("world_size", size(|l| l.full_world_size())),
     ("testOutputDir", OutputDir),
 ];
 
@@ -460,7 +517,7 @@ impl RuleSet {
 impl TestRule {
     /// Whether its servers' caches are checked before they start.
     pub fn has_precheck(&self) -> bool {
-        self.roles.iter().any(|rule| rule.command == Command::Precheck)
+        self.roles.iter().any(|rule| rule.role.purpose == Purpose::Check)
     }
 }
 
@@ -474,13 +531,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_kind_of_step_is_named_once_in_a_test() {
+    fn every_role_is_named_once_in_a_test() {
         for rules in Generation::ALL.map(Generation::rules) {
             for test in rules.tests {
-                let mut kinds: Vec<_> = test.roles.iter().map(|rule| rule.kind).collect();
-                kinds.sort_unstable();
-                kinds.dedup();
-                assert_eq!(kinds.len(), test.roles.len());
+                let names: std::collections::BTreeSet<_> =
+                    test.roles.iter().map(|rule| rule.role.name).collect();
+                assert_eq!(names.len(), test.roles.len());
             }
         }
     }

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Values of environment variables that may refer to variables of the step they are set in.
 //!
-//! `$NAME` and `${NAME}` are references; `$$` is a dollar sign. Nothing else is special: there is
-//! no command substitution, no default, no quoting, so a template is safe to expand anywhere.
+//! `$NAME` and `${NAME}` are references; `$$` is a dollar sign; `${.name}` is a [`Slot`]. Nothing
+//! else is special: there is no command substitution, no default, no quoting, so a template is safe
+//! to expand anywhere.
+
+use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +21,32 @@ pub enum Part<'a> {
     Text(&'a str),
     /// The value of a variable of the step's environment; empty when it is not set.
     Variable(&'a str),
+    /// What differs between the instances of a role; `plan::step` fills it in.
+    Slot(Slot),
+}
+
+/// What differs between the instances of a role.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slot {
+    /// The instance's name: `GEN_3`.
+    Name,
+    /// Its index in its role, from 0.
+    Index,
+    /// Its first GPU on each of its nodes, counted from the node's first of the job.
+    FirstGpu,
+}
+
+impl Slot {
+    const ALL: [(Self, &'static str); 3] =
+        [(Self::Name, ".name"), (Self::Index, ".index"), (Self::FirstGpu, ".first_gpu")];
+
+    fn written(self) -> &'static str {
+        Self::ALL.iter().find(|(slot, _)| *slot == self).map_or("", |(_, written)| written)
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, written)| *written == text).map(|(slot, _)| *slot)
+    }
 }
 
 impl Template {
@@ -53,6 +82,27 @@ impl Template {
         self.0.push_str(&other.0);
     }
 
+    /// Adds a slot.
+    pub fn push_slot(&mut self, slot: Slot) {
+        self.push_variable(slot.written());
+    }
+
+    /// The same template with some of its references and slots replaced by other templates.
+    pub fn replace(&self, mut by: impl FnMut(Part<'_>) -> Option<Template>) -> Self {
+        let mut replaced = Self::default();
+        for part in self.parts() {
+            match part {
+                Part::Text(text) => replaced.push_text(text),
+                part => match (by(part), part) {
+                    (Some(other), _) => replaced.push(&other),
+                    (None, Part::Slot(slot)) => replaced.push_slot(slot),
+                    (None, Part::Variable(name) | Part::Text(name)) => replaced.push_variable(name),
+                },
+            }
+        }
+        replaced
+    }
+
     /// The pieces, in order. Neighbouring pieces of text are not joined.
     pub fn parts(&self) -> impl Iterator<Item = Part<'_>> {
         Parts { rest: &self.0 }
@@ -62,8 +112,16 @@ impl Template {
     pub fn variables(&self) -> impl Iterator<Item = &str> {
         self.parts().filter_map(|part| match part {
             Part::Variable(name) => Some(name),
-            Part::Text(_) => None,
+            Part::Text(_) | Part::Slot(_) => None,
         })
+    }
+
+    /// The text of a template without references; those that it has stand as they are written.
+    pub fn literal_text(&self) -> Cow<'_, str> {
+        match self.0.contains("$$") {
+            true => Cow::Owned(self.0.replace("$$", "$")),
+            false => Cow::Borrowed(&self.0),
+        }
     }
 
     /// Whether it refers to no variable.
@@ -78,6 +136,7 @@ impl Template {
             match part {
                 Part::Text(text) => value.push_str(text),
                 Part::Variable(name) => value.push_str(lookup(name).unwrap_or_default()),
+                Part::Slot(_) => {}
             }
         }
         value
@@ -107,6 +166,12 @@ impl<'a> Iterator for Parts<'a> {
         if let Some(rest) = after.strip_prefix('$') {
             self.rest = rest;
             return Some(Part::Text("$"));
+        }
+        if let Some((inner, rest)) = after.strip_prefix('{').and_then(|text| text.split_once('}'))
+            && let Some(slot) = Slot::read(inner)
+        {
+            self.rest = rest;
+            return Some(Part::Slot(slot));
         }
         if let Some((name, rest)) = braced(after).or_else(|| bare(after)) {
             self.rest = rest;

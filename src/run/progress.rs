@@ -12,7 +12,6 @@ use super::follow::{Role, Screen, View};
 use super::result::{Moment, RunResult, StepResult, VerdictKind};
 use super::timeline::{StepState, duration};
 use crate::diagnostic::Printable;
-use crate::plan::RoleKind;
 use crate::slurm::hostlist;
 use crate::slurm::reason::advice;
 use crate::slurm::state::JobState;
@@ -232,8 +231,10 @@ fn logs(view: &View, room: usize) -> Vec<String> {
 /// `GEN  32: 30 ready, 2 starting`.
 fn kinds(result: &RunResult) -> Vec<String> {
     let mut lines = Vec::new();
-    for kind in RoleKind::ALL {
-        let steps = result.steps.iter().filter(|step| step.kind == Some(kind));
+    let mut names: Vec<_> = result.steps.iter().filter_map(|step| step.role.as_deref()).collect();
+    names.dedup();
+    for name in names {
+        let steps = result.steps.iter().filter(|step| step.role.as_deref() == Some(name));
         let mut counts: Vec<(String, usize)> = Vec::new();
         for state in steps.map(|step| StepState::of(step).to_string()) {
             match counts.iter_mut().find(|(known, _)| *known == state) {
@@ -244,7 +245,7 @@ fn kinds(result: &RunResult) -> Vec<String> {
         if !counts.is_empty() {
             let total: usize = counts.iter().map(|(_, count)| count).sum();
             let parts: Vec<_> = counts.iter().map(|(s, count)| format!("{count} {s}")).collect();
-            lines.push(format!("{:<13} {total:>4}: {}", kind.name(), parts.join(", ")));
+            lines.push(format!("{:<13} {total:>4}: {}", name, parts.join(", ")));
         }
     }
     lines
@@ -267,10 +268,11 @@ mod tests {
     use super::super::result::{Phase, PlanSummary, RunId, Verdict};
     use super::*;
 
-    fn step(name: &str, kind: RoleKind, started: bool, running: bool) -> StepResult {
+    fn step(name: &str, role: &str, started: bool, running: bool) -> StepResult {
         StepResult {
             name: name.into(),
-            kind: Some(kind),
+            role: Some(role.to_owned()),
+            purpose: None,
             step_id: None,
             nodes: vec!["node1".into(), "node2".into()],
             tasks: 8,
@@ -325,10 +327,10 @@ mod tests {
     fn in_a_log_only_what_changes_is_said() {
         let mut lines = Lines::new(Vec::new());
         let starting = view(vec![
-            step("GEN_0", RoleKind::Gen, true, false),
-            step("BENCHMARK", RoleKind::Benchmark, false, false),
+            step("GEN_0", "GEN", true, false),
+            step("BENCHMARK", "BENCHMARK", false, false),
         ]);
-        let running = view(vec![step("GEN_0", RoleKind::Gen, true, true)]);
+        let running = view(vec![step("GEN_0", "GEN", true, true)]);
         for view in [&starting, &starting, &running, &running] {
             lines.show(std::slice::from_ref(view)).unwrap();
         }
@@ -343,7 +345,7 @@ mod tests {
     #[test]
     fn on_a_terminal_each_painting_takes_the_place_of_the_last() {
         let mut live = Live::new(Vec::new(), || (30, 24));
-        let view = view(vec![step("GEN_0", RoleKind::Gen, true, true)]);
+        let view = view(vec![step("GEN_0", "GEN", true, true)]);
         live.show(std::slice::from_ref(&view)).unwrap();
         let first = text(&live.out);
         assert_eq!(first.lines().count(), 2, "{first}");
@@ -355,8 +357,8 @@ mod tests {
     #[test]
     fn servers_that_do_not_fit_a_terminal_are_counted() {
         let mut steps: Vec<_> =
-            (0..32).map(|n| step(&format!("GEN_{n}"), RoleKind::Gen, true, n > 1)).collect();
-        steps.push(step("BENCHMARK", RoleKind::Benchmark, false, false));
+            (0..32).map(|n| step(&format!("GEN_{n}"), "GEN", true, n > 1)).collect();
+        steps.push(step("BENCHMARK", "BENCHMARK", false, false));
         let mut live = Live::new(Vec::new(), || (80, 10));
         live.show(&[view(steps)]).unwrap();
         let painted = text(&live.out);
@@ -369,7 +371,7 @@ mod tests {
     fn a_log_cannot_steer_the_terminal() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("GEN_0.log"), "first\n\u{1b}[2Jlast\n\n").unwrap();
-        let mut view = view(vec![step("GEN_0", RoleKind::Gen, true, true)]);
+        let mut view = view(vec![step("GEN_0", "GEN", true, true)]);
         view.job.workspace = Some(directory.path().to_owned());
         let mut live = Live::new(Vec::new(), || (200, 24));
         live.show(&[view]).unwrap();

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{InstanceName, Plan, RoleKind};
+use crate::plan::{Plan, Purpose};
 
 /// The version of `result.json`.
 pub const SCHEMA: u32 = 1;
@@ -329,8 +329,10 @@ impl Exit {
 pub struct StepResult {
     /// `GEN_3`; `INSTALL` for the install script.
     pub name: String,
-    /// What kind of step it is; nothing for those that play no role.
-    pub kind: Option<RoleKind>,
+    /// Its role's name; nothing for those that play no role.
+    pub role: Option<String>,
+    /// What its role is there for.
+    pub purpose: Option<Purpose>,
     /// Slurm's id of the step, `JOB.STEP`, once it is known.
     pub step_id: Option<String>,
     /// Its nodes.
@@ -355,14 +357,6 @@ pub struct StepResult {
     pub stopped: Option<Moment>,
     /// The rank that ended first with a failure, as `srun` reported it.
     pub failure: Option<RankEnd>,
-}
-
-impl StepResult {
-    /// Which instance of the plan it is.
-    #[must_use]
-    pub fn instance(&self) -> Option<InstanceName> {
-        self.name.parse().ok()
-    }
 }
 
 /// The end of a rank.

@@ -110,7 +110,8 @@ mod tests {
         let [started, running, ready, stopped, ended] = moments.map(|at| at.map(Moment));
         StepResult {
             name: "GEN_0".into(),
-            kind: None,
+            role: None,
+            purpose: None,
             step_id: None,
             nodes: Vec::new(),
             tasks: 1,

@@ -2,9 +2,6 @@
 //! The environment of the client itself: what srun reads as its defaults, and what a job or step
 //! gets. At submit time `spank_setenv` is refused, so it is changed by setenv(3).
 
-use disagg::output::script;
-use disagg::plan::Instance;
-
 /// The plan, for everything that runs in the job. A name that starts with `SLURM` survives
 /// `--export=NONE` and lists.
 pub const PLAN: &str = "SLURM_DISAGG_PLAN";
@@ -20,19 +17,6 @@ pub const DEMAND: &str = "SLURM_SPANK_DISAGG_DEMAND";
 
 /// The role of a step, from srun to slurmstepd.
 pub const STEP_ROLE: &str = "SLURM_DISAGG_STEP_ROLE";
-
-/// The step's command in one line of shell, where run scripts look for it.
-pub const COMMAND: &str = "pytestCommand";
-
-/// The value of [`COMMAND`] for a step: its role's command with the step's own files.
-#[must_use]
-pub fn command(instance: &Instance<'_>) -> String {
-    let mut role = instance.role.clone();
-    for (argument, own) in role.argv.iter_mut().zip(instance.argv()) {
-        argument.value = own.into_owned();
-    }
-    script::command_text(&role)
-}
 
 /// Sets a variable of this process.
 ///

@@ -6,13 +6,15 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use disagg::plan::{Instance, InstanceName, Plan, Template, Traced};
+use disagg::output::task::{COMMAND, shell_text};
+use disagg::plan::step::Variable;
+use disagg::plan::{Instance, Plan, resolve};
 use disagg_host::log;
 use disagg_host::version::Running;
 
 use crate::args::{self, Given, HELP, Opt, Settings};
 use crate::cmdline::CommandLine;
-use crate::environment::{COMMAND, DISTRIBUTION, HOST_FILE};
+use crate::environment::{DISTRIBUTION, HOST_FILE};
 use crate::ffi::Spank;
 use crate::{allocator, environment, handover, hostfile, planning, roles, running, step};
 
@@ -22,7 +24,7 @@ struct Decided {
     /// Whether the plan is the job's, and in the environment already.
     inherited: bool,
     /// The step's role; without one srun asks for the whole plan's allocation.
-    role: Option<InstanceName>,
+    role: Option<String>,
     /// Whether to print the layout of an allocation that srun asks for.
     announce: bool,
 }
@@ -82,8 +84,9 @@ pub fn init(settings: &dyn Fn() -> Settings) -> Result<(), String> {
         }
         Some(role) => Some(instance(&plan, role)?.name),
     };
-    let defaults = match role.and_then(|name| plan.instance(name)) {
-        Some(instance) => {
+    let defaults = match &role {
+        Some(role) => {
+            let instance = instance(&plan, role)?;
             step::check(&instance, &line)?;
             if inside && !args::flag(Opt::Again, line.get(Opt::Again.name())) {
                 claim(&instance)?;
@@ -121,8 +124,8 @@ pub fn options_are_read(spank: Spank) -> Result<(), String> {
             None => Ok(()),
         };
     };
-    if let (Some(given), Some(role)) = (given, decided.role)
-        && given != role.to_string()
+    if let (Some(given), Some(role)) = (given, &decided.role)
+        && given != *role
     {
         return Err(unseen(&given));
     }
@@ -135,9 +138,9 @@ pub fn options_are_read(spank: Spank) -> Result<(), String> {
     if !decided.inherited {
         allocator::hand_over(&decided.plan)?;
     }
-    if let Some(instance) = decided.role.and_then(|name| decided.plan.instance(name)) {
-        environment::set(environment::STEP_ROLE, &instance.name.to_string())?;
-        without_the_remote_side(&instance)?;
+    if let Some(role) = &decided.role {
+        environment::set(environment::STEP_ROLE, role)?;
+        without_the_remote_side(&instance(&decided.plan, role)?)?;
     }
     Ok(())
 }
@@ -146,21 +149,23 @@ pub fn options_are_read(spank: Spank) -> Result<(), String> {
 /// differ from task to task, and those that such a value refers to, which it must see as they were
 /// before. A node that lacks the plugin so gets them too.
 fn without_the_remote_side(instance: &Instance<'_>) -> Result<(), String> {
-    for name in &instance.role.unset {
-        environment::unset(&name.value);
+    let spec = resolve(instance);
+    for name in &spec.unset {
+        environment::unset(name);
     }
-    let env = instance.env();
-    let referred: Vec<&str> = env.iter().flat_map(|(_, value)| value.value.variables()).collect();
-    let settled = |(name, value): &(&str, &Traced<Template>)| {
-        value.value.is_literal() && !referred.contains(name)
+    let referred: Vec<&str> =
+        spec.set.iter().flat_map(|variable| variable.value.variables()).collect();
+    let settled = |variable: &&Variable<'_>| {
+        variable.value.is_literal() && !referred.contains(&variable.name)
     };
-    for (name, value) in env.iter().filter(settled) {
-        environment::set(name, &value.value.expand(|_| None))?;
+    for variable in spec.set.iter().filter(settled) {
+        environment::set(variable.name, &variable.value.literal_text())?;
     }
     // slurmstepd's side replaces the command, so only a node that lacks it runs the first part.
     let node_lacks_the_plugin = "test \"$SLURM_LOCALID\" != 0 || echo \"disagg: $SLURMD_NODENAME lacks \
         spank_disagg.so: variables that differ from task to task are set for this command alone\" >&2";
-    let command = environment::command(instance);
+    let command = shell_text(&spec);
+    let command = command.literal_text();
     environment::set(COMMAND, &format!("{node_lacks_the_plugin}; {command}"))
 }
 
@@ -175,8 +180,10 @@ pub fn step_exists(spank: Spank) -> Result<(), String> {
     for name in [HOST_FILE, DISTRIBUTION] {
         environment::unset(name);
     }
-    match (decided.role.and_then(|name| decided.plan.instance(name)), spank.step_size()) {
-        (Some(instance), Some((nodes, tasks))) => step::check_size(&instance, nodes, tasks),
+    match (&decided.role, spank.step_size()) {
+        (Some(role), Some((nodes, tasks))) => {
+            step::check_size(&instance(&decided.plan, role)?, nodes, tasks)
+        }
         _ => Ok(()),
     }
 }
@@ -186,11 +193,10 @@ pub fn step_exists(spank: Spank) -> Result<(), String> {
 /// # Errors
 /// That message.
 pub fn instance<'p>(plan: &'p Plan, role: &str) -> Result<Instance<'p>, String> {
-    role.parse().ok().and_then(|name| plan.instance(name)).ok_or_else(|| {
+    plan.instance(role).map_err(|error| {
         format!(
             "disagg: the plan of {} has no role '{role}'; it has {}",
-            plan.test.config,
-            roles::names(plan)
+            plan.test.config, error.known
         )
     })
 }
@@ -230,8 +236,8 @@ fn claim(instance: &Instance<'_>) -> Result<(), String> {
     let job = ["SLURM_CLUSTER_NAME", "SLURM_CONF", "SLURM_JOB_ID"]
         .map(|name| environment::get(name).unwrap_or_default());
     let job = job.each_ref().map(String::as_str);
-    let role = instance.name.to_string();
-    match running::claim(&job, &role) {
+    let role = &instance.name;
+    match running::claim(&job, role) {
         Ok(true) => Ok(()),
         Ok(false) => Err(format!(
             "disagg: {role} is already running in job {}. Wait for that step to end, or give --{} to \

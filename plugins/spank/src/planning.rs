@@ -130,7 +130,7 @@ mod tests {
         let unified = of(&tree, Some("x-y.yaml"), "disagg_upload-gen_only-x-y").unwrap();
         assert_eq!(unified.rules.name(), "unified");
         assert_eq!(
-            crate::roles::names(&unified),
+            unified.names(),
             "GEN_PRECHECK_0, CTX_PRECHECK_0..CTX_PRECHECK_1, GEN_0, CTX_0..CTX_1, DISAGG_SERVER, BENCHMARK"
         );
     }
@@ -139,7 +139,7 @@ mod tests {
     fn a_test_id_alone_names_the_config() {
         let plan = of(&tree(), None, "aggr_upload-one-config-small").unwrap();
         assert_eq!(plan.test.config, "one-config");
-        assert_eq!(crate::roles::names(&plan), "AGGREGATED");
+        assert_eq!(plan.names(), "AGGREGATED");
     }
 
     #[test]

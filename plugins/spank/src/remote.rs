@@ -7,10 +7,13 @@
 
 use std::collections::HashMap;
 
-use disagg::plan::Instance;
+use disagg::output::task::{COMMAND, shell_text};
+use disagg::plan::step::own_gpus;
+use disagg::plan::template::Template;
+use disagg::plan::{Instance, resolve};
 
 use crate::args::{self, Given, Opt};
-use crate::environment::{self, COMMAND, DISTRIBUTION, HOST_FILE, PLAN, STEP_ROLE};
+use crate::environment::{DISTRIBUTION, HOST_FILE, PLAN, STEP_ROLE};
 use crate::ffi::Spank;
 use crate::{handover, local, step};
 
@@ -46,21 +49,27 @@ fn apply(
     spank: Spank,
     instance: &Instance<'_>,
     variables: &HashMap<String, String>,
-) -> Result<(), crate::ffi::Refused> {
-    let unset: Vec<&str> = instance.role.unset.iter().map(|name| name.value.as_str()).collect();
+) -> Result<(), Box<dyn std::error::Error>> {
+    let mut spec = resolve(instance);
     // Slurm tells every task of a pinned step that its distribution is arbitrary; a srun in the task
     // would then look for a host file.
     let pinned = variables.get(DISTRIBUTION).is_some_and(|how| how == "arbitrary");
     let misleading: &[&str] = if pinned { &[DISTRIBUTION, HOST_FILE] } else { &[] };
     let sent = args::sent_variable(Opt::Role);
-    for name in unset.iter().chain(&[STEP_ROLE, &sent]).chain(misleading) {
+    for name in spec.unset.iter().chain(&[STEP_ROLE, &sent]).chain(misleading) {
         spank.unset_env(name)?;
     }
-    // References see the environment as it is once the role's variables are removed from it.
-    let lookup =
-        |name: &str| variables.get(name).filter(|_| !unset.contains(&name)).map(String::as_str);
-    for (name, value) in instance.env().iter() {
-        spank.set_env(name, &value.value.expand(lookup))?;
+    // The command's own assignments hold this task's values, so that they mean the same where they
+    // are set already.
+    let lookup = |name: &str| variables.get(name).map(String::as_str);
+    for variable in &mut spec.set {
+        let value = variable.value.expand(lookup);
+        spank.set_env(variable.name, &value)?;
+        variable.value = Template::literal(&value);
     }
-    spank.set_env(COMMAND, &environment::command(instance))
+    if spec.own_gpus.is_some() {
+        let own = own_gpus(lookup("CUDA_VISIBLE_DEVICES"), &instance.gpus)?;
+        spank.set_env("CUDA_VISIBLE_DEVICES", &own)?;
+    }
+    Ok(spank.set_env(COMMAND, &shell_text(&spec).literal_text())?)
 }

@@ -5,32 +5,16 @@
 use std::fmt::Write as _;
 
 use disagg::output::explain::{self, Entry};
-use disagg::plan::{InstanceName, Plan, RoleKind};
+use disagg::plan::{Plan, Purpose, Role};
 
 use crate::planning;
-
-/// The roles of a plan in one line: `GEN_0..GEN_3, CTX_0, DISAGG_SERVER, BENCHMARK`.
-#[must_use]
-pub fn names(plan: &Plan) -> String {
-    let mut names: Vec<(InstanceName, InstanceName)> = Vec::new();
-    for instance in plan.prechecks().chain(plan.instances()) {
-        match names.last_mut() {
-            Some((_, last)) if last.kind == instance.name.kind => *last = instance.name,
-            _ => names.push((instance.name, instance.name)),
-        }
-    }
-    let range = |(first, last): &(InstanceName, InstanceName)| {
-        if first == last { first.to_string() } else { format!("{first}..{last}") }
-    };
-    names.iter().map(range).collect::<Vec<_>>().join(", ")
-}
 
 /// A table of all roles with their sizes, and where each runs when the allocation's hosts are
 /// known.
 #[must_use]
 pub fn table(plan: &Plan, hosts: Option<&[String]>) -> String {
     let mut rows = vec![["ROLE", "NODES", "TASKS", "PER NODE", "MPI", "RUNS ON"].map(String::from)];
-    for instance in plan.prechecks().chain(plan.instances()) {
+    for instance in plan.checks().chain(plan.instances()) {
         let step = &instance.role.step;
         let place = match hosts.and_then(|all| instance.hosts(all)) {
             Some(own) => disagg::slurm::hostlist::compress(own),
@@ -40,7 +24,7 @@ pub fn table(plan: &Plan, hosts: Option<&[String]>) -> String {
             }
         };
         rows.push([
-            instance.name.to_string(),
+            instance.name.clone(),
             step.nodes.to_string(),
             step.tasks.to_string(),
             step.tasks_per_node.to_string(),
@@ -65,21 +49,19 @@ pub fn table(plan: &Plan, hosts: Option<&[String]>) -> String {
 #[must_use]
 pub fn summary(plan: &Plan) -> String {
     let layout = &plan.layout;
-    let servers = |kind: RoleKind| {
-        plan.roles.get(&kind).map(|role| {
-            let each = if role.count == 1 { "" } else { " each" };
-            format!(
-                "{} {kind} ({}, {}{each})",
-                role.count,
-                crate::step::plural(role.step.nodes, "node"),
-                crate::step::plural(role.step.tasks, "GPU"),
-            )
-        })
+    let has_gpus = |(_, role): &(&String, &Role)| {
+        role.gpus > 0 && role.count > 0 && role.purpose != Purpose::Check
     };
-    let servers: Vec<String> = [RoleKind::Gen, RoleKind::Ctx, RoleKind::Aggregated]
-        .into_iter()
-        .filter_map(servers)
-        .collect();
+    let servers = plan.roles.iter().filter(has_gpus).map(|(name, role)| {
+        let each = if role.count == 1 { "" } else { " each" };
+        format!(
+            "{} {name} ({}, {}{each})",
+            role.count,
+            crate::step::plural(role.step.nodes, "node"),
+            crate::step::plural(role.step.tasks, "GPU"),
+        )
+    });
+    let servers: Vec<String> = servers.collect();
     format!(
         "disagg: {}: {} x {} = {}: {}",
         plan.test.config,
@@ -111,11 +93,6 @@ pub fn explanation(plan: &Plan) -> String {
 mod tests {
     use super::*;
     use crate::fixture;
-
-    #[test]
-    fn roles_that_exist_several_times_are_named_as_a_range() {
-        assert_eq!(names(&fixture::plan("")), "GEN_0, CTX_0..CTX_1, DISAGG_SERVER, BENCHMARK");
-    }
 
     #[test]
     fn the_summary_has_the_totals_and_each_kind_of_server() {

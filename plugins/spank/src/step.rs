@@ -37,7 +37,7 @@ pub fn plural(count: u32, thing: &str) -> String {
 
 fn describe(instance: &Instance<'_>) -> String {
     let Step { nodes, tasks, tasks_per_node, .. } = instance.role.step;
-    size(&instance.name.to_string(), nodes, tasks, tasks_per_node)
+    size(&instance.name, nodes, tasks, tasks_per_node)
 }
 
 /// Options by which a user chooses the nodes of a step, or their number. With one of them srun
@@ -141,7 +141,7 @@ pub fn defaults(
         Some(mpi) => defaults.set.push(("SLURM_MPI_TYPE", mpi.clone())),
         None => defaults.unset.push("SLURM_MPI_TYPE"),
     }
-    match instance.gpus.len() {
+    match instance.role.gpus {
         // It would have all of the job's, and so wait for the server on its node.
         0 if !allocates && !one_sided => {
             defaults.set.push(("SLURM_GPUS_PER_NODE", "0".to_owned()));
@@ -184,7 +184,7 @@ mod tests {
 
     fn check_line(words: &str) -> Result<(), String> {
         let plan = fixture::plan("");
-        let instance = plan.instance("GEN_0".parse().unwrap()).unwrap();
+        let instance = plan.instance("GEN_0").unwrap();
         check(&instance, &CommandLine::read(words.split(' ')))
     }
 
@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn a_pinned_worker_has_its_hosts_its_size_its_mpi_type_and_no_gpu_count_of_the_whole_job() {
         let plan = fixture::plan("");
-        let instance = plan.instance("GEN_0".parse().unwrap()).unwrap();
+        let instance = plan.instance("GEN_0").unwrap();
         let defaults = defaults(&instance, Some("/path".to_owned()), false, true);
         for pair in [
             ("SLURM_JOB_NUM_NODES", "2"),
@@ -244,12 +244,12 @@ mod tests {
     #[test]
     fn where_steps_cannot_share_gpus_those_without_have_none_and_all_share_processors() {
         let plan = fixture::plan("");
-        let gen_0 = plan.instance("GEN_0".parse().unwrap()).unwrap();
+        let gen_0 = plan.instance("GEN_0").unwrap();
         let overlap = ("SLURM_OVERLAP", "1".to_owned());
         assert!(defaults(&gen_0, None, false, false).set.contains(&overlap));
         assert!(!defaults(&gen_0, None, true, false).set.contains(&overlap));
         let gpus = |role: &str, allocates, one_sided| {
-            let instance = plan.instance(role.parse().unwrap()).unwrap();
+            let instance = plan.instance(role).unwrap();
             let defaults = defaults(&instance, None, allocates, one_sided);
             defaults.set.into_iter().find(|(name, _)| *name == "SLURM_GPUS_PER_NODE").map(|d| d.1)
         };
@@ -263,7 +263,7 @@ mod tests {
     #[test]
     fn a_benchmark_overlaps_and_has_no_mpi_type() {
         let plan = fixture::plan("");
-        let instance = plan.instance("BENCHMARK".parse().unwrap()).unwrap();
+        let instance = plan.instance("BENCHMARK").unwrap();
         let defaults = defaults(&instance, None, true, true);
         assert!(defaults.set.contains(&("SLURM_OVERLAP", "1".to_owned())));
         assert!(defaults.unset.contains(&"SLURM_MPI_TYPE"));
@@ -273,10 +273,10 @@ mod tests {
     #[test]
     fn a_worker_whose_last_node_is_not_full_says_nothing_of_tasks_per_node() {
         let mut plan = fixture::plan("");
-        if let Some(role) = plan.roles.get_mut(&disagg::plan::RoleKind::Gen) {
+        if let Some(role) = plan.roles.get_mut("GEN") {
             role.step.tasks = 6;
         }
-        let instance = plan.instance("GEN_0".parse().unwrap()).unwrap();
+        let instance = plan.instance("GEN_0").unwrap();
         let defaults = defaults(&instance, None, false, true);
         assert!(!defaults.set.iter().any(|(name, _)| *name == "SLURM_NTASKS_PER_NODE"));
         assert!(defaults.unset.contains(&"SLURM_NTASKS_PER_NODE"));
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn a_worker_with_an_allocation_of_its_own_asks_for_its_gpus() {
         let plan = fixture::plan("");
-        let instance = plan.instance("CTX_1".parse().unwrap()).unwrap();
+        let instance = plan.instance("CTX_1").unwrap();
         let defaults = defaults(&instance, None, true, true);
         assert!(defaults.set.contains(&("SLURM_GPUS_PER_NODE", "4".to_owned())));
     }

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use disagg::plan::Plan;
+use disagg::plan::step::Variable;
+use disagg::plan::{Plan, resolve};
 use disagg_host::demand::Demand;
 use slurm_bed::{Cluster, Options, Output, Slurm, TEST_USER, built};
 
@@ -208,19 +209,19 @@ fn check_all_roles(site: &Site) {
     let plan = Plan::from_json(&job["SLURM_DISAGG_PLAN"]).unwrap();
     let hosts: Vec<String> = (1..=3).map(|i| format!("node{i}")).collect();
     for name in FIVE {
-        let instance = plan.instance(name.parse().unwrap()).unwrap();
+        let instance = plan.instance(name).unwrap();
         let planned = instance.host_of_each_task(&hosts).unwrap();
         for (rank, host) in planned.iter().enumerate() {
             assert_eq!(site.read(&format!("{name}.{rank}.host")).trim(), **host, "{name} {rank}");
             let task = variables(&site.read(&format!("{name}.{rank}.env")));
             assert_eq!(task["SLURM_NTASKS"], planned.len().to_string());
             let unset: Vec<_> = instance.role.unset.iter().map(|u| u.value.as_str()).collect();
-            for (variable, value) in instance.env().iter() {
-                let expected = value.value.expand(|name| {
+            for Variable { name: variable, value, .. } in &resolve(&instance).set {
+                let expected = value.expand(|name| {
                     let found = if name.starts_with("SLURM") { &task } else { &job };
                     found.get(name).map(String::as_str)
                 });
-                assert_eq!(task.get(variable), Some(&expected), "{variable} of {name} {rank}");
+                assert_eq!(task.get(*variable), Some(&expected), "{variable} of {name} {rank}");
             }
             assert_eq!(task["DISAGG_SERVING_TYPE"], name);
             assert!(task["pytestCommand"].contains(&format!("results-{name}.xml")));

@@ -5,7 +5,8 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use disagg::plan::Plan;
+use disagg::plan::step::Variable;
+use disagg::plan::{Plan, resolve};
 use slurm_bed::built;
 use slurm_sim::{
     Cluster, Env, Fault, Hook, Host, JobRun, Level, Outcome, Release, SpankError, Trace,
@@ -297,9 +298,9 @@ fn on_every_release_a_test_id_of_the_unified_form_is_planned_by_its_rules() {
         for rank in run.ranks() {
             let plan = Plan::from_json(rank.environment.get("SLURM_DISAGG_PLAN").unwrap()).unwrap();
             assert_eq!(plan.test.id, "disagg_upload-gen_only-three");
-            let instance = plan.instance("GEN_0".parse().unwrap()).unwrap();
-            for (name, value) in instance.env().iter() {
-                let expected = value.value.expand(|name| rank.environment.get(name));
+            let instance = plan.instance("GEN_0").unwrap();
+            for Variable { name, value, .. } in &resolve(&instance).set {
+                let expected = value.expand(|name| rank.environment.get(name));
                 assert_eq!(
                     rank.environment.get(name),
                     Some(expected.as_str()),

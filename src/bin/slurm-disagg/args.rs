@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 use disagg::input::request::{Options, frontend_node, placement};
-use disagg::plan::{FrontendNode, Generation, InstanceName, Placement};
+use disagg::plan::{FrontendNode, Generation, Placement};
 use disagg::run::launch::limits::{Limits, seconds};
 use disagg::run::launch::tie::SUBCOMMAND as TIED;
 
@@ -221,7 +221,7 @@ pub struct PlanArgs {
 
     /// Show one instance: GEN_0, CTX_0, DISAGG_SERVER, …
     #[arg(long, value_name = "ROLE")]
-    pub role: Option<InstanceName>,
+    pub role: Option<String>,
 
     /// The job's nodes as a Slurm hostlist, to see which of them each instance gets.
     #[arg(long, value_name = "LIST")]

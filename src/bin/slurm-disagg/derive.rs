@@ -11,7 +11,7 @@ use disagg::diagnostic::Diagnostic;
 use disagg::input::request::{self, Options};
 use disagg::input::{Surroundings, source};
 use disagg::output::derive::{self, GATE_FILE, Parts};
-use disagg::output::script::has_secrets;
+use disagg::output::exports::has_secrets;
 
 use crate::args::DeriveArgs;
 use crate::{Failure, Outcome, print, report};

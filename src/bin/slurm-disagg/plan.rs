@@ -7,6 +7,7 @@ use disagg::diagnostic::Diagnostic;
 use disagg::input::{Surroundings, request};
 use disagg::output::{self, table};
 use disagg::plan::Plan;
+use disagg::plan::step::{Variable, resolve};
 use disagg::slurm::hostlist;
 
 use crate::args::{PlanArgs, PlanFormat};
@@ -33,29 +34,28 @@ pub fn run(args: &PlanArgs, around: &Surroundings) -> Outcome {
 }
 
 fn text(args: &PlanArgs, plan: &Plan, nodes: Option<&[String]>) -> Result<String, crate::Failure> {
-    let Some(role) = args.role else {
+    let Some(role) = &args.role else {
         return Ok(match args.format {
             PlanFormat::Table => table::plan(plan, nodes),
             PlanFormat::Json => serde_json::to_string_pretty(plan)? + "\n",
             PlanFormat::Env => output::env(plan),
         });
     };
-    let Some(instance) = plan.instance(role) else {
-        let known: Vec<_> = plan.instances().take(20).map(|i| i.name.to_string()).collect();
-        let help = format!("its instances: {}", known.join(", "));
-        let message = format!("--role {role}: the plan has no such instance");
-        return Err(Diagnostic::error(message).help(help).into());
-    };
+    let instance = plan
+        .instance(role)
+        .map_err(|error| Diagnostic::error(format!("--role {role}: {error}")))?;
     Ok(match args.format {
         PlanFormat::Table => table::instance(&instance, nodes),
         PlanFormat::Json => {
             let view = output::instance::View::new(&instance, nodes);
             serde_json::to_string_pretty(&view)? + "\n"
         }
-        PlanFormat::Env => instance
-            .env()
-            .iter()
-            .map(|(name, value)| format!("{name}={}\n", output::quote::template(&value.value)))
-            .collect(),
+        PlanFormat::Env => {
+            let set = resolve(&instance).set;
+            let line = |variable: &Variable<'_>| {
+                format!("{}={}\n", variable.name, output::quote::template(&variable.value))
+            };
+            set.iter().map(line).collect()
+        }
     })
 }

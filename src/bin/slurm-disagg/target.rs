@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use disagg::diagnostic::Diagnostic;
 use disagg::input::source;
 use disagg::output::files;
-use disagg::plan::Plan;
+use disagg::plan::{Plan, resolve};
 use disagg::run::client::{Client, Trouble};
 use disagg::run::follow::{Job, Role};
 use disagg::run::pace::PATIENCE;
@@ -96,8 +96,8 @@ fn roles(workspace: &Path) -> Vec<Role> {
 /// The steps of a plan, as they are shown.
 pub fn roles_of(plan: &Plan) -> Vec<Role> {
     let role = |instance: disagg::plan::Instance<'_>| Role {
-        name: instance.name.to_string(),
-        log: instance.log_file(),
+        name: instance.name.clone(),
+        log: resolve(&instance).log_file().into_owned(),
     };
     plan.instances().map(role).collect()
 }

@@ -3,8 +3,9 @@
 //! argument vectors.
 
 use super::environment::{Variables, expand};
-use crate::output::script::{command_text, container_arguments, env_command};
-use crate::plan::{Env, Instance, Plan, Role, Traced};
+use crate::output::script::container_arguments;
+use crate::output::task::task;
+use crate::plan::{Instance, Plan, resolve};
 use crate::slurm::argument::ArgumentError;
 use crate::slurm::srun::SrunRequest;
 
@@ -29,51 +30,28 @@ pub fn of_instance(
     hosts: &[String],
     variables: &Variables,
 ) -> Result<StepCommand, ArgumentError> {
-    let (plan, step) = (instance.plan, &instance.role.step);
-    let name = instance.name.to_string();
-    let role = own_role(instance);
-    let planned = instance.role.environment();
-    let mut environment: Vec<(String, String)> = instance
-        .env()
-        .iter()
-        .filter(|(name, _)| planned.get(name).is_none())
-        .map(|(name, value)| (name.to_owned(), expand(&value.value, variables)))
-        .collect();
-    let run_script =
-        plan.run_script.as_ref().filter(|_| instance.name.kind.precheck_of().is_none());
-    let command = match run_script {
-        Some(script) => {
-            environment.push(("pytestCommand".to_owned(), command_text(&role)));
-            vec!["bash".to_owned(), script.clone()]
-        }
-        None => {
-            let mut role = role;
-            (role.export, role.env) = (Env::default(), instance.env());
-            let secret = |name: &str| plan.secrets.iter().any(|secret| secret == name);
-            let secrets = role.env.iter().filter(|(name, _)| secret(name));
-            environment.extend(
-                secrets.map(|(name, value)| (name.to_owned(), expand(&value.value, variables))),
-            );
-            env_command(&role, &plan.secrets)
-        }
-    };
-    let mut extra = vec![format!("--distribution=plane={}", step.tasks_per_node)];
-    extra.extend(common(plan, variables));
+    let spec = resolve(instance);
+    let task = task(&spec);
+    let mut extra = vec![format!("--distribution=plane={}", spec.step.tasks_per_node)];
+    extra.extend(common(instance.plan, variables));
     let request = SrunRequest {
-        nodes: Some(step.nodes),
-        ntasks: Some(step.tasks),
+        nodes: Some(spec.step.nodes),
+        ntasks: Some(spec.step.tasks),
         nodelist: Some(hosts.to_vec()),
-        mpi: step.mpi.clone(),
-        overlap: step.overlap,
-        kill_on_bad_exit: step.kill_on_bad_exit.then_some(true),
+        mpi: spec.step.mpi.clone(),
+        overlap: spec.step.overlap,
+        kill_on_bad_exit: spec.step.kill_on_bad_exit.then_some(true),
         output: Some(OUTPUT.to_owned()),
-        job_name: Some(name),
+        job_name: Some(instance.name.clone()),
         extra,
         ..SrunRequest::default()
     };
     let mut arguments = request.argv()?;
-    arguments.extend(command);
-    Ok(StepCommand { arguments, environment })
+    arguments.extend(task.argv.iter().map(|word| word.literal_text().into_owned()));
+    let environment = task.environment.into_iter();
+    let environment =
+        environment.map(|(name, value)| (name.into_owned(), expand(&value, variables)));
+    Ok(StepCommand { arguments, environment: environment.collect() })
 }
 
 /// The command that runs the install script once on each of the plan's nodes.
@@ -108,15 +86,4 @@ fn common<'a>(plan: &'a Plan, variables: &'a Variables) -> impl Iterator<Item = 
     let own = ["--verbose", "--open-mode=append"].map(str::to_owned);
     let container = container_arguments(plan);
     own.into_iter().chain(container.into_iter().map(|argument| expand(&argument, variables)))
-}
-
-/// The role with the instance's own files.
-fn own_role(instance: &Instance<'_>) -> Role {
-    let argv = instance.argv().into_iter().zip(&instance.role.argv);
-    Role {
-        argv: argv
-            .map(|(value, planned)| Traced::new(value.into_owned(), planned.origin.clone()))
-            .collect(),
-        ..instance.role.clone()
-    }
 }

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
-use crate::plan::Plan;
+use crate::plan::{Plan, resolve};
 use crate::run::result;
 
 /// Where the runs are, in the workspace.
@@ -199,9 +199,10 @@ fn names(plan: &Plan) -> BTreeSet<String> {
     let mut names: BTreeSet<String> =
         [SRUN_LOG, JUNIT, REPORT, SUMMARY, ADDRESSES, result::FILE].map(str::to_owned).into();
     names.extend(plan.install_script.is_some().then(|| INSTALL_LOG.to_owned()));
-    for instance in plan.instances().chain(plan.prechecks()) {
-        names.insert(instance.log_file());
-        let junit = instance.junit_file();
+    for instance in plan.instances().chain(plan.checks()) {
+        let spec = resolve(&instance);
+        names.insert(spec.log_file().into_owned());
+        let junit = spec.junit_file();
         names.extend(junit.as_deref().and_then(|path| name_in(workspace, path)).map(str::to_owned));
     }
     names

@@ -5,19 +5,8 @@
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
-use crate::output::script::{command_variables, exports};
+use crate::output::exports;
 use crate::plan::{Plan, Template};
-
-/// Sizes of the job that srun would take for the step's own.
-pub const JOB_SIZES: [&str; 7] = [
-    "SLURM_NTASKS",
-    "SLURM_NPROCS",
-    "SLURM_NTASKS_PER_NODE",
-    "SLURM_NNODES",
-    "SLURM_JOB_NUM_NODES",
-    "SLURM_DISTRIBUTION",
-    "SLURM_HOSTFILE",
-];
 
 /// Environment variables by name.
 pub type Variables = BTreeMap<String, String>;
@@ -47,26 +36,8 @@ pub fn for_all_steps(plan: &Plan, job: &Variables) -> Variables {
         set.insert("NVIDIA_VISIBLE_DEVICES".into(), ids.join(","));
     }
     if plan.run_script.is_some() || plan.install_script.is_some() {
-        set.extend(for_scripts(plan));
-    }
-    set
-}
-
-/// What run and install scripts find in their environment, as in the launch script.
-fn for_scripts(plan: &Plan) -> Variables {
-    let mut set = Variables::new();
-    let mut add = |name: &str, value: String| set.insert(name.to_owned(), value);
-    for (name, value) in exports(plan) {
-        add(name, value);
-    }
-    add("runScript", plan.run_script.clone().unwrap_or_default());
-    add("installScript", plan.install_script.clone().unwrap_or_default());
-    for (name, value) in plan.ordered_variables() {
-        add(name, value.to_owned());
-    }
-    let rule = plan.rules.rules().test(plan.test.kind);
-    for (name, text) in command_variables(plan, rule.map_or(&[][..], |rule| rule.commands)) {
-        add(name, text);
+        let exports = exports::prefix(plan).into_iter().chain(exports::exports(plan));
+        set.extend(exports.map(|export| (export.name, expand(&export.value, job))));
     }
     set
 }

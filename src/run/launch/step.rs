@@ -12,9 +12,10 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::command::StepCommand;
 use super::directory::RunDirectory;
-use super::environment::{JOB_SIZES, Variables};
+use super::environment::Variables;
 use super::messages::{self, Message};
 use super::tie::{self, Gate};
+use crate::plan::step::SIZES_OF_THE_JOB;
 use crate::run::result::{Exit, Moment, Phase, RankEnd, StepResult};
 
 /// The longest line of srun's that is looked at, in bytes; a longer one is cut.
@@ -115,7 +116,7 @@ impl Step {
         let log = directory.log(&self.result.log)?;
         let mut command = tie::command("srun");
         command.args(&self.command.arguments).envs(variables);
-        for size in JOB_SIZES {
+        for size in SIZES_OF_THE_JOB {
             command.env_remove(size);
         }
         let own = self.command.environment.iter().map(|(name, value)| (name, value));

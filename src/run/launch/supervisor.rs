@@ -24,7 +24,7 @@ use super::say::say;
 use super::step::{Stage, Step, Stop};
 use super::tie::Gate;
 use super::{Allocation, Settings, cause, command, files, tail};
-use crate::plan::{Instance, Plan, RoleKind};
+use crate::plan::{Instance, Plan, Purpose, resolve};
 use crate::run::result::{
     Exit, Moment, Phase, PlanSummary, RunId, RunResult, SCHEMA, StepResult, Verdict, VerdictKind,
 };
@@ -63,7 +63,7 @@ pub fn steps(plan: &Plan, nodes: &[String]) -> Result<Work, ArgumentError> {
         let command = command::of_install(plan, script, hosts, &all)?;
         steps.push(Step::new(Phase::Install, result, command));
     }
-    let instances = plan.prechecks().map(|instance| (Phase::Precheck, instance));
+    let instances = plan.checks().map(|instance| (Phase::Precheck, instance));
     let instances = instances.chain(plan.instances().map(|instance| (Phase::Start, instance)));
     for (phase, instance) in instances {
         let hosts = instance.hosts(nodes).unwrap_or_default();
@@ -75,23 +75,26 @@ pub fn steps(plan: &Plan, nodes: &[String]) -> Result<Work, ArgumentError> {
 
 fn instance_result(plan: &Plan, instance: &Instance<'_>, hosts: &[String]) -> StepResult {
     let workspace = Path::new(&plan.workspace);
-    let junit = instance.junit_file();
-    let junit = junit.map(|path| name_in(workspace, &path).map(str::to_owned).unwrap_or(path));
-    let (name, log) = (instance.name.to_string(), instance.log_file());
-    let kind = Some(instance.name.kind);
-    StepResult { junit, ..step_result(name, kind, hosts, instance.role.step.tasks, &log) }
+    let spec = resolve(instance);
+    let junit = spec
+        .junit_file()
+        .map(|path| name_in(workspace, &path).map_or_else(|| path.to_string(), str::to_owned));
+    let (name, log) = (instance.name.clone(), spec.log_file());
+    let role = Some(instance);
+    StepResult { junit, ..step_result(name, role, hosts, instance.role.step.tasks, &log) }
 }
 
 fn step_result(
     name: String,
-    kind: Option<RoleKind>,
+    instance: Option<&Instance<'_>>,
     hosts: &[String],
     tasks: u32,
     log: &str,
 ) -> StepResult {
     StepResult {
         name,
-        kind,
+        role: instance.map(|instance| instance.role_name.to_owned()),
+        purpose: instance.map(|instance| instance.role.purpose),
         step_id: None,
         nodes: hosts.to_vec(),
         tasks,
@@ -576,7 +579,7 @@ impl<'p> Supervisor<'p> {
         self.to_stop = if matches!(kind, VerdictKind::Passed | VerdictKind::BenchmarkFailed) {
             // Who passes requests on ends before those who serve them.
             let is_router =
-                |index: &usize| self.steps[*index].result.kind == Some(RoleKind::DisaggServer);
+                |index: &usize| self.steps[*index].result.purpose == Some(Purpose::Router);
             let (first, then) = (0..self.steps.len()).filter(running).partition(is_router);
             vec![then, first]
         } else {
@@ -769,11 +772,11 @@ impl<'p> Supervisor<'p> {
 
 /// Whether the step's end is the test's.
 fn decides(step: &StepResult) -> bool {
-    matches!(step.kind, Some(RoleKind::Benchmark | RoleKind::Aggregated))
+    step.purpose == Some(Purpose::Client)
 }
 
 fn is_server(step: &StepResult) -> bool {
-    step.kind.is_some() && !decides(step)
+    step.purpose.is_some() && !decides(step)
 }
 
 /// `rank 3 on node1 ended with status 42 after 12.3 s`.

@@ -2,7 +2,8 @@
 //! What must be so by the plan, against what the simulated programs did.
 
 use disagg::output::HIDDEN;
-use disagg::plan::{Instance, Plan};
+use disagg::plan::step::Variable;
+use disagg::plan::{Instance, Plan, resolve};
 use serde::Serialize;
 use serde_json::Value;
 use slurm_sim::{Allocation, Env, Outcome, Rank, Release, Step, Trace};
@@ -224,7 +225,7 @@ pub fn step(
     allocation: &Allocation,
     release: Release,
 ) -> Vec<Finding> {
-    let place = instance.name.to_string();
+    let place = instance.name.clone();
     let (planned, request) = (&instance.role.step, &step.request);
     let hosts: Vec<_> = allocation.nodes.iter().map(|node| node.name.as_str()).collect();
     let hosts = instance.host_of_each_task(&hosts).unwrap_or_default();
@@ -263,7 +264,7 @@ pub fn rank(
     job: &Env,
     argv: &[String],
 ) -> (RankSeen, Vec<Finding>) {
-    let (plan, name) = (instance.plan, instance.name.to_string());
+    let (plan, name) = (instance.plan, instance.name.clone());
     let mut findings = Vec::new();
     let at = |what: &str, expected: &str, found: &str| Finding {
         rank: Some(rank.task),
@@ -313,7 +314,7 @@ pub fn rank(
         findings.push(Finding { what: format!("word {} of {COMMAND}", index + 1), ..finding });
     }
     let own = command.into_iter().next_back().unwrap_or_default();
-    let own = own.into_iter().skip(instance.role.env.len()).collect();
+    let own = own.into_iter().skip(resolve(instance).set.len()).collect();
     (seen(instance, rank, own), findings)
 }
 
@@ -330,35 +331,30 @@ fn expected_environment(instance: &Instance<'_>, rank: &Rank, job: &Env) -> Env 
         true => rank.environment.get(name),
         false => before.get(name),
     };
-    for (name, value) in instance.env().iter() {
-        inherited.set(name, value.value.expand(lookup));
+    for variable in resolve(instance).set {
+        inherited.set(variable.name, variable.value.expand(lookup));
     }
     inherited
 }
 
-/// The command's words by the plan: `unset NAMES && export NAME=VALUE … && NAME=VALUE … COMMAND …`. A
-/// shell reads them in the rank's final environment.
+/// The command's words by the plan: `cd DIRECTORY && unset NAMES && NAME=VALUE … COMMAND …`. A shell
+/// reads them in the rank's final environment.
 fn planned_command<'e>(
     instance: &Instance<'_>,
     lookup: impl Fn(&str) -> Option<&'e str>,
 ) -> Vec<Vec<String>> {
-    let role = instance.role;
-    let sets = |env: &disagg::plan::Env| -> Vec<String> {
-        env.iter()
-            .map(|(name, traced)| format!("{name}={}", traced.value.expand(&lookup)))
-            .collect()
-    };
-    let mut unset: Vec<_> = role.unset.iter().map(|name| name.value.clone()).collect();
+    let spec = resolve(instance);
+    let mut unset: Vec<_> = spec.unset.iter().map(|name| (*name).to_owned()).collect();
     if !unset.is_empty() {
         unset.insert(0, "unset".to_owned());
     }
-    let mut export = sets(&role.export);
-    if !export.is_empty() {
-        export.insert(0, "export".to_owned());
-    }
-    let mut own = sets(&role.env);
-    own.extend(instance.argv().into_iter().map(|argument| argument.into_owned()));
-    [unset, export, own].into_iter().filter(|words| !words.is_empty()).collect()
+    let set = |variable: &Variable<'_>| {
+        format!("{}={}", variable.name, lookup(variable.name).unwrap_or_default())
+    };
+    let mut own: Vec<_> = spec.set.iter().map(set).collect();
+    own.extend(spec.arguments().map(|argument| argument.into_owned()));
+    let directory = vec!["cd".to_owned(), spec.cwd.to_owned()];
+    [directory, unset, own].into_iter().filter(|words| !words.is_empty()).collect()
 }
 
 /// The words of all commands.
@@ -369,7 +365,7 @@ fn joined(commands: &[Vec<String>]) -> Vec<String> {
 fn seen(instance: &Instance<'_>, rank: &Rank, command: Vec<String>) -> RankSeen {
     let shown =
         |name: &str, value: &str| disagg::output::shown(instance.plan, name, value).to_owned();
-    let env = instance.env();
+    let spec = resolve(instance);
     let mut seen = RankSeen {
         task: rank.task,
         local: rank.local,
@@ -384,13 +380,13 @@ fn seen(instance: &Instance<'_>, rank: &Rank, command: Vec<String>) -> RankSeen 
             seen.unset.push(name.value.clone());
         }
     }
-    for (name, _) in env.iter() {
+    for Variable { name, .. } in &spec.set {
         if let Some(value) = rank.environment.get(name) {
-            seen.env.set(name, shown(name, value));
+            seen.env.set(*name, shown(name, value));
         }
     }
     for (name, value) in rank.environment.iter() {
-        if env.get(name).is_none() && name != PLAN && name != COMMAND {
+        if spec.set.iter().all(|set| set.name != name) && name != PLAN && name != COMMAND {
             seen.inherited.set(name, shown(name, value));
         }
     }

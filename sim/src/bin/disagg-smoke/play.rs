@@ -106,7 +106,7 @@ pub fn play(stage: &Stage, args: &Args, release: Release) -> Result<Played, SimE
     let instances: Vec<_> = stage
         .plan
         .instances()
-        .filter(|i| is_chosen(i.name.index, i.role.count, args.max_servers))
+        .filter(|i| is_chosen(i.index, i.role.count, args.max_servers))
         .collect();
     played.servers_left_out = all - instances.len();
     let steps = Steps { stage, cluster: &cluster, allocation: &allocation, environ };
@@ -241,7 +241,7 @@ impl Steps<'_> {
     }
 
     fn step(&self, step_id: u32, instance: &Instance<'_>) -> StepOutcome {
-        let name = instance.name;
+        let name = instance.name.as_str();
         let srun = self.stage.srun(name);
         let arguments: Vec<_> = srun.iter().map(String::as_str).collect();
         let run = self.cluster.srun_in(self.allocation, step_id, &arguments, self.environ)?;

@@ -12,7 +12,7 @@ use std::process::Command;
 use disagg::diagnostic::{Diagnostic, Diagnostics};
 use disagg::input::request::{self, Options};
 use disagg::input::{Surroundings, find};
-use disagg::plan::{InstanceName, Plan};
+use disagg::plan::Plan;
 use slurm_sim::Env;
 use tempfile::TempDir;
 
@@ -131,7 +131,7 @@ impl Stage {
     }
 
     /// srun's arguments for a step.
-    pub fn srun(&self, name: InstanceName) -> Vec<String> {
+    pub fn srun(&self, name: &str) -> Vec<String> {
         vec![format!("--disagg-role={name}"), self.run_script.clone()]
     }
 }

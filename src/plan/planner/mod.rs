@@ -1,22 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From a request to a plan: the rules that both generations share, each in one function.
 
-use std::collections::BTreeMap;
+pub mod sizes;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use indexmap::IndexMap;
+
+use self::sizes::{Places, Sizes};
 use super::assignments::Assignment;
-use super::command::{BaseCommand, TEST_ROOT, uses_launcher};
-use super::config::{Config, Field, ServerEntry, Worker};
-use super::instance::SERVING_TYPE;
-use super::layout::{Form, Layout, MAX_COUNT, Placement, Servers};
+use super::command::{BaseCommand, PYTEST, TEST_ROOT, file_name, uses_launcher};
+use super::config::{Config, Field, ServerEntry};
+use super::env::{Env, TooLong};
+use super::layout::Layout;
 use super::origin::{Origin, Traced};
 use super::pytest;
 use super::request::Request;
-use super::role::{Env, Role, RoleKind, Step};
+use super::role::{Own, Purpose, Role, Roles};
 use super::rules::{
-    Command, EnvKey, EnvSource, ModeSource, RoleRule, RuleSet, Run, RunValue, TestRule, Ucx,
-    Variable, is_gen_only,
+    Command, EnvKey, EnvSource, ModeSource, RoleDef, RoleRule, RuleSet, Run, RunValue, TestRule,
+    Ucx, Variable, is_gen_only,
 };
-use super::template::Template;
+use super::secret::is_secret_name;
+use super::step::SERVING_TYPE;
+use super::template::{Slot, Template};
 use super::test_id::{Generation, Mode, Test, TestId, TestKind, node_id};
 use super::ucx;
 use super::{Container, Job, Plan, Precheck, SCHEMA};
@@ -85,28 +92,27 @@ impl<'r> Planner<'r> {
     fn plan(&mut self) -> Option<Plan> {
         let request = self.request;
         let subject = self.subject()?;
-        let job_env = self.env("the job", subject.rule.job_env, &subject, false);
-        let role_env: Vec<Env> = subject
-            .rule
-            .roles
-            .iter()
-            .map(|rule| {
-                let base = matches!(rule.command, Command::Base { .. });
-                self.env(rule.kind.name(), rule.env, &subject, base)
-            })
-            .collect();
+        let job_env = self.env("the job", subject.rule.job_env, &subject);
         let precheck = subject.rule.has_precheck().then(|| self.precheck());
-
-        let layout = self.layout(&subject)?;
+        let (sizes, places) = self.sizes(&subject)?;
+        let layout = sizes.layout();
         let launcher = self.uses_launcher(&layout);
-        let mut roles = BTreeMap::new();
-        for (rule, env) in subject.rule.roles.iter().zip(role_env) {
-            let count = count(&layout, rule.kind);
-            if count > 0 || rule.kind.precheck_of().is_some() {
-                let role = self.role(rule, env, count, &layout, launcher, &subject);
-                roles.insert(rule.kind, role);
-            }
+        let (mut roles, mut unused_roles) = (Roles::new(), Roles::new());
+        for rule in subject.rule.roles {
+            let role = self.role(rule, (&sizes, &places), launcher, precheck, &subject);
+            match role.count > 0 || role.purpose == Purpose::Check {
+                true => roles.insert(rule.role.name.to_owned(), role),
+                false => unused_roles.insert(rule.role.name.to_owned(), role),
+            };
         }
+        let variables = self.variables(&subject, &sizes, precheck);
+        let secrets = self.secrets(
+            roles
+                .values()
+                .chain(unused_roles.values())
+                .flat_map(|role| [&role.export, &role.env])
+                .chain([&job_env, &subject.base.env]),
+        );
         let serving_type =
             (subject.id.kind == TestKind::Disaggregated).then(|| SERVING_TYPE.to_owned());
         let container_env = job_env
@@ -119,7 +125,7 @@ impl<'r> Planner<'r> {
             schema: SCHEMA,
             rules: self.rules.generation,
             rules_reason: self.rules_reason(),
-            variables: self.variables(&subject, &layout, precheck),
+            variables,
             test: Test {
                 module: request.test.module.value.clone(),
                 function: request.test.function.value.clone(),
@@ -131,24 +137,25 @@ impl<'r> Planner<'r> {
                 config_sha256: self.config.sha256.clone(),
                 server: subject.id.server,
             },
-            layout,
             placement: request.placement.value,
             frontend_node: request.frontend_node.value,
             llmapi_launch: launcher,
             base_command: subject.base,
             roles,
+            unused_roles,
             precheck,
             stage: request.stage.as_ref().map(|stage| stage.value.clone()),
             job_env,
             container_env,
             job: self.job(&layout),
+            layout,
             container: container(request),
             source_dir: request.directories.source.value.clone(),
             models_dir: request.directories.models.value.clone(),
             workspace: request.directories.workspace.value.clone(),
             run_script: request.run_script.as_ref().map(|script| script.value.clone()),
             install_script: request.install_script.as_ref().map(|script| script.value.clone()),
-            secrets: request.secrets.clone(),
+            secrets,
             notes: std::mem::take(&mut self.notes),
         })
     }
@@ -193,7 +200,7 @@ impl<'r> Planner<'r> {
             matches!(source, EnvSource::When(when, _, RunValue::QueueSize) if *when == run)
         });
         let queue = needs_queue.then(|| self.queue_size(&mode));
-        let base = self.base(&id);
+        let base = self.base(&id)?;
         let options: Vec<_> =
             base.argv[base.pytest_at()..].iter().skip(1).map(|word| &*word.value).collect();
         let directory = pytest::value_of(&options, &["--output-dir"])
@@ -216,23 +223,21 @@ impl<'r> Planner<'r> {
     }
 
     /// The command that roles start from: the given one, else the suite's own.
-    fn base(&self, id: &TestId) -> BaseCommand {
+    fn base(&mut self, id: &TestId) -> Option<BaseCommand> {
         if let Some(base) = &self.request.base {
-            return base.clone();
+            return Some(base.clone());
         }
         let names = &self.request.test;
         let prefix = match &self.request.test_id {
             Some(given) => Traced::new(id.prefix.clone(), given.origin.clone()),
             None => names.prefix.clone(),
         };
-        BaseCommand::new(
-            &self.request.directories,
-            &prefix,
-            Traced::new(
-                node_id(&names.module.value, &names.function.value, &id.text),
-                Origin::input(self.config.path.clone()).by_rule("the test: MODULE::FUNCTION[ID]"),
-            ),
-        )
+        let node_id = Traced::new(
+            node_id(&names.module.value, &names.function.value, &id.text),
+            Origin::input(self.config.path.clone()).by_rule("the test: MODULE::FUNCTION[ID]"),
+        );
+        let base = BaseCommand::new(&self.request.directories, &prefix, node_id);
+        base.map_err(|error| self.too_long(&error, None)).ok()
     }
 
     /// Whether workers run under the launcher: a given command has it or not; else the size
@@ -328,37 +333,130 @@ impl<'r> Planner<'r> {
     fn role(
         &mut self,
         rule: &RoleRule,
-        env: Env,
-        count: u32,
-        layout: &Layout,
+        (sizes, places): (&Sizes, &Places),
         launcher: bool,
+        precheck: Option<Precheck>,
         subject: &Subject<'_>,
     ) -> Role {
+        let def = rule.role;
+        let request = self.request;
+        let placement = request.placement.value;
+        let step = sizes.step(def.size, placement, &request.mpi.value);
+        let shares_nodes = sizes.shares_nodes(def.size, placement);
         let (row, origin) = &subject.ucx;
         let mut export = Env::default();
         let mut unset = Vec::new();
         if rule.ucx {
-            let origin =
-                origin.by_rule(format!("{}: {}", self.rule_name(rule.kind.name()), origin.rule));
+            let origin = origin.by_rule(format!("{}: {}", self.rule_name(def.name), origin.rule));
             unset.extend(row.unset.iter().map(|name| Traced::new(name.clone(), origin.clone())));
             for Assignment { name, value } in &row.export {
-                export.set(name, value, origin.clone());
+                self.set(&mut export, name, value, origin.clone());
             }
         }
+        let mut env = self.env(def.name, rule.env, subject);
         let argv = match rule.command {
             Command::Base { launcher: under, output_options } => {
+                env = self.within_limits(env.and_then(&subject.base.env));
                 self.base_argv(&subject.base, launcher && under, output_options)
             }
-            Command::Precheck => self.precheck_argv(rule.kind, subject),
+            Command::Precheck(servers) => self.precheck_argv(def.name, servers, subject),
+        };
+        env = self.within_limits(env.after(&export));
+        env.order_for_shell();
+        // Caches have no way to travel where there is only one kind of servers.
+        let runs_checks = precheck.is_some_and(|check| check.enabled) && sizes.context.count > 0;
+        let count = match def.purpose {
+            Purpose::Check if !runs_checks => 0,
+            _ => sizes.servers(def.size).count,
         };
         Role {
+            purpose: def.purpose,
             count,
+            numbered: def.size.is_numbered(),
+            gpus: if step.mpi.is_some() { step.tasks_per_node } else { 0 },
+            places: if count > 0 { places.of(def.size).to_vec() } else { Vec::new() },
             unset,
             export,
             env,
+            own: self.own(def, &argv, shares_nodes),
             argv,
-            cwd: format!("{}/{TEST_ROOT}", self.request.directories.source.value),
-            step: step(self.request, layout, rule.kind),
+            cwd: format!("{}/{TEST_ROOT}", request.directories.source.value),
+            step,
+        }
+    }
+
+    /// What each instance of a role has of its own: its name, and a JUnit file, so that none
+    /// overwrites another's results.
+    fn own(&mut self, def: &RoleDef, argv: &[Traced<String>], shares_nodes: bool) -> Own {
+        let mut env = Env::default();
+        if def.has_serving_type {
+            let mut name = Template::default();
+            name.push_slot(Slot::Name);
+            let origin = Origin::rule("the name of the step's role");
+            self.set(&mut env, SERVING_TYPE, &name, origin);
+        }
+        let words: Vec<_> = argv.iter().map(|word| word.value.as_str()).collect();
+        let options = words
+            .iter()
+            .position(|word| file_name(word) == PYTEST)
+            .map_or(words.len(), |at| at + 1);
+        let mut args = BTreeMap::new();
+        let mut junit = None;
+        for (at, start) in pytest::values_at(&words[options..], pytest::JUNIT_OPTIONS) {
+            let at = options + at;
+            let (option, path) = words[at].split_at(start);
+            let (stem, end) = path.strip_suffix(".xml").map_or((path, ""), |stem| (stem, ".xml"));
+            let mut own = Template::literal(&format!("{stem}-"));
+            own.push_slot(Slot::Name);
+            own.push_text(end);
+            let mut argument = Template::literal(option);
+            argument.push(&own);
+            args.insert(at, argument);
+            junit = Some(own);
+        }
+        Own { env, args, gpus: shares_nodes, log: Template::from_written(def.log), junit }
+    }
+
+    /// Assigns a variable; values that grow beyond what an environment can hold are an error.
+    fn set(&mut self, env: &mut Env, name: &str, value: &Template, origin: Origin) {
+        let location = origin.location.clone();
+        if let Err(error) = env.set(name, value, origin) {
+            self.too_long(&error, location);
+        }
+    }
+
+    fn within_limits(&mut self, env: Result<Env, TooLong>) -> Env {
+        env.unwrap_or_else(|error| {
+            self.too_long(&error, None);
+            Env::default()
+        })
+    }
+
+    fn too_long(&mut self, error: &TooLong, location: Option<crate::diagnostic::Location>) {
+        let help = "shorten the values, or the references in them";
+        self.errors.push_once(Diagnostic::error(error.to_string()).at(location).help(help));
+    }
+
+    /// The names of the variables that are secret: those that are listed, those whose names say so,
+    /// and those whose values were made from a secret one.
+    fn secrets<'e>(&self, envs: impl Iterator<Item = &'e Env> + Clone) -> Vec<String> {
+        let mut secrets: BTreeSet<String> = self.request.secrets.iter().cloned().collect();
+        let names = envs.clone().flat_map(|env| env.iter().map(|(name, _)| name));
+        secrets.extend(names.filter(|name| is_secret_name(name)).map(str::to_owned));
+        loop {
+            let before = secrets.len();
+            let is_secret = |name: &str| secrets.contains(name) || is_secret_name(name);
+            let made_from = envs.clone().flat_map(Env::written_with);
+            let found: Vec<_> = made_from
+                .filter(|(name, used)| {
+                    !secrets.contains(*name) && used.iter().any(|u| is_secret(u))
+                })
+                .map(|(name, _)| name.to_owned())
+                .collect();
+            secrets.extend(found);
+            if secrets.len() == before {
+                return secrets.into_iter().collect();
+            }
         }
     }
 
@@ -390,11 +488,15 @@ impl<'r> Planner<'r> {
         argv
     }
 
-    fn precheck_argv(&self, kind: RoleKind, subject: &Subject<'_>) -> Vec<Traced<String>> {
+    fn precheck_argv(
+        &self,
+        role: &str,
+        servers: &str,
+        subject: &Subject<'_>,
+    ) -> Vec<Traced<String>> {
         let source = &self.request.directories.source.value;
-        let role = kind.precheck_of().unwrap_or(kind).name().to_lowercase();
         let mode = subject.id.mode.map_or("", Mode::name);
-        let origin = self.origin(kind.name());
+        let origin = Origin::rule(self.rule_name(role));
         [
             "python3",
             &format!("{source}/{PRECHECK}"),
@@ -407,21 +509,22 @@ impl<'r> Planner<'r> {
             "--llm-src",
             source,
             "--role",
-            &role,
+            servers,
         ]
         .into_iter()
         .map(|word| Traced::new(word.to_owned(), origin.clone()))
         .collect()
     }
 
+    /// The launch script's variables for sizes and paths.
     fn variables(
         &self,
         subject: &Subject<'_>,
-        layout: &Layout,
+        sizes: &Sizes,
         precheck: Option<Precheck>,
-    ) -> BTreeMap<String, String> {
+    ) -> IndexMap<String, String> {
         let value = |variable: &Variable| match variable {
-            Variable::Size(size) => size(layout).to_string(),
+            Variable::Size(size) => size(sizes).to_string(),
             Variable::ConfigPath => self.config.path.clone(),
             Variable::OutputDir => subject.output_dir.clone(),
             Variable::PrecheckEnabled => {
@@ -435,243 +538,12 @@ impl<'r> Planner<'r> {
         variables.map(|(name, variable)| ((*name).to_owned(), value(variable))).collect()
     }
 
-    /// A number that the test cannot do without; 0 when it is missing or wrong.
-    fn required(&mut self, field: &Field<u32>, key: &str, what: &str) -> Traced<u32> {
-        if field.is_missing() {
-            self.errors.push(
-                Diagnostic::error(format!("hardware.{key} is missing"))
-                    .at(self.config.location("hardware"))
-                    .help(format!("add `{key}: N` below `hardware:`, the number of {what}")),
-            );
-        }
-        field.get(&mut self.errors).cloned().unwrap_or_default()
-    }
-
-    fn layout(&mut self, subject: &Subject<'r>) -> Option<Layout> {
-        let hardware = &self.config.hardware;
-        let gpus_per_node =
-            self.required(&hardware.gpus_per_node, "gpus_per_node", "GPUs of each node");
-        let (layout, location) = match subject.id.kind {
-            TestKind::Disaggregated => self.servers(subject, gpus_per_node.value)?,
-            kind => self.one_server(kind, subject, gpus_per_node.value)?,
-        };
-        match layout {
-            Ok(layout) => {
-                self.layout_notes(&layout, subject);
-                Some(layout)
-            }
-            Err(error) => {
-                self.errors.push(Diagnostic::error(error.to_string()).at(location));
-                None
-            }
-        }
-    }
-
-    /// The layout of context and generation servers, and where it is to blame.
-    fn servers(&mut self, subject: &Subject<'r>, gpus_per_node: u32) -> Option<Sized> {
-        let hardware = &self.config.hardware;
-        let generation =
-            self.required(&hardware.num_gen_servers, "num_gen_servers", "generation servers");
-        if generation.value == 0 && generation.origin.location.is_some() {
-            self.errors.push(
-                Diagnostic::error("a disaggregated test needs at least one generation server")
-                    .at(generation.origin.location.clone()),
-            );
-        }
-        let context = if subject.run == Run::NoContext {
-            if matches!(&hardware.num_ctx_servers, Field::Good(count) if count.value > 0) {
-                self.notes.push(format!(
-                    "mode {} has no context servers: hardware.num_ctx_servers is not used",
-                    subject.mode
-                ));
-            }
-            Traced::default()
-        } else {
-            if hardware.num_ctx_servers.is_missing() {
-                self.no_context_hint(subject);
-            }
-            self.required(&hardware.num_ctx_servers, "num_ctx_servers", "context servers")
-        };
-        let generation_size = self.world_size(&self.config.generation, "worker_config.gen");
-        let context_size = self.world_size(&self.config.context, "worker_config.ctx");
-        if self.errors.has_errors() {
-            return None;
-        }
-        let layout = Layout::new(
-            Servers { count: generation.value, world_size: generation_size },
-            Servers { count: context.value, world_size: context_size },
-            gpus_per_node,
-            self.request.placement.value,
-            self.request.frontend_node.value,
-        );
-        let form =
-            if self.rules.layout_names_tasks { Form::ServersWithTasks } else { Form::Servers };
-        let layout = layout.map(|layout| Layout { form, ..layout });
-        Some((layout, generation.origin.location))
-    }
-
-    /// Says where the configuration and the test id contradict each other on context servers.
-    fn no_context_hint(&mut self, subject: &Subject<'_>) {
-        let Field::Good(mode) = &self.config.benchmark.mode else { return };
-        if is_gen_only(&mode.value) && !is_gen_only(&subject.mode) {
-            self.errors.push(
-                Diagnostic::note(format!(
-                    "benchmark.mode is {}, but the test id says {}",
-                    mode.value, subject.mode
-                ))
-                .at(mode.origin.location.clone())
-                .help("name the test with gen_only, or give it context servers"),
-            );
-        }
-    }
-
-    /// The layout of one server, and where it is to blame. A world size of its own counts instead
-    /// of the product of its parallel sizes.
-    fn one_server(
-        &mut self,
-        kind: TestKind,
-        subject: &Subject<'r>,
-        gpus_per_node: u32,
-    ) -> Option<Sized> {
-        let config = self.config;
-        let (worker, name) = match (kind, subject.entry) {
-            (TestKind::CtxOnly, _) => (&config.context, "worker_config.ctx"),
-            (TestKind::Aggregated, Some(entry)) => (&entry.worker, "server_configs"),
-            (TestKind::Aggregated, None) => return None,
-            _ => (&config.generation, "worker_config.gen"),
-        };
-        if !worker.present {
-            let message = format!("{name} is missing, and a {} test is sized by it", subject.mode);
-            let location = config.location("worker_config");
-            self.errors.push(Diagnostic::error(message).at(location).help(format!(
-                "add `{}:` with `tensor_parallel_size:` below `worker_config:`",
-                name.rsplit('.').next().unwrap_or(name)
-            )));
-        }
-        let world_size = match worker.world_size.get(&mut self.errors) {
-            Some(given) if given.value > 0 => given.value,
-            _ => self.world_size(worker, name),
-        };
-        if self.errors.has_errors() {
-            return None;
-        }
-        let location = config.location("hardware");
-        Some((Layout::one_server(world_size, gpus_per_node), location))
-    }
-
-    /// World size: tensor × pipeline × context parallel size, each 1 when missing.
-    fn world_size(&mut self, worker: &Worker, name: &str) -> u32 {
-        let sizes = [
-            &worker.tensor_parallel_size,
-            &worker.pipeline_parallel_size,
-            &worker.context_parallel_size,
-        ];
-        let mut product: u32 = 1;
-        for size in sizes {
-            let Some(size) = size.get(&mut self.errors) else { continue };
-            match product.checked_mul(size.value).filter(|product| *product <= MAX_COUNT) {
-                Some(larger) => product = larger,
-                None => self.errors.push(
-                    Diagnostic::error(format!(
-                        "the world size of {name} (tensor × pipeline × context parallel size) \
-                         exceeds {MAX_COUNT}"
-                    ))
-                    .at(size.origin.location.clone()),
-                ),
-            }
-        }
-        product
-    }
-
-    fn layout_notes(&mut self, layout: &Layout, subject: &Subject<'_>) {
-        let has_servers = layout.form != Form::OneServer;
-        if has_servers && layout.num_ctx_servers == 0 && subject.run != Run::NoContext {
-            let note = "there are no context servers, although the mode is not gen_only";
-            self.notes.push(note.into());
-        }
-        for kind in subject.rule.roles.iter().map(|rule| rule.kind).filter(|kind| kind.is_worker())
-        {
-            let (nodes, tasks, tasks_per_node) = step_size(layout, kind);
-            if count(layout, kind) > 0 && !tasks.is_multiple_of(tasks_per_node) {
-                self.notes.push(format!(
-                    "the last of the {nodes} nodes of each {kind} server is not full: {tasks} \
-                     ranks, {tasks_per_node} on each full node"
-                ));
-            }
-        }
-        for (worker, name, size) in [
-            (&self.config.generation, "gen", layout.gpus_per_gen_server),
-            (&self.config.context, "ctx", layout.gpus_per_ctx_server),
-        ] {
-            if let Field::Good(given) = &worker.world_size
-                && has_servers
-                && ![0, size].contains(&given.value)
-            {
-                self.notes.push(format!(
-                    "worker_config.{name}.world_size, {}, is not used: the parallel sizes make {size}",
-                    given.value
-                ));
-            }
-        }
-    }
-
-    fn concurrency(&mut self, mode: &str) -> Traced<u64> {
-        let Some(list) = self.config.benchmark.concurrency.get(&mut self.errors) else {
-            return Traced::new(1, Origin::rule("benchmark.concurrency_list is missing: 1"));
-        };
-        let largest = list.value.iter().copied().max().unwrap_or(1);
-        if list.value.len() > 1 {
-            self.notes.push(format!(
-                "mode {mode} needs one concurrency: the largest of benchmark.concurrency_list, \
-                 {largest}, is used"
-            ));
-        }
-        Traced::new(largest, list.origin.clone())
-    }
-
-    /// How many requests are queued before any is served: all, so that decoding alone is measured;
-    /// no more than the generation server can hold, or it would wait for the others for ever.
-    fn queue_size(&mut self, mode: &str) -> Traced<u64> {
-        let concurrency = self.concurrency(mode);
-        let worker = &self.config.generation;
-        if !self.rules.caps_queue {
-            return concurrency;
-        }
-        let Some(batch) = worker.max_batch_size.get(&mut self.errors) else { return concurrency };
-        let attention_dp =
-            worker.enable_attention_dp.get(&mut self.errors).is_some_and(|on| on.value);
-        let ranks = match worker.tensor_parallel_size.get(&mut self.errors) {
-            Some(size) if attention_dp => size.value,
-            _ => 1,
-        };
-        let capacity = u64::from(batch.value) * u64::from(ranks);
-        if concurrency.value <= capacity {
-            return concurrency;
-        }
-        self.notes.push(format!(
-            "the queue has {capacity} requests, not {}: the generation server holds no more \
-             (max_batch_size × the ranks that serve requests of their own)",
-            concurrency.value
-        ));
-        Traced::new(capacity, batch.origin.by_rule("the capacity of the generation server"))
-    }
-
     fn rule_name(&self, whose: &str) -> String {
         format!("{} rules: {whose}", self.rules.generation)
     }
 
-    fn origin(&self, whose: &str) -> Origin {
-        Origin::rule(self.rule_name(whose))
-    }
-
-    /// The variables of a role or of the job; those of the base command come last, where it runs.
-    fn env(
-        &mut self,
-        whose: &str,
-        sources: &[EnvSource],
-        subject: &Subject<'_>,
-        base: bool,
-    ) -> Env {
+    /// The variables of a role or of the job, without those of the base command.
+    fn env(&mut self, whose: &str, sources: &[EnvSource], subject: &Subject<'_>) -> Env {
         let config = &self.config.environment;
         let rule = self.rule_name(whose);
         let mut env = Env::default();
@@ -688,7 +560,7 @@ impl<'r> Planner<'r> {
                 },
                 EnvSource::Fixed(name, value) => {
                     let origin = Origin::rule(rule.clone());
-                    env.set(name, &Template::from_written(*value), origin);
+                    self.set(&mut env, name, &Template::from_written(*value), origin);
                     continue;
                 }
                 EnvSource::When(run, name, value) => {
@@ -703,18 +575,18 @@ impl<'r> Planner<'r> {
                         (RunValue::QueueSize, None) => continue,
                     };
                     let origin = origin.by_rule(format!("{rule} of a {} test", subject.mode));
-                    env.set(name, &Template::literal(&value), origin);
+                    self.set(&mut env, name, &Template::literal(&value), origin);
                     continue;
                 }
             };
             if let Some(assignments) = field.get(&mut self.errors) {
                 let origin = assignments.origin.by_rule(rule.clone());
                 for assignment in &assignments.value {
-                    env.set(&assignment.name, &assignment.value, origin.clone());
+                    self.set(&mut env, &assignment.name, &assignment.value, origin.clone());
                 }
             }
         }
-        if base { env.and_then(&subject.base.env) } else { env }
+        env
     }
 
     fn job(&mut self, layout: &Layout) -> Job {
@@ -767,44 +639,6 @@ impl<'r> Planner<'r> {
             account: settings.account.clone(),
             segment,
         }
-    }
-}
-
-/// A layout or why there is none, and the place in the configuration that is to blame then.
-type Sized = (Result<Layout, super::layout::TooLarge>, Option<crate::diagnostic::Location>);
-
-/// How many steps of a kind a test has.
-pub(super) fn count(layout: &Layout, kind: RoleKind) -> u32 {
-    match kind.precheck_of().unwrap_or(kind) {
-        RoleKind::Gen => layout.num_gen_servers,
-        RoleKind::Ctx => layout.num_ctx_servers,
-        _ => 1,
-    }
-}
-
-/// Nodes, tasks and tasks per node of one step of a kind.
-pub(super) fn step_size(layout: &Layout, kind: RoleKind) -> (u32, u32, u32) {
-    let worker = |nodes, world_size| (nodes, world_size, layout.tasks_per_node(world_size));
-    match kind.precheck_of().unwrap_or(kind) {
-        RoleKind::Gen => worker(layout.nodes_per_gen_server, layout.gpus_per_gen_server),
-        RoleKind::Ctx => worker(layout.nodes_per_ctx_server, layout.gpus_per_ctx_server),
-        RoleKind::Aggregated => worker(layout.nodes_per_server, layout.gpus_per_server),
-        _ => (1, 1, 1),
-    }
-}
-
-fn step(request: &Request, layout: &Layout, kind: RoleKind) -> Step {
-    let (nodes, tasks, tasks_per_node) = step_size(layout, kind);
-    let shares_nodes = request.placement.value == Placement::Packed
-        && kind.is_indexed()
-        && tasks < layout.gpus_per_node;
-    Step {
-        nodes,
-        tasks,
-        tasks_per_node,
-        mpi: kind.uses_gpus().then(|| request.mpi.value.clone()),
-        overlap: !kind.uses_gpus() || shares_nodes,
-        kill_on_bad_exit: true,
     }
 }
 

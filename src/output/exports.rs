@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The variables that drafts of launch scripts, run scripts and install scripts know by name: one
+//! list for the batch script, for pipelines' launch scripts and for `slurm-disagg launch`.
+
+use std::fmt::Write;
+
+use super::quote;
+use super::task::COMMAND;
+use crate::plan::rules::{CommandText, RoleDef, TestRule};
+use crate::plan::{Plan, Role, Template, Traced};
+
+/// The script that runs a precheck's step, below the source tree.
+const PRECHECK_RUN_SCRIPT: &str = "jenkins/scripts/perf/disaggregated/slurm_precheck_run.sh";
+
+/// An exported variable.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Export {
+    /// Its name.
+    pub name: String,
+    /// Its value, which may refer to the job's variables.
+    pub value: Template,
+    /// Whether there is a secret in it.
+    pub is_secret: bool,
+}
+
+/// What a script prefix has before all others; pipelines bring their own.
+pub fn prefix(plan: &Plan) -> Vec<Export> {
+    let workspace = plan.workspace.trim_end_matches('/');
+    let mut exports = List(plan, Vec::new());
+    exports.text("jobWorkspace", &format!("{workspace}/disagg_workspace"));
+    exports.text("llmSrcNode", &plan.source_dir);
+    exports.text("stageName", &format!("disagg_perf_test_{}", plan.test.config));
+    exports.text("perfMode", "true");
+    exports.text("resourcePathNode", &plan.source_dir);
+    exports.command(COMMAND, &base_command(plan, plan.llmapi_launch));
+    exports.text("coverageConfigFile", &format!("{workspace}/coverage_config.json"));
+    exports.1
+}
+
+/// All others, in order.
+pub fn exports(plan: &Plan) -> Vec<Export> {
+    let rule = plan.rules.rules().test(plan.test.kind);
+    let mut exports = List(plan, Vec::new());
+    for (name, value) in plan.job_env.iter() {
+        exports.add(name, value.value.clone(), plan.is_secret(name));
+    }
+    exports.commands(rule.map_or(&[], |rule| rule.commands));
+    exports.text("runScript", plan.run_script.as_deref().unwrap_or_default());
+    exports.text("installScript", plan.install_script.as_deref().unwrap_or_default());
+    for (name, value) in &plan.variables {
+        exports.text(name, value);
+    }
+    if rule.is_some_and(TestRule::has_precheck) {
+        if let Some(stage) = plan.stage.as_deref().filter(|stage| !stage.is_empty()) {
+            exports.text("stageName", stage);
+        }
+        let path = format!("{}/{PRECHECK_RUN_SCRIPT}", plan.source_dir);
+        exports.text("precheckRunScript", &path);
+        exports.commands(rule.map_or(&[], |rule| rule.precheck_commands));
+    }
+    exports.1
+}
+
+struct List<'p>(&'p Plan, Vec<Export>);
+
+impl List<'_> {
+    fn add(&mut self, name: &str, value: Template, is_secret: bool) {
+        self.1.push(Export { name: name.to_owned(), value, is_secret });
+    }
+
+    fn text(&mut self, name: &str, value: &str) {
+        self.add(name, Template::literal(value), false);
+    }
+
+    fn command(&mut self, name: &str, text: &str) {
+        let is_secret = has_secrets(self.0);
+        self.add(name, Template::literal(text), is_secret);
+    }
+
+    fn commands(&mut self, commands: &[(&'static str, CommandText)]) {
+        for (name, what) in commands {
+            if let Some(text) = command(self.0, what) {
+                self.command(name, &text);
+            }
+        }
+    }
+}
+
+/// Whether a command of the plan has a variable whose value is never shown.
+pub fn has_secrets(plan: &Plan) -> bool {
+    let roles = plan.roles.values().chain(plan.unused_roles.values());
+    let envs = roles.flat_map(|role| [&role.export, &role.env]);
+    let mut envs = envs.chain([&plan.base_command.env]);
+    envs.any(|env| env.iter().any(|(name, _)| plan.is_secret(name)))
+}
+
+/// `export NAME=…` lines.
+pub fn write(script: &mut String, exports: Vec<Export>) {
+    for group in exports.chunk_by(|one, other| one.is_secret == other.is_secret) {
+        quietly(group[0].is_secret, script, |script| {
+            for Export { name, value, .. } in group {
+                let value = match value.is_literal() {
+                    true => quote::double(&value.literal_text()),
+                    false => quote::template(value),
+                };
+                let _ = writeln!(script, "export {name}={value}");
+            }
+        });
+    }
+}
+
+/// Writes lines that `set -x` must not print, where there is a secret in them.
+pub fn quietly(secret: bool, script: &mut String, write: impl FnOnce(&mut String)) {
+    if secret {
+        script.push_str("{ set +x; } 2>/dev/null\n");
+    }
+    write(script);
+    if secret {
+        script.push_str("set -x\n");
+    }
+}
+
+/// A command or a part of one; nothing for a role that the plan lacks.
+fn command(plan: &Plan, what: &CommandText) -> Option<String> {
+    let role = |def: &RoleDef| plan.roles.get(def.name).or_else(|| plan.unused_roles.get(def.name));
+    Some(match what {
+        CommandText::Empty => String::new(),
+        CommandText::WithoutLauncher => base_command(plan, false),
+        CommandText::Whole(def) => role_command(role(def)?),
+        CommandText::WithoutOwnEnvironment(def) => {
+            assigned(plan.base_command.env.iter()) + &words(&role(def)?.argv)
+        }
+        CommandText::OwnEnvironment(def) => {
+            let of_base = |name: &str| plan.base_command.env.get(name).is_some();
+            let own = role(def)?.env.iter().filter(|(name, _)| !of_base(name));
+            assigned(own).trim_end().to_owned()
+        }
+    })
+}
+
+/// The shell text of a role's command: `unset … && export … && NAME=VALUE … COMMAND …`.
+fn role_command(role: &Role) -> String {
+    let mut text = String::new();
+    if !role.unset.is_empty() {
+        let names: Vec<_> = role.unset.iter().map(|name| name.value.as_str()).collect();
+        let _ = write!(text, "unset {} && ", names.join(" "));
+    }
+    if !role.export.is_empty() {
+        let _ = write!(text, "export {} && ", assigned(role.export.iter()).trim_end());
+    }
+    // `export` expands all its arguments before it sets any; assignments take effect one by one.
+    match role.env.first_out_of_order() {
+        None => text + &assigned(role.env.iter()) + &words(&role.argv),
+        Some(_) => {
+            format!("{text}(export {}&& {})", assigned(role.env.iter()), words(&role.argv))
+        }
+    }
+}
+
+/// The base command as shell text.
+fn base_command(plan: &Plan, with_launcher: bool) -> String {
+    let base = &plan.base_command;
+    let mut argv = base.argv.clone();
+    if with_launcher {
+        argv.insert(base.launcher_at, base.launcher.clone());
+    }
+    assigned(base.env.iter()) + &words(&argv)
+}
+
+/// `NAME=VALUE ` for each variable.
+fn assigned<'e>(variables: impl Iterator<Item = (&'e str, &'e Traced<Template>)>) -> String {
+    let assignment = |(name, value): (&str, &Traced<Template>)| {
+        format!("{name}={} ", quote::shell(&quote::assigned(&value.value)))
+    };
+    variables.map(assignment).collect()
+}
+
+fn words(argv: &[Traced<String>]) -> String {
+    quote::words(argv.iter().map(|word| word.value.as_str()))
+}

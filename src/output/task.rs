@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A step's command as something else runs it: as an argument vector for srun's tasks, or as one
+//! line of shell for people's run scripts. Both mean what the [`StepSpec`] says.
+
+use std::borrow::Cow;
+
+use super::quote;
+use crate::plan::step::{OWN_GPUS_SH, StepSpec};
+use crate::plan::template::{Part, Template};
+
+/// The step's command in one line of shell, where run scripts look for it.
+pub const COMMAND: &str = "pytestCommand";
+
+/// Texts of secrets travel in variables of this name and a number: an environment is seen by its
+/// owner alone, arguments by everybody.
+const SECRET: &str = "DISAGG_SECRET_";
+
+/// What srun is given to run. The slots of a role's spec are left as they are.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Task {
+    /// Variables that srun, and so each task, has in its environment.
+    pub environment: Vec<(Cow<'static, str>, Template)>,
+    /// The command.
+    pub argv: Vec<Template>,
+}
+
+/// The command of a step.
+pub fn task(spec: &StepSpec<'_>) -> Task {
+    let own = spec.set.iter().filter(|variable| variable.is_own);
+    let own = own.map(|variable| (Cow::Owned(variable.name.to_owned()), variable.value.clone()));
+    let mut task = Task { environment: own.collect(), argv: Vec::new() };
+    if let Some(gpus) = &spec.own_gpus {
+        // Slurm sets the list of GPUs in the task, after all that srun has.
+        task.argv.extend(["sh", "-c", OWN_GPUS_SH, "sh"].map(Template::literal));
+        task.argv.extend([gpus.first.clone(), Template::literal(&gpus.count.to_string())]);
+    }
+    match spec.script {
+        Some(script) => {
+            task.environment.push((Cow::Borrowed(COMMAND), shell_text(spec)));
+            task.argv.extend(["bash", script].map(Template::literal));
+        }
+        None => env_command(spec, &mut task),
+    }
+    task
+}
+
+/// `env` changes to the directory, removes and sets the variables, and expands in each task those
+/// that refer to others: all at a time, before it removes or sets any.
+fn env_command(spec: &StepSpec<'_>, task: &mut Task) {
+    let mut split = Vec::new();
+    let mut literal = Vec::new();
+    let mut unset: Vec<Cow<'_, str>> = spec.unset.iter().map(|name| Cow::Borrowed(*name)).collect();
+    for variable in &spec.set {
+        let name = variable.name;
+        if variable.is_secret {
+            let value = hidden(&variable.value, &mut task.environment, &mut unset);
+            split.push(env_split(name, &value));
+        } else if variable.value.is_literal() {
+            let mut assignment = Template::literal(&format!("{name}="));
+            assignment.push(&variable.value);
+            literal.push(assignment);
+        } else {
+            split.push(env_split(name, &variable.value));
+        }
+    }
+    task.argv.extend(["env", "-C", spec.cwd].map(Template::literal));
+    for name in unset {
+        task.argv.extend(["-u", &name].map(Template::literal));
+    }
+    if !split.is_empty() {
+        let mut joined = Template::default();
+        for (at, assignment) in split.iter().enumerate() {
+            joined.push_text(if at > 0 { " " } else { "" });
+            joined.push(assignment);
+        }
+        task.argv.extend([Template::literal("-S"), joined]);
+    }
+    task.argv.extend(literal);
+    task.argv.extend(spec.argv.iter().cloned());
+}
+
+/// A value whose texts are replaced by references to variables that hold them, and that are removed
+/// from the task's environment.
+fn hidden(
+    value: &Template,
+    environment: &mut Vec<(Cow<'static, str>, Template)>,
+    unset: &mut Vec<Cow<'_, str>>,
+) -> Template {
+    let mut shown = Template::default();
+    let mut text = String::new();
+    let mut flush = |text: &mut String, shown: &mut Template| {
+        if !text.is_empty() {
+            let number = environment.iter().filter(|(name, _)| name.starts_with(SECRET)).count();
+            let name = format!("{SECRET}{number}");
+            shown.push_variable(&name);
+            unset.push(Cow::Owned(name.clone()));
+            environment.push((Cow::Owned(name), Template::literal(text)));
+            text.clear();
+        }
+    };
+    for part in value.parts() {
+        match part {
+            Part::Text(piece) => text.push_str(piece),
+            Part::Variable(name) => {
+                flush(&mut text, &mut shown);
+                shown.push_variable(name);
+            }
+            Part::Slot(slot) => {
+                flush(&mut text, &mut shown);
+                shown.push_slot(slot);
+            }
+        }
+    }
+    flush(&mut text, &mut shown);
+    shown
+}
+
+/// An assignment in the language of `env -S` (coreutils 8.30): double quotes, backslashes,
+/// `${NAME}`.
+fn env_split(name: &str, value: &Template) -> Template {
+    let mut text = Template::literal(&format!("{name}=\""));
+    for part in value.parts() {
+        match part {
+            Part::Variable(name) => text.push_text(&format!("${{{name}}}")),
+            Part::Slot(slot) => text.push_slot(slot),
+            Part::Text(piece) => {
+                let escaped = piece.replace('\\', "\\\\").replace('"', "\\\"").replace('$', "\\$");
+                text.push_text(&escaped);
+            }
+        }
+    }
+    text.push_text("\"");
+    text
+}
+
+/// The step's command for a shell that has the environment around the step: it changes to the
+/// directory, removes and sets the variables and runs the command.
+pub fn shell_text(spec: &StepSpec<'_>) -> Template {
+    let mut text = Template::literal(&format!("cd {} && ", quote::word(spec.cwd)));
+    if !spec.unset.is_empty() {
+        text.push_text(&format!("unset {} && ", spec.unset.join(" ")));
+    }
+    let mut seen = std::collections::HashSet::new();
+    let is_in_order = spec.set.iter().all(|variable| {
+        let is_late = variable.value.variables().any(|name| seen.contains(name));
+        seen.insert(variable.name);
+        !is_late
+    });
+    // `export` expands all its arguments before it sets any; assignments take effect one by one.
+    if !is_in_order {
+        text.push_text("(export ");
+    }
+    for variable in &spec.set {
+        text.push_text(&format!("{}=", variable.name));
+        text.push(&quote::assigned(&variable.value));
+        text.push_text(" ");
+    }
+    if !is_in_order {
+        text.push_text("&& ");
+    }
+    for (at, argument) in spec.argv.iter().enumerate() {
+        text.push_text(if at > 0 { " " } else { "" });
+        text.push(&quote::written(argument));
+    }
+    if !is_in_order {
+        text.push_text(")");
+    }
+    text
+}
