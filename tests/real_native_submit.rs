@@ -214,7 +214,8 @@ fn a_config_alone_sizes_the_job_and_its_five_concurrent_steps() {
                 let task = variables(&site.read(&format!("{name}.{rank}.env")));
                 assert_eq!(task["SLURM_NTASKS"], planned.len().to_string(), "{site} {name}");
                 for (variable, value) in instance.env().iter() {
-                    let expected = value.value.expand(|name| task.get(name).map(String::as_str));
+                    let expected =
+                        value.value.expand(|name| task.get(name).map(String::as_str)).unwrap();
                     assert_eq!(task.get(variable), Some(&expected), "{site} {name} {rank}");
                     compared += 1;
                 }

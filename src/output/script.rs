@@ -454,7 +454,9 @@ pub fn env_command(role: &Role, secrets: &[String]) -> Vec<String> {
         command.extend(["-S".to_owned(), split.collect::<Vec<_>>().join(" ")]);
     }
     command.extend(
-        literal.into_iter().map(|(name, v)| format!("{name}={}", v.value.expand(|_| None))),
+        literal
+            .into_iter()
+            .map(|(name, v)| format!("{name}={}", v.value.expand(|_| None).unwrap_or_default())),
     );
     command.extend(role.argv.iter().map(|argument| argument.value.clone()));
     command

@@ -15,6 +15,7 @@ pub mod pytest;
 pub mod request;
 pub mod role;
 pub mod rules;
+pub mod secret;
 pub mod template;
 pub mod test_id;
 pub mod ucx;

@@ -155,7 +155,8 @@ fn without_the_remote_side(instance: &Instance<'_>) -> Result<(), String> {
         value.value.is_literal() && !referred.contains(name)
     };
     for (name, value) in env.iter().filter(settled) {
-        environment::set(name, &value.value.expand(|_| None))?;
+        let value = value.value.expand(|_| None);
+        environment::set(name, &value.map_err(|error| format!("disagg: {name}: {error}"))?)?;
     }
     // slurmstepd's side replaces the command, so only a node that lacks it runs the first part.
     let node_lacks_the_plugin = "test \"$SLURM_LOCALID\" != 0 || echo \"disagg: $SLURMD_NODENAME lacks \

@@ -60,7 +60,7 @@ fn apply(
     let lookup =
         |name: &str| variables.get(name).filter(|_| !unset.contains(&name)).map(String::as_str);
     for (name, value) in instance.env().iter() {
-        spank.set_env(name, &value.value.expand(lookup))?;
+        spank.set_env(name, &value.value.expand(lookup).unwrap_or_default())?;
     }
     spank.set_env(COMMAND, &environment::command(instance))
 }

@@ -299,7 +299,7 @@ fn on_every_release_a_test_id_of_the_unified_form_is_planned_by_its_rules() {
             assert_eq!(plan.test.id, "disagg_upload-gen_only-three");
             let instance = plan.instance("GEN_0".parse().unwrap()).unwrap();
             for (name, value) in instance.env().iter() {
-                let expected = value.value.expand(|name| rank.environment.get(name));
+                let expected = value.value.expand(|name| rank.environment.get(name)).unwrap();
                 assert_eq!(
                     rank.environment.get(name),
                     Some(expected.as_str()),

@@ -122,7 +122,7 @@ pub fn job(plan: &Plan, submitted: &Env, environ: &Env) -> Vec<Finding> {
     let of_slurm = |name: &str| name.starts_with("SLURM") || SET_BY_SLURM.contains(&name);
     let mut expected: Env = submitted.iter().filter(|(name, _)| !of_slurm(name)).collect();
     for (name, value) in plan.job_env.iter() {
-        expected.set(name, value.value.expand(|_| None));
+        expected.set(name, value.value.expand(|_| None).unwrap_or_default());
     }
     findings.extend(variables(plan, place, None, &expected, environ, of_slurm));
     findings
@@ -331,7 +331,7 @@ fn expected_environment(instance: &Instance<'_>, rank: &Rank, job: &Env) -> Env 
         false => before.get(name),
     };
     for (name, value) in instance.env().iter() {
-        inherited.set(name, value.value.expand(lookup));
+        inherited.set(name, value.value.expand(lookup).unwrap_or_default());
     }
     inherited
 }
@@ -345,7 +345,9 @@ fn planned_command<'e>(
     let role = instance.role;
     let sets = |env: &disagg::plan::Env| -> Vec<String> {
         env.iter()
-            .map(|(name, traced)| format!("{name}={}", traced.value.expand(&lookup)))
+            .map(|(name, traced)| {
+                format!("{name}={}", traced.value.expand(&lookup).unwrap_or_default())
+            })
             .collect()
     };
     let mut unset: Vec<_> = role.unset.iter().map(|name| name.value.clone()).collect();
