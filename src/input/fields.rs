@@ -265,7 +265,7 @@ impl<'d> Fields<'d> {
         self.wrong(
             at,
             format!(
-                "{path} is {yaml11} in YAML 1.1 (PyYAML) but {yaml12} in YAML 1.2: it is refused"
+                "{path} is {yaml11} to PyYAML (YAML 1.1) but {yaml12} to YAML 1.2: it is refused"
             ),
         )
     }
