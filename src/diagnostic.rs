@@ -84,6 +84,15 @@ impl Source {
         line.map_or("", |line| &self.text[line.text.clone()])
     }
 
+    /// What stands at a position, up to the end of its line.
+    pub fn rest_of_line(&self, at: Position) -> &str {
+        let line = self.index().lines.get((at.line as usize).wrapping_sub(1));
+        line.map_or("", |line| {
+            let start = self.byte_of(line.before + (at.column as usize).saturating_sub(1));
+            &self.text[start.min(line.text.end)..line.text.end]
+        })
+    }
+
     /// Where a character starts, in bytes.
     fn byte_of(&self, character: usize) -> usize {
         let Some(start) = self.index().marks.get(character / STRIDE) else {

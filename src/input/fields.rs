@@ -402,11 +402,9 @@ impl<'d> Fields<'d> {
     /// is; else that of the scalar.
     fn inside(&self, node: &Node, text: &str, offset: usize) -> Position {
         let start = node.position;
-        let line = self.document.source.line(start.line);
-        let rest = line.chars().skip(start.column as usize - 1);
-        let quote = usize::from(rest.clone().next().is_some_and(|c| c == '"' || c == '\''));
-        let mut shown = rest.skip(quote);
-        if !text.chars().all(|c| shown.next() == Some(c)) {
+        let shown = self.document.source.rest_of_line(start);
+        let quote = usize::from(shown.starts_with(['"', '\'']));
+        if !shown[quote..].starts_with(text) {
             return start;
         }
         let before = quote + text[..offset].chars().count();

@@ -28,23 +28,32 @@ const QUOTE_IT: &str = "put the value in single quotes if the character belongs 
 pub struct Word {
     /// Its value.
     pub value: Template,
-    /// Whether it begins with `NAME=` outside quotes, so that bash can take it for an assignment.
+    /// Whether it is an assignment to bash: `NAME=` outside quotes, before the command.
     pub is_assignment: bool,
 }
 
-/// Splits a text into its words.
+/// Splits a command into its words.
 ///
 /// # Errors
 /// A command substitution, any expansion other than that of `$NAME` and `${NAME}`, an unquoted
-/// shell operator, an open quote, a NUL byte, a blank that is none to bash.
+/// shell operator, an open quote, a NUL byte, a blank that is none to bash, a second command.
 pub fn split(text: &str) -> Result<Vec<Word>, WordError> {
     let mut reader = Reader::new(text);
     let mut words = Vec::new();
-    while reader.skip_blanks() {
-        let is_assignment = reader.at_assignment();
-        words.push(Word { value: reader.word()?, is_assignment });
+    loop {
+        let between = reader.clone();
+        if !reader.skip_blanks() {
+            return Ok(words);
+        }
+        let blanks = &text[between.at..reader.at];
+        if !words.is_empty() && blanks.replace("\\\n", "").contains('\n') {
+            let help = "write the command on one line, or end the line with a backslash";
+            return between.error("the command ends with the line, and more follows", help);
+        }
+        let leads = words.iter().all(|word: &Word| word.is_assignment);
+        let is_assignment = leads && reader.at_assignment();
+        words.push(Word { value: reader.read(is_assignment)?, is_assignment });
     }
-    Ok(words)
 }
 
 /// Reads words one after the other.
@@ -132,8 +141,21 @@ impl<'a> Reader<'a> {
     /// # Errors
     /// As [`split`].
     pub fn word(&mut self) -> Result<Template, WordError> {
+        self.read(self.at_assignment())
+    }
+
+    /// Reads the value of an assignment whose `NAME=` was read.
+    ///
+    /// # Errors
+    /// As [`split`].
+    pub fn value(&mut self) -> Result<Template, WordError> {
+        self.read(true)
+    }
+
+    fn read(&mut self, is_assignment: bool) -> Result<Template, WordError> {
         let start = self.at;
-        let is_assignment = self.at_assignment();
+        // Bash expands tildes in what only looks like an assignment, too.
+        let has_homes = is_assignment || self.at_assignment();
         let mut braces_stay = is_assignment;
         let mut value = Template::default();
         loop {
@@ -164,7 +186,7 @@ impl<'a> Reader<'a> {
                 },
                 Some('`') => return self.error(COMMAND, COMMAND_HELP),
                 Some('\0') => return self.error(NUL, ""),
-                Some('~') if self.at_home(start, is_assignment) => {
+                Some('~') if self.at_home(start, has_homes) => {
                     return self.error("`~` is not expanded", "write the whole path, or $HOME");
                 }
                 Some('#') if self.at == start => {
@@ -195,12 +217,12 @@ impl<'a> Reader<'a> {
 
     /// Whether bash would put a home directory here: at the start of a word, and after `=` and
     /// `:` of an assignment.
-    fn at_home(&self, start: usize, is_assignment: bool) -> bool {
+    fn at_home(&self, start: usize, has_homes: bool) -> bool {
         let mut before = &self.text[start..self.at];
         while let Some(shorter) = before.strip_suffix("\\\n") {
             before = shorter;
         }
-        before.is_empty() || (is_assignment && before.ends_with(['=', ':']))
+        before.is_empty() || (has_homes && before.ends_with(['=', ':']))
     }
 
     /// Whether braces come next that bash would make several words of: `{a,b}`, `{1..3}`.
@@ -346,7 +368,7 @@ mod tests {
 
     #[test]
     fn words_end_at_blanks_outside_quotes() {
-        assert_eq!(read("a  'b c'\n\"d 'e'\"f \\ g"), ["a", "b c", "d 'e'f", " g"]);
+        assert_eq!(read("\na  'b c'\t\"d 'e'\"f \\ g"), ["a", "b c", "d 'e'f", " g"]);
     }
 
     #[test]
@@ -356,10 +378,10 @@ mod tests {
     }
 
     #[test]
-    fn only_a_name_outside_quotes_makes_an_assignment() {
-        let words = split("é A=1  \"B=1\" \\\n c").unwrap();
+    fn assignments_come_first_and_have_their_name_outside_quotes() {
+        let words = split("A=1 \\\n B=2  \"C=1\" D=1").unwrap();
         let shape: Vec<_> = words.iter().map(|word| word.is_assignment).collect();
-        assert_eq!(shape, [false, true, false, false]);
+        assert_eq!(shape, [true, true, false, false]);
     }
 
     #[test]
