@@ -64,7 +64,7 @@ fn request(config: &Path) -> Request {
 fn plan_from_yaml_text(bencher: divan::Bencher<'_, '_>) {
     let path = median_config();
     let text = std::fs::read_to_string(&path).expect("it can be read");
-    let source = Arc::new(Source { name: "config.yaml".into(), text });
+    let source = Arc::new(Source::new("config.yaml", text));
     let mut request = request(&path);
     bencher.bench_local(|| {
         request.config = config::parse("config", black_box(&source)).expect("it is good").0;
@@ -77,7 +77,7 @@ fn plan_from_yaml_text(bencher: divan::Bencher<'_, '_>) {
 fn plan_of_10000_nodes_with_every_instance_and_its_nodes(bencher: divan::Bencher<'_, '_>) {
     let text = "hardware: {gpus_per_node: 4, num_ctx_servers: 5000, num_gen_servers: 1250}\n\
                 worker_config:\n  gen: {tensor_parallel_size: 16}\n  ctx: {tensor_parallel_size: 4}\n";
-    let source = Arc::new(Source { name: "config.yaml".into(), text: text.into() });
+    let source = Arc::new(Source::new("config.yaml", text));
     let mut request = request(&median_config());
     bencher.bench_local(|| {
         request.config = config::parse("config", black_box(&source)).expect("it is good").0;

@@ -3,15 +3,163 @@
 //! (command, C library, plugins) reports bad input to a person.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+
+use crate::plan::secret::is_secret_name;
 
 /// A text that positions point into: a file, or a value given on the command line.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Source {
     /// What people call it: the path as given, or the option's name.
     pub name: String,
     /// The whole text.
     pub text: String,
+    index: OnceLock<Index>,
+}
+
+impl PartialEq for Source {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.name, &self.text) == (&other.name, &other.text)
+    }
+}
+
+impl Eq for Source {}
+
+/// Finds places of a text without reading it again: a file may have as many errors as lines.
+#[derive(Debug)]
+struct Index {
+    lines: Vec<Line>,
+    /// Where every [`STRIDE`]th character starts, in bytes.
+    marks: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Line {
+    /// How many characters come before it.
+    before: usize,
+    /// Its text, without its end, in bytes.
+    text: std::ops::Range<usize>,
+    /// From which byte on it holds a secret; the end of its text when it holds none.
+    secret: usize,
+}
+
+const STRIDE: usize = 64;
+
+impl Source {
+    /// A text with its name.
+    pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { name: name.into(), text: text.into(), index: OnceLock::new() }
+    }
+
+    fn index(&self) -> &Index {
+        self.index.get_or_init(|| Index::new(&self.text))
+    }
+
+    /// The position of the character at a byte; of the end when the text has no such byte.
+    pub fn position(&self, byte: usize) -> Position {
+        let mut byte = byte.min(self.text.len());
+        while !self.text.is_char_boundary(byte) {
+            byte -= 1;
+        }
+        let Index { lines, marks } = self.index();
+        let mark = marks.partition_point(|start| *start <= byte).saturating_sub(1);
+        let start = marks.get(mark).copied().unwrap_or_default();
+        let number = mark * STRIDE + self.text[start..byte].chars().count();
+        let line = lines.partition_point(|line| line.before <= number).max(1);
+        Position {
+            line: line as u32,
+            column: (number - lines[line - 1].before) as u32 + 1,
+            length: 1,
+        }
+    }
+
+    /// The position of the end of the last line that is not blank.
+    pub fn last_position(&self) -> Position {
+        self.position(self.text.trim_end().len())
+    }
+
+    /// A line, counted from 1, without its end; empty when there is no such line.
+    pub fn line(&self, number: u32) -> &str {
+        let line = self.index().lines.get((number as usize).wrapping_sub(1));
+        line.map_or("", |line| &self.text[line.text.clone()])
+    }
+
+    /// What stands at a position, up to the end of its line.
+    pub fn rest_of_line(&self, at: Position) -> &str {
+        let line = self.index().lines.get((at.line as usize).wrapping_sub(1));
+        line.map_or("", |line| {
+            let start = self.byte_of(line.before + (at.column as usize).saturating_sub(1));
+            &self.text[start.min(line.text.end)..line.text.end]
+        })
+    }
+
+    /// Where a character starts, in bytes.
+    fn byte_of(&self, character: usize) -> usize {
+        let Some(start) = self.index().marks.get(character / STRIDE) else {
+            return self.text.len();
+        };
+        let mut rest = self.text[*start..].char_indices();
+        rest.nth(character % STRIDE).map_or(self.text.len(), |(at, _)| start + at)
+    }
+}
+
+impl Index {
+    /// A line ends where YAML ends it: a carriage return alone does, too.
+    fn new(text: &str) -> Self {
+        let mut marks = Vec::with_capacity(text.len() / STRIDE + 1);
+        let mut lines = Vec::new();
+        let (mut start, mut before, mut characters) = (0, 0, 0);
+        for (at, c) in text.char_indices() {
+            if characters % STRIDE == 0 {
+                marks.push(at);
+            }
+            characters += 1;
+            if c == '\n' || c == '\r' && !text[at + 1..].starts_with('\n') {
+                let end = at - usize::from(c == '\n' && text[start..at].ends_with('\r'));
+                lines.push(Line { before, text: start..end, secret: end });
+                (start, before) = (at + 1, characters);
+            }
+        }
+        lines.push(Line { before, text: start..text.len(), secret: text.len() });
+        hide_secrets(text, &mut lines);
+        Self { lines, marks }
+    }
+}
+
+/// Finds where lines hold secrets. A secret goes on in the next line where this one ends in a
+/// backslash, and in lines that are indented deeper, as YAML's long values are.
+fn hide_secrets(text: &str, lines: &mut [Line]) {
+    let indent = |line: &str| line.len() - line.trim_start_matches([' ', '\t']).len();
+    let (mut continued, mut deeper_than) = (false, None);
+    for line in lines {
+        let shown = &text[line.text.clone()];
+        let deeper = deeper_than.is_some_and(|least| indent(shown) > least);
+        if continued || (deeper && !shown.trim().is_empty()) {
+            line.secret = line.text.start;
+        } else if let Some(at) = secret_at(shown) {
+            line.secret = line.text.start + at;
+            deeper_than = Some(indent(shown));
+        } else if !shown.trim().is_empty() {
+            deeper_than = None;
+        }
+        continued = line.secret < line.text.end && shown.ends_with('\\');
+    }
+}
+
+/// Where the value begins that a line gives to a secret: `NAME=`, `NAME:`, `"NAME":`.
+fn secret_at(line: &str) -> Option<usize> {
+    let values = line.match_indices(['=', ':']).map(|(at, _)| at + 1);
+    let mut from = 0;
+    for at in values {
+        let before = line[from..at - 1].trim_end_matches([' ', '\t', '"', '\'']);
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        let name = before.rsplit(|c| !is_part(c)).next().unwrap_or_default();
+        if is_secret_name(name) {
+            return Some(at);
+        }
+        from = at;
+    }
+    None
 }
 
 /// A span inside a source. Lines and columns count from 1, in characters.
@@ -32,14 +180,6 @@ pub struct Location {
     pub source: Arc<Source>,
     /// Where in it.
     pub position: Position,
-}
-
-impl Location {
-    /// The line of the source, without its end.
-    pub fn source_line(&self) -> &str {
-        let index = (self.position.line as usize).saturating_sub(1);
-        self.source.text.split('\n').nth(index).unwrap_or("").trim_end_matches('\r')
-    }
 }
 
 /// `file:line:column`.
@@ -136,10 +276,7 @@ impl fmt::Display for Diagnostic {
         }
         write!(f, "{}: {}", self.severity.word(), Printable(&self.message))?;
         if let Some(location) = &self.location {
-            let line = location.source_line();
-            if !line.trim().is_empty() {
-                excerpt(f, line, location.position)?;
-            }
+            excerpt(f, location)?;
         }
         for detail in &self.details {
             write!(f, "\n    {}", Printable(detail))?;
@@ -153,31 +290,61 @@ impl fmt::Display for Diagnostic {
 
 /// The widest excerpt of a source line that is shown, in characters.
 const EXCERPT: usize = 120;
+/// What stands for the secret part of a line.
+const HIDDEN: &str = "********";
 
-fn excerpt(f: &mut fmt::Formatter<'_>, line: &str, at: Position) -> fmt::Result {
+/// The source line and a caret under it; nothing for a blank line.
+fn excerpt(f: &mut fmt::Formatter<'_>, location: &Location) -> fmt::Result {
+    let Location { source, position: at } = location;
+    let Some(line) = source.index().lines.get((at.line as usize).wrapping_sub(1)) else {
+        return Ok(());
+    };
+    if source.text[line.text.clone()].trim().is_empty() {
+        return Ok(());
+    }
     let column = (at.column as usize).saturating_sub(1);
     let skipped = if column >= EXCERPT { column - EXCERPT / 2 } else { 0 };
-    let shown: String = line
-        .chars()
-        .skip(skipped)
-        .take(EXCERPT)
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect();
+    let start = source.byte_of(line.before + skipped).min(line.text.end);
+    let end = line.secret.min(line.text.end);
+    let mut shown: String =
+        source.text[start.min(end)..end].chars().take(EXCERPT).map(one_wide).collect();
+    let visible = shown.chars().count();
+    if visible < EXCERPT && line.secret < line.text.end {
+        shown.push_str(HIDDEN);
+    }
     let number = at.line.to_string();
     let margin = " ".repeat(number.len());
-    let indent = " ".repeat(column - skipped);
-    let room = shown.chars().count().saturating_sub(column - skipped).max(1);
+    let indent = (column - skipped).min(visible);
+    let room = shown.chars().count().saturating_sub(indent).max(1);
     let carets = "^".repeat((at.length as usize).clamp(1, room));
+    let indent = " ".repeat(indent);
     write!(f, "\n {number} | {}\n {margin} | {indent}{carets}", shown.trim_end())
 }
 
-/// Text from outside, made safe for a terminal and a log: control characters become `\u{..}`.
+/// A character of a source line in one column, so that the caret stands under its place.
+fn one_wide(c: char) -> char {
+    match c {
+        '\t' => ' ',
+        c if is_unprintable(c) => char::REPLACEMENT_CHARACTER,
+        c => c,
+    }
+}
+
+/// Whether a character could change what a terminal or a log shows besides itself: control
+/// characters, line separators, and what reverses or hides text.
+fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// Text from outside, made safe for a terminal and a log: what is not printable becomes `\u{..}`.
 pub struct Printable<'a>(pub &'a str);
 
 impl fmt::Display for Printable<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for c in self.0.chars() {
-            if c.is_control() { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
+            if is_unprintable(c) { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
         }
         Ok(())
     }
@@ -187,16 +354,27 @@ impl fmt::Display for Printable<'_> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Diagnostics(pub Vec<Diagnostic>);
 
+/// How many are kept: nobody reads more, and a file of a few KiB can cause thousands.
+const MOST: usize = 100;
+
 impl Diagnostics {
-    /// Adds one.
+    /// Adds one. After the first hundred, one more stands for all that follow.
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        self.0.push(diagnostic);
+        if let Some(rest) = self.0.get_mut(MOST) {
+            rest.severity = rest.severity.max(diagnostic.severity);
+        } else if self.0.len() == MOST {
+            let severity = diagnostic.severity;
+            let rest = Diagnostic::error("more problems follow; fix these first");
+            self.0.push(Diagnostic { severity, ..rest });
+        } else {
+            self.0.push(diagnostic);
+        }
     }
 
     /// Adds one unless it is there already.
     pub fn push_once(&mut self, diagnostic: Diagnostic) {
         if !self.0.contains(&diagnostic) {
-            self.0.push(diagnostic);
+            self.push(diagnostic);
         }
     }
 
@@ -269,7 +447,7 @@ mod tests {
     use super::*;
 
     fn at(text: &str, line: u32, column: u32, length: u32) -> Location {
-        let source = Arc::new(Source { name: "a.yaml".into(), text: text.into() });
+        let source = Arc::new(Source::new("a.yaml", text));
         Location { source, position: Position { line, column, length } }
     }
 
@@ -286,6 +464,58 @@ mod tests {
     fn control_characters_never_reach_the_terminal() {
         let d = Diagnostic::error("bad \u{1b}[31m").at(at("k: \u{1b}[2J", 1, 4, 3));
         assert!(!d.to_string().contains('\u{1b}'));
+    }
+
+    #[test]
+    fn what_hides_or_reverses_text_is_escaped_everywhere() {
+        let foreign = "a\r\n\u{7f}\u{9b}\u{202e}\u{2066}\u{200b}\u{2028}\u{feff}b";
+        let source = Arc::new(Source::new(foreign, foreign));
+        let mut all = Diagnostic::error(foreign).details([foreign.into()]).help(foreign);
+        for byte in [0, foreign.len()] {
+            all = all.at(Location { source: source.clone(), position: source.position(byte) });
+            let shown = all.to_string();
+            assert!(!shown.chars().any(|c| c != '\n' && is_unprintable(c)), "{shown:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_quoted_without_its_secret() {
+        for (text, line, column, shown) in [
+            ("HF_TOKEN=hf_x A=$(id)", 1, 17, "1 | HF_TOKEN=********\n   |          ^"),
+            ("A=$(id) HF_TOKEN=hf_x", 1, 3, "1 | A=$(id) HF_TOKEN=********\n   |   ^"),
+            ("{\"API_KEY\" : \"hf_x\"}", 1, 2, "1 | {\"API_KEY\" :********\n   |  ^"),
+            ("x: 1\nhf_token:\n  hf_x\ny: 1", 3, 3, "3 | ********\n   | ^"),
+            ("x: 1\nhf_token:\n  hf_x\ny: 1", 4, 1, "4 | y: 1\n   | ^"),
+            ("DB_PASSWORD=a\\\nhf_x A=1", 2, 6, "2 | ********\n   | ^"),
+        ] {
+            let shown_whole = Diagnostic::error("x").at(at(text, line, column, 1)).to_string();
+            assert!(shown_whole.ends_with(shown), "{text:?}:\n{shown_whole}");
+            assert!(!shown_whole.contains("hf_x"), "{shown_whole}");
+        }
+        let long = format!("AWS_KEY_ID={}{{hf_x}}", "y".repeat(500));
+        let shown = Diagnostic::error("x").at(at(&long, 1, 512, 3)).to_string();
+        assert!(shown.ends_with("1 | ********\n   | ^^^"), "{shown}");
+    }
+
+    #[test]
+    fn a_position_is_found_in_any_text() {
+        let source = Source::new("a", "é\r\nb\rc\n");
+        let found = |byte| (source.position(byte).line, source.position(byte).column);
+        assert_eq!((found(0), found(2), found(4), found(6)), ((1, 1), (1, 2), (2, 1), (3, 1)));
+        assert_eq!((found(8), found(99)), ((4, 1), (4, 1)));
+        assert_eq!((source.line(2), source.line(3), source.line(0)), ("b", "c", ""));
+        assert_eq!(Source::new("a", "").position(0).line, 1);
+        let long = "é".repeat(1000);
+        assert_eq!(Source::new("a", long).position(1400).column, 701);
+    }
+
+    #[test]
+    fn only_so_many_problems_are_kept() {
+        let mut all = Diagnostics::default();
+        (0..500).for_each(|n| all.push(Diagnostic::warning(n.to_string())));
+        assert_eq!((all.0.len(), all.has_errors()), (MOST + 1, false));
+        all.push(Diagnostic::error("the last one"));
+        assert_eq!((all.0.len(), all.has_errors()), (MOST + 1, true));
     }
 
     #[test]

@@ -534,7 +534,7 @@ fn the_example_hook_sizes_a_job_or_refuses_it() {
 
 /// A plan whose GEN role prints its environment, as JSON.
 fn printing_plan(directory: &Path) -> String {
-    let source = Source { name: "two_kinds.yaml".into(), text: CONFIG.into() };
+    let source = Source::new("two_kinds.yaml", CONFIG);
     let options = Options {
         config: "two_kinds.yaml".into(),
         trtllm_dir: Some("/src".into()),

@@ -188,7 +188,7 @@ fn several_errors_of_a_file_are_shown_in_one_run_with_lines_and_carets() {
         " 2 |   gpus_per_node: 010\n   |                  ^^^",
         "bad.yaml:3:20: error: hardware.num_ctx_servers is text, not a number",
         "help: write 2 without quotes",
-        "bad.yaml:4:3: warning: hardware.num_gen_server is not a key that is known here",
+        "bad.yaml:4:3: warning: unknown key hardware.num_gen_server",
         "help: did you mean `num_gen_servers`?",
         "error: hardware.num_gen_servers is missing",
     ] {
@@ -299,7 +299,7 @@ fn hostile_files_are_refused_quickly_and_nothing_is_written() {
     assert!(fifo.success());
     for (file, expected) in [
         ("big.yaml", "is 104857600 bytes long; at most 4194304 are read"),
-        ("bomb.yaml", "more than 200000 values"),
+        ("bomb.yaml", "aliases repeat more than"),
         ("deep.yaml", "deep.yaml:1:"),
         ("nul.yaml", "nul.yaml:1:11: error: a NUL byte"),
         ("latin1.yaml", "latin1.yaml:1:7: error: is not UTF-8 text"),

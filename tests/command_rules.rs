@@ -110,7 +110,7 @@ fn derive_takes_the_options_of_the_script_that_it_replaces() {
 fn derive_writes_nothing_when_the_input_is_wrong() {
     let tree = Tree::new();
     for (more, message) in [
-        ("--split-group 3", "test 3 of ./list.txt is asked for, which has 2"),
+        ("--split-group 3", "test list ./list.txt has no test 3"),
         ("", "./list.txt:1:1: error: configuration disagg-e2e-nope is not found; tried:"),
     ] {
         let output = tree.run(&format!("{DERIVE} {more}"));

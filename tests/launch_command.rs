@@ -163,7 +163,7 @@ fn assert_every_step_got_its_plan(tree: &Tree, plan: &Plan) {
         let after_pytest = planned.iter().position(|word| word == "pytest").unwrap() + 1;
         assert_eq!(tree.notes(&name, "argv"), planned[after_pytest..], "{name}");
         for Variable { name: variable, value, .. } in &spec.set {
-            let expected = value.expand(|name| outer.get(name).copied());
+            let expected = value.expand(|name| outer.get(name).copied()).unwrap();
             assert_eq!(environment.get(*variable), Some(&expected), "{name}: {variable}");
         }
         for unset in &instance.role.unset {

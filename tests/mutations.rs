@@ -165,7 +165,7 @@ fn plan(config: &str, id: Option<&str>) -> Result<Plan, Diagnostics> {
         ..Options::default()
     };
     let around = Surroundings { env: &|_| None, current_dir: PathBuf::from("/work") };
-    let source = Arc::new(Source { name: "c.yaml".into(), text: config.to_owned() });
+    let source = Arc::new(Source::new("c.yaml", config));
     request::plan_text(&options, &source, &around).map(|(plan, _)| plan)
 }
 
@@ -240,7 +240,7 @@ proptest! {
 
     #[test]
     fn a_mutated_test_list_is_read_or_refused_at_a_place_that_exists(text in mutated(lists(), LISTS)) {
-        let source = Arc::new(Source { name: "list".into(), text: text.clone() });
+        let source = Arc::new(Source::new("list", text.clone()));
         for entry in test_list::from_text(&source, None).tests() {
             if let Ok(readings) = &entry.readings {
                 prop_assert!(!readings.is_empty());

@@ -215,7 +215,7 @@ fn a_config_alone_sizes_the_job_and_its_five_concurrent_steps() {
                 let task = variables(&site.read(&format!("{name}.{rank}.env")));
                 assert_eq!(task["SLURM_NTASKS"], planned.len().to_string(), "{site} {name}");
                 for Variable { name: variable, value, .. } in &resolve(&instance).set {
-                    let expected = value.expand(|name| task.get(name).map(String::as_str));
+                    let expected = value.expand(|name| task.get(name).map(String::as_str)).unwrap();
                     assert_eq!(task.get(*variable), Some(&expected), "{site} {name} {rank}");
                     compared += 1;
                 }

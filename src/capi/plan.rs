@@ -559,7 +559,7 @@ pub(super) mod tests {
             ..Default::default()
         };
         let around = Surroundings { env: &|_| None, current_dir: "/".into() };
-        let text = Arc::new(Source { name: "x.yaml".into(), text: YAML.into() });
+        let text = Arc::new(Source::new("x.yaml", YAML));
         let (plan, said) = request::plan_text(&options, &text, &around).unwrap();
         disagg_plan::new(plan, said).unwrap()
     }
@@ -568,7 +568,7 @@ pub(super) mod tests {
         let mut changed = Plan::clone(&plan().plan);
         change(&mut changed);
         let text = changed.to_json().unwrap();
-        read_back(&Arc::new(Source { name: "plan".into(), text })).err().unwrap()
+        read_back(&Arc::new(Source::new("plan", text))).err().unwrap()
     }
 
     #[test]

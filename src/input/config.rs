@@ -2,7 +2,7 @@
 //! From the YAML of a test configuration to the facts that a plan needs.
 //!
 //! The files are the test suite's, not ours: sections and keys that the plan does not use are left
-//! alone, save for a warning where a key looks like a mistyped one.
+//! alone, except for a warning where a key looks mistyped.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -123,7 +123,7 @@ pub fn parse(name: &str, source: &Arc<Source>) -> Result<Read, Diagnostics> {
             .sections(&root, "server_configs")
             .map(|entries| entries.iter().map(|entry| server_entry(&mut fields, entry)).collect()),
     };
-    config.bad_fields = fields.bad_fields;
+    config.bad_fields = fields.bad_fields.0;
     if fields.diagnostics.has_errors() {
         return Err(fields.diagnostics);
     }
@@ -137,7 +137,7 @@ fn mode<'d>(fields: &mut Fields<'d>, benchmark: &Section<'d>) -> Field<String> {
         && !is_gen_only(value)
     {
         let warning =
-            Diagnostic::warning(format!("benchmark.mode `{value}` is not known; it counts as e2e"))
+            Diagnostic::warning(format!("benchmark.mode `{value}` is unknown; e2e is used"))
                 .at(origin.location.clone())
                 .help(format!("known modes: {}", MODES.join(", ")));
         fields.diagnostics.push(warning);

@@ -5,13 +5,15 @@ use std::ops::RangeInclusive;
 
 use super::scalar::{Reading, Scalar, classify};
 use super::yaml::{Document, Key, Node, Value, is_null};
+use super::yaml_error::{COLON_HELP, FULL_WIDTH_COLON};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, Position, nearest};
 use crate::plan::assignments::{self, Assignment};
 use crate::plan::config::Field;
 use crate::plan::origin::{Origin, Traced};
+use crate::plan::template::MAX_VALUE;
 
-/// The longest environment string that is read, in bytes: Linux's limit for one string.
-const MAX_ENV_STRING: usize = 128 << 10;
+/// How many unknown keys of a file are compared with known ones.
+const MOST_TYPOS: usize = 1000;
 
 /// Reads fields of one document.
 pub struct Fields<'d> {
@@ -19,7 +21,8 @@ pub struct Fields<'d> {
     /// What was found so far, besides what is wrong with single fields.
     pub diagnostics: Diagnostics,
     /// What is wrong with single fields, whether they are used or not.
-    pub bad_fields: Vec<Diagnostic>,
+    pub bad_fields: Diagnostics,
+    unknown_keys: usize,
 }
 
 /// A mapping of the document and the path that leads to it.
@@ -54,13 +57,14 @@ impl<'d> Fields<'d> {
     pub fn new(document: &'d Document) -> (Self, Section<'d>) {
         let mut fields = Self {
             document,
-            diagnostics: Diagnostics(document.warnings.clone()),
-            bad_fields: Vec::new(),
+            diagnostics: document.warnings.clone(),
+            bad_fields: Diagnostics::default(),
+            unknown_keys: 0,
         };
         let root = document.root.as_ref();
         if let Some(node) = root.filter(|node| !matches!(node.value, Value::Map(_))) {
             let message = format!("the file must be a mapping of sections, not {}", node.kind());
-            fields.error(node.position, message);
+            fields.no_mapping(node, message);
         }
         (fields, Section { path: String::new(), node: root })
     }
@@ -78,6 +82,14 @@ impl<'d> Fields<'d> {
         Diagnostic::error(message).at(self.at(position))
     }
 
+    fn no_mapping(&mut self, node: &Node, message: String) {
+        let mut error = self.wrong(node.position, message);
+        if matches!(&node.value, Value::Scalar { text, .. } if text.contains(FULL_WIDTH_COLON)) {
+            error = error.help(format!("it has a full-width colon: {COLON_HELP}"));
+        }
+        self.diagnostics.push(error);
+    }
+
     fn warn(&mut self, position: Position, message: String, help: String) {
         self.diagnostics.push(Diagnostic::warning(message).at(self.at(position)).help(help));
     }
@@ -91,7 +103,7 @@ impl<'d> Fields<'d> {
         let path = parent.path_of(key);
         let mut node = parent.node.and_then(|node| node.get(key)).filter(|node| !is_null(node));
         if let Some(wrong) = node.filter(|node| !matches!(node.value, Value::Map(_))) {
-            self.error(wrong.position, format!("{path} must be a mapping, not {}", wrong.kind()));
+            self.no_mapping(wrong, format!("{path} must be a mapping, not {}", wrong.kind()));
             node = None;
         }
         Section { path, node }
@@ -122,14 +134,13 @@ impl<'d> Fields<'d> {
     /// Warns about keys that are not known and look like known ones.
     pub fn warn_of_typos(&mut self, section: &Section<'d>, known: &[&str]) {
         for (key, _) in section.entries() {
-            if known.contains(&key.name.as_str()) {
+            if known.contains(&key.name.as_str()) || self.unknown_keys > MOST_TYPOS {
                 continue;
             }
+            self.unknown_keys += 1;
             if let [close, ..] = nearest(&key.name, known.iter().copied(), 1)[..] {
-                let warning = Diagnostic::warning(format!(
-                    "{} is not a key that is known here",
-                    section.path_of(&key.name)
-                ));
+                let message = format!("unknown key {}", section.path_of(&key.name));
+                let warning = Diagnostic::warning(message);
                 self.diagnostics.push(
                     warning.at(self.at(key.position)).help(format!("did you mean `{close}`?")),
                 );
@@ -140,9 +151,10 @@ impl<'d> Fields<'d> {
     /// Refuses keys that are not known: for files of this project's own form.
     pub fn refuse_unknown(&mut self, section: &Section<'d>, known: &[&str]) {
         for (key, _) in section.entries() {
-            if known.contains(&key.name.as_str()) {
+            if known.contains(&key.name.as_str()) || self.unknown_keys > MOST_TYPOS {
                 continue;
             }
+            self.unknown_keys += 1;
             let help = match nearest(&key.name, known.iter().copied(), 1)[..] {
                 [close, ..] => format!("did you mean `{close}`?"),
                 _ => format!("known keys: {}", known.join(", ")),
@@ -225,13 +237,13 @@ impl<'d> Fields<'d> {
         match if *plain { classify(text) } else { Scalar::Text } {
             Scalar::Int(number) => Ok(number),
             Scalar::Float(number) if number.fract() == 0.0 && number.abs() < 1e15 => {
-                let warning = format!("{path} is written with a point; {number} is read");
+                let warning = format!("{path} has a decimal point; {number} is used");
                 self.warn(at, warning, format!("write {number}"));
                 Ok(number as i128)
             }
             Scalar::Bool(value) => {
                 let number = i128::from(value);
-                let warning = format!("{path} is a truth value; it counts as {number}");
+                let warning = format!("{path} is true or false; {number} is used");
                 self.warn(at, warning, format!("write {number}"));
                 Ok(number)
             }
@@ -242,7 +254,9 @@ impl<'d> Fields<'d> {
                 .wrong(at, format!("{path} is text, not a number"))
                 .help(format!("write {} without quotes", text.trim()))),
             Scalar::Text | Scalar::Float(_) | Scalar::Null => {
-                Err(self.wrong(at, format!("{path} must be a whole number")))
+                let error = self.wrong(at, format!("{path} must be a whole number"));
+                let is_full_width = text.contains(|c: char| ('０'..='９').contains(&c));
+                Err(error.help(if is_full_width { "write plain digits, 0 to 9" } else { "" }))
             }
         }
     }
@@ -314,8 +328,8 @@ impl<'d> Fields<'d> {
             _ if is_null(node) => false,
             Value::Scalar { text, plain } if !plain || classify(text) == Scalar::Text => {
                 let on = !text.is_empty();
-                let meaning = if on { "on, whatever it says" } else { "off" };
-                let message = format!("{path} is text, which the test suite takes for {meaning}");
+                let meaning = if on { "on, whatever the text" } else { "off" };
+                let message = format!("{path} is text, which the test suite reads as {meaning}");
                 self.warn(node.position, message, "write true or false, without quotes".to_owned());
                 on
             }
@@ -370,8 +384,8 @@ impl<'d> Fields<'d> {
             let Value::Scalar { text, plain } = &node.value else {
                 return wrong(format!("{path} must be text, not {}", node.kind()));
             };
-            if text.len() > MAX_ENV_STRING {
-                return wrong(format!("{path} is longer than {MAX_ENV_STRING} bytes"));
+            if text.len() > MAX_VALUE {
+                return wrong(format!("{path} is longer than {} KiB", MAX_VALUE >> 10));
             }
             if *plain && !matches!(classify(text), Scalar::Text) {
                 return wrong(format!("{path} must be text"));
@@ -384,18 +398,17 @@ impl<'d> Fields<'d> {
         })
     }
 
-    /// The position of a character of a scalar's text, where the text stands in the file as it
+    /// The position of a byte of a scalar's text, where the text stands in the file as it
     /// is; else that of the scalar.
     fn inside(&self, node: &Node, text: &str, offset: usize) -> Position {
         let start = node.position;
-        let location = self.at(start);
-        let rest = location.source_line().chars().skip(start.column as usize - 1);
-        let quote = usize::from(rest.clone().next().is_some_and(|c| c == '"' || c == '\''));
-        let mut shown = rest.skip(quote);
-        if !text.chars().all(|c| shown.next() == Some(c)) {
+        let shown = self.document.source.rest_of_line(start);
+        let quote = usize::from(shown.starts_with(['"', '\'']));
+        if !shown[quote..].starts_with(text) {
             return start;
         }
-        Position { column: start.column + (quote + offset) as u32, length: 1, ..start }
+        let before = quote + text[..offset].chars().count();
+        Position { column: start.column + before as u32, length: 1, ..start }
     }
 
     /// One or several numbers: a number, a text of numbers, or a list of either.

@@ -11,6 +11,7 @@ pub mod site;
 pub mod source;
 pub mod test_list;
 pub mod yaml;
+mod yaml_error;
 
 use std::path::PathBuf;
 

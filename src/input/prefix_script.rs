@@ -5,19 +5,21 @@
 //! The value is one shell word; later the run script evaluates it, so its text is read as shell
 //! words once more. Nothing is run at either reading.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::source;
-use crate::diagnostic::{Diagnostic, Diagnostics, Location, Position, Source};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location, Source};
 use crate::plan::command::{BaseCommand, LAUNCHER_NAME, PYTEST, file_name};
-use crate::plan::template::{Part, is_name};
-use crate::plan::words::{self, Reader, WordError};
+use crate::plan::template::{MAX_VALUE, Part, TooLong, is_name};
+use crate::plan::words::{self, Reader, Word, WordError};
 use crate::plan::{Env, Origin, Template, Traced, pytest};
 
 /// The variable that holds the base command.
 const VARIABLE: &str = "pytestCommand";
+/// The most that all values of a script may hold together, in bytes.
+const MAX_VALUES: usize = 1 << 20;
 
 /// A base command and what is worth saying about it.
 pub type Read = (BaseCommand, Vec<Diagnostic>);
@@ -25,8 +27,8 @@ pub type Read = (BaseCommand, Vec<Diagnostic>);
 /// Reads the base command from a script prefix; messages call it `shown`.
 ///
 /// # Errors
-/// The file cannot be read, has no `export pytestCommand=`, or its value is no command; with the
-/// position.
+/// The file cannot be read, has no `export pytestCommand=`, its value is no command, or its
+/// variables grow too long; with the position.
 pub fn read(path: &Path, shown: &str) -> Result<Read, Diagnostics> {
     parse(&source::read(path, shown)?)
 }
@@ -36,13 +38,10 @@ pub fn read(path: &Path, shown: &str) -> Result<Read, Diagnostics> {
 /// # Errors
 /// As [`read`].
 pub fn parse(source: &Arc<Source>) -> Result<Read, Diagnostics> {
-    let mut known = BTreeMap::new();
-    let mut start = 0;
-    for line in source.text.split_inclusive('\n') {
-        let script = Script { source, start };
-        start += line.len();
-        let mut reader = Reader::of_script(&source.text[script.start..]);
-        let blank = |c: char| c == ' ' || c == '\t';
+    let mut script = Script { source, known: HashMap::new(), expanded: 0 };
+    let mut reader = Reader::of_script(&source.text);
+    let blank = |c: char| c == ' ' || c == '\t';
+    while !reader.rest().is_empty() {
         reader.take_until(|c| !blank(c));
         let exported =
             reader.rest().starts_with("export ") || reader.rest().starts_with("export\t");
@@ -51,87 +50,107 @@ pub fn parse(source: &Arc<Source>) -> Result<Read, Diagnostics> {
             reader.take_until(|c| !blank(c));
         }
         let name = reader.take_until(|c| !c.is_ascii_alphanumeric() && c != '_');
-        if !is_name(name) || !reader.skip('=') {
-            continue;
+        if is_name(name) && reader.skip('=') {
+            let start = reader.position();
+            if exported && name == VARIABLE {
+                return script.command(reader).map_err(Diagnostics::from);
+            }
+            let value = reader.word();
+            script.set(name, value.ok(), start)?;
         }
-        if exported && name == VARIABLE {
-            return script.command(reader, &known).map_err(Diagnostics::from);
-        }
-        match reader.word().ok().and_then(|value| resolve(&value, &known)) {
-            Some(value) => known.insert(name.to_owned(), value),
-            None => known.remove(name),
-        };
+        // A value may span lines: what it took is not read again.
+        reader.take_until(|c| c == '\n');
+        reader.skip('\n');
     }
     let message = format!("{}: there is no line `export {VARIABLE}=…`", source.name);
     let help = "give the script prefix that holds the pytest command, or leave --prefix-script out";
     Err(Diagnostic::error(message).help(help).into())
 }
 
-/// The value of a template whose references are all known.
-fn resolve(value: &Template, known: &BTreeMap<String, String>) -> Option<String> {
-    let all_known = value.variables().all(|name| known.contains_key(name));
-    all_known.then(|| value.expand(|name| known.get(name).map(String::as_str)))
-}
-
-/// A script, from one line on.
 struct Script<'s> {
     source: &'s Arc<Source>,
-    /// Where the line begins, in bytes.
-    start: usize,
+    /// The variables so far, those whose values are known.
+    known: HashMap<String, String>,
+    /// How much their values hold together, earlier values too, in bytes.
+    expanded: usize,
 }
 
 impl Script<'_> {
-    fn at(&self, offset: usize) -> Location {
-        let before = &self.source.text[..self.start + offset];
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
-        let line = before.matches('\n').count() + 1;
-        let position = Position { line: line as u32, column: column as u32, length: 1 };
-        Location { source: self.source.clone(), position }
+    /// The location of a byte.
+    fn at(&self, byte: usize) -> Location {
+        Location { source: self.source.clone(), position: self.source.position(byte) }
     }
 
-    fn word_error(&self, error: &WordError, location: Location) -> Diagnostic {
-        let wrong = Diagnostic::error(format!("{VARIABLE}: {error}")).at(location);
-        if error.help.is_empty() { wrong } else { wrong.help(error.help) }
+    fn wrong(&self, location: Location, message: impl std::fmt::Display) -> Diagnostic {
+        Diagnostic::error(format!("{VARIABLE}: {message}")).at(location)
+    }
+
+    /// Sets a variable; one whose value is not known is left to the step.
+    fn set(&mut self, name: &str, value: Option<Template>, at: usize) -> Result<(), Diagnostic> {
+        let is_known =
+            |value: &Template| value.variables().all(|name| self.known.contains_key(name));
+        let Some(value) = value.filter(is_known) else {
+            self.known.remove(name);
+            return Ok(());
+        };
+        let too_long = |message: String| {
+            let help = "write shorter values; each `$NAME` repeats the value of NAME";
+            Err(Diagnostic::error(format!("{name}: {message}")).at(self.at(at)).help(help))
+        };
+        match value.expand(|name| self.known.get(name).map(String::as_str)) {
+            Err(error) => too_long(error.to_string()),
+            Ok(value) if value.len() > MAX_VALUES - self.expanded => {
+                too_long("the values of the script hold more than 1 MiB together".to_owned())
+            }
+            Ok(value) => {
+                self.expanded += value.len();
+                self.known.insert(name.to_owned(), value);
+                Ok(())
+            }
+        }
     }
 
     /// Reads the value, which the reader has come to.
-    fn command(
-        &self,
-        mut reader: Reader<'_>,
-        known: &BTreeMap<String, String>,
-    ) -> Result<Read, Diagnostic> {
+    fn command(&self, mut reader: Reader<'_>) -> Result<Read, Diagnostic> {
         let value_at = self.at(reader.position());
-        let value = reader.word().map_err(|error| {
-            let text = &self.source.text[self.start..];
-            let offset = text.char_indices().nth(error.offset).map_or(text.len(), |(at, _)| at);
-            self.word_error(&error, self.at(offset))
-        })?;
+        let value = reader
+            .word()
+            .map_err(|error| self.wrong(self.at(error.offset), &error).help(error.help))?;
         let rest = reader.rest().split('\n').next().unwrap_or_default();
         if !rest.trim().is_empty() && !rest.trim().starts_with('#') {
             let blanks = rest.len() - rest.trim_start().len();
-            let message = format!("{VARIABLE}: text follows the value and does not belong to it");
-            return Err(Diagnostic::error(message)
-                .at(self.at(reader.position() + blanks))
+            let location = self.at(reader.position() + blanks);
+            return Err(self
+                .wrong(location, "text follows the value and does not belong to it")
                 .help("put the whole command into one pair of quotes"));
         }
+        let text = self.text(&value).map_err(|error| self.wrong(value_at.clone(), error))?;
+        let words = words::split(&text)
+            .map_err(|error: WordError| self.wrong(value_at.clone(), &error).help(error.help))?;
+        self.base(&words, value_at)
+    }
+
+    /// The value as the run script evaluates it: what is not known here stays a reference.
+    fn text(&self, value: &Template) -> Result<String, TooLong> {
         let mut text = String::new();
         for part in value.parts() {
             match part {
                 Part::Text(piece) => text.push_str(piece),
-                Part::Variable(name) => match known.get(name) {
+                Part::Variable(name) => match self.known.get(name) {
                     Some(value) => text.push_str(value),
-                    None => text.push_str(&format!("${{{name}}}")),
+                    None => text.extend(["${", name, "}"]),
                 },
                 // A word of a shell has none.
                 Part::Slot(_) => {}
             }
+            if text.len() > MAX_VALUE {
+                return Err(TooLong);
+            }
         }
-        let words =
-            words::split(&text).map_err(|error| self.word_error(&error, value_at.clone()))?;
-        self.base(&words, value_at)
+        Ok(text)
     }
 
-    fn base(&self, words: &[Template], value_at: Location) -> Result<Read, Diagnostic> {
+    fn base(&self, words: &[Word], value_at: Location) -> Result<Read, Diagnostic> {
         let origin = Origin {
             input: format!("{VARIABLE} of the script prefix").into(),
             location: Some(value_at.clone()),
@@ -140,25 +159,27 @@ impl Script<'_> {
         let mut env = Env::default();
         let mut rest = words;
         while let [word, after @ ..] = rest {
-            let Some((name, value)) = word.as_str().split_once('=').filter(|(n, _)| is_name(n))
-            else {
-                break;
-            };
+            let assigned = word.value.as_str().split_once('=').filter(|_| word.is_assignment);
+            let Some((name, value)) = assigned else { break };
             env.set(name, &Template::from_written(value), origin.clone())
                 .map_err(|error| Diagnostic::error(error.to_string()).at(value_at.clone()))?;
             rest = after;
         }
         let mut argv = Vec::new();
-        for word in rest {
-            if let Some(name) = word.variables().next() {
-                let message = format!(
-                    "{VARIABLE}: the value of {name} is not known here, and an argument needs it"
-                );
-                return Err(Diagnostic::error(message)
-                    .at(value_at)
+        for Word { value, .. } in rest {
+            if let Some(name) = value.variables().next() {
+                let message =
+                    format!("the value of {name} is not known here, and an argument needs it");
+                return Err(self
+                    .wrong(value_at, message)
                     .help(format!("export {name} in a line above, or write its value")));
             }
-            argv.push(Traced::new(word.expand(|_| None), origin.clone()));
+            let word = value.expand(|_| None).map_err(|e| self.wrong(value_at.clone(), e))?;
+            if word.contains(|c: char| c.is_control()) {
+                let message = "an argument contains a control character, such as a line end";
+                return Err(self.wrong(value_at, message).help("write arguments on one line"));
+            }
+            argv.push(Traced::new(word, origin.clone()));
         }
         let Some(pytest_at) = argv.iter().position(|word| file_name(&word.value) == PYTEST) else {
             let message = format!("{VARIABLE} does not run {PYTEST}");
@@ -184,20 +205,20 @@ impl Script<'_> {
         let options: Vec<_> =
             base.argv[base.pytest_at() + 1..].iter().map(|word| word.value.as_str()).collect();
         let groups = pytest::groups(&options).map_err(|error| {
-            Diagnostic::error(format!("{VARIABLE}: {error}"))
-                .at(value_at.clone())
+            self.wrong(value_at.clone(), &error)
                 .help(format!("write {}={}", error.option, error.next))
         })?;
-        let swallowed =
-            groups.into_iter().filter(|group| pytest::swallows(&options[group.clone()]));
-        Ok(swallowed
-            .map(|group| {
-                let (option, test) = (options[group.start], options[group.start + 1]);
-                Diagnostic::warning(format!("{VARIABLE}: pytest takes {test} as {option}'s value"))
+        let mut warnings = Diagnostics::default();
+        for group in groups.into_iter().filter(|group| pytest::swallows(&options[group.clone()])) {
+            let (option, test) = (options[group.start], options[group.start + 1]);
+            let message = format!("{VARIABLE}: pytest takes {test} as the value of {option}");
+            warnings.push(
+                Diagnostic::warning(message)
                     .at(value_at.clone())
-                    .help(format!("put {option} last, or write {option}=VALUE"))
-            })
-            .collect())
+                    .help(format!("put {option} last, or write {option}=VALUE")),
+            );
+        }
+        Ok(warnings.0)
     }
 }
 
@@ -206,7 +227,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<Read, String> {
-        let source = Arc::new(Source { name: "prefix.sh".into(), text: text.into() });
+        let source = Arc::new(Source::new("prefix.sh", text));
         parse(&source).map_err(|errors| errors.to_string())
     }
 
@@ -265,6 +286,10 @@ mod tests {
             ("export pytestCommand=\"pytest $WHO\"", "1:22", "the value of WHO"),
             ("export pytestCommand=\"pytest 'x\"", "1:22", "never closed"),
             ("export pytestCommand=\"pytest --cov-new x\"", "1:22", "not known whether"),
+            ("export pytestCommand=\"pytest 'x\ny'\"", "1:22", "control character"),
+            ("export pytestCommand=\"pytest ~/t.py\"", "1:22", "`~` is not expanded"),
+            ("export pytestCommand=$'pytest'", "1:22", "a quote of bash"),
+            ("export pytestCommand='\"A=1\" python'", "1:22", "does not run pytest"),
         ] {
             let error = parsed(script).unwrap_err();
             assert!(error.starts_with(&format!("prefix.sh:{place}: error: ")), "{error}");
@@ -276,7 +301,30 @@ mod tests {
     #[test]
     fn a_test_that_coverage_swallows_is_warned_about() {
         let (_, warnings) = parsed("export pytestCommand=\"pytest --cov a.py::t\"").unwrap();
-        assert!(warnings[0].to_string().contains("takes a.py::t as --cov's value"));
+        assert!(warnings[0].to_string().contains("takes a.py::t as the value of --cov"));
+    }
+
+    #[test]
+    fn values_that_grow_without_bound_are_refused_where_they_grow() {
+        let names: Vec<String> = (b'a'..=b'z').map(|c| char::from(c).to_string()).collect();
+        let doubled: String =
+            names.windows(2).map(|n| format!("{}=${}${}\n", n[1], n[0], n[0])).collect();
+        let command = "export pytestCommand=\"pytest\"\n";
+        let error = parsed(&format!("a=x\n{doubled}{command}")).unwrap_err();
+        assert!(error.starts_with("prefix.sh:19:3: error: s: the value is longer than"), "{error}");
+        let long = format!("a={}\n", "x".repeat(100_000));
+        let error = parsed(&format!("{long}{}{command}", "b=$a\n".repeat(20))).unwrap_err();
+        assert!(error.starts_with("prefix.sh:11:3: error: b: the values of the"), "{error}");
+        let error = parsed(&format!("{long}export pytestCommand=\"A=$a$a pytest\"")).unwrap_err();
+        assert!(error.starts_with("prefix.sh:2:22: error: pytestCommand: the value is"), "{error}");
+        let refused_later = format!("{long}x=$a$a$(id)\n{command}");
+        assert!(parsed(&refused_later).is_ok());
+    }
+
+    #[test]
+    fn lines_of_a_value_are_no_lines_of_the_script() {
+        let inside = "a='\nexport pytestCommand=no\n'\nexport pytestCommand=pytest\n";
+        assert_eq!(argv(&parsed(inside).unwrap().0), ["pytest"]);
     }
 
     proptest::proptest! {

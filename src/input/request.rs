@@ -268,10 +268,8 @@ fn build_test(
     );
     let models_of_base = base.as_ref().and_then(|base| {
         let (_, value) = base.env.iter().find(|(name, _)| *name == "LLM_MODELS_ROOT")?;
-        value
-            .value
-            .is_literal()
-            .then(|| Traced::new(value.value.expand(|_| None), value.origin.clone()))
+        let literal = value.value.is_literal().then(|| value.value.expand(|_| None).ok())?;
+        Some(Traced::new(literal?, value.origin.clone()))
     });
     let models = chosen.directory(
         "the models directory",

@@ -145,7 +145,7 @@ impl Site {
         fields.refuse_unknown(&root, &known);
         self.read_fields(&mut fields, &root);
         let mut found = fields.diagnostics;
-        found.0.extend(fields.bad_fields);
+        found.0.extend(fields.bad_fields.0);
         if found.has_errors() { Err(found) } else { Ok(()) }
     }
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::diagnostic::{Diagnostic, Location, Position, Source};
+use crate::diagnostic::{Diagnostic, Location, Source};
 
 /// The largest configuration, test list or settings file that is read, in bytes. The largest
 /// real ones are a hundredth of it.
@@ -53,22 +53,60 @@ fn too_large(length: u64) -> String {
 /// # Errors
 /// The position of the first byte that is not UTF-8.
 pub fn decode(name: String, bytes: Vec<u8>) -> Result<Arc<Source>, Diagnostic> {
+    let is_utf16 = match bytes.get(..4).unwrap_or(&bytes) {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
+        [a, 0, b, 0] | [0, a, 0, b] => *a != 0 && *b != 0,
+        _ => false,
+    };
+    if is_utf16 {
+        return Err(Diagnostic::error(format!("{name}: is UTF-16, not UTF-8"))
+            .help("save it as UTF-8, or convert it: iconv -f UTF-16 -t UTF-8"));
+    }
     let start = if bytes.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
     String::from_utf8(bytes)
         .map(|mut text| {
             text.drain(..start);
-            Arc::new(Source { name: name.clone(), text })
+            Arc::new(Source::new(name.as_str(), text))
         })
         .map_err(|error| {
             let valid = error.utf8_error().valid_up_to();
-            let good = String::from_utf8_lossy(&error.as_bytes()[..valid]).into_owned();
-            let column = good.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-            let position = Position {
-                line: (good.matches('\n').count() + 1) as u32,
-                column: column as u32,
-                length: 1,
-            };
-            let source = Arc::new(Source { name, text: good });
-            Diagnostic::error("is not UTF-8 text").at(Location { source, position })
+            let good = String::from_utf8_lossy(&error.as_bytes()[start.min(valid)..valid]);
+            let source = Arc::new(Source::new(name.as_str(), good));
+            let position = source.position(source.text.len());
+            Diagnostic::error("is not UTF-8 text")
+                .at(Location { source, position })
+                .help("save it as UTF-8; if it is Chinese text in GBK: iconv -f GBK -t UTF-8")
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(bytes: &[u8]) -> String {
+        decode("a.yaml".into(), bytes.to_vec()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn other_encodings_are_named() {
+        let utf16 = |bytes: &dyn Fn(u16) -> [u8; 2], mark: &str| -> Vec<u8> {
+            format!("{mark}a: 1\n").encode_utf16().flat_map(bytes).collect()
+        };
+        for mark in ["", "\u{feff}"] {
+            for bytes in [&u16::to_le_bytes as &dyn Fn(u16) -> [u8; 2], &u16::to_be_bytes] {
+                let error = refused(&utf16(bytes, mark));
+                assert!(error.starts_with("error: a.yaml: is UTF-16, not UTF-8"), "{error}");
+            }
+        }
+        let error = refused(b"a: 1\r\nb: \xc4\xe3\xba\xc3\n");
+        assert!(error.starts_with("a.yaml:2:4: error: is not UTF-8 text\n 2 | b:\n"), "{error}");
+        assert!(error.contains("GBK"), "{error}");
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_left_out() {
+        let source = decode("a".into(), b"\xef\xbb\xbfa: 1".to_vec()).unwrap();
+        assert_eq!(source.text, "a: 1");
+        assert!(refused(b"\xef\xbb\xbfa\xff").starts_with("a.yaml:1:2: "));
+    }
 }

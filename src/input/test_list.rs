@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::yaml::{Node, Value};
 use super::{source, yaml};
-use crate::diagnostic::{Diagnostic, Diagnostics, Location, Position, Source};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location, Source};
 use crate::plan::{Generation, TestId};
 
 /// A test list.
@@ -39,7 +39,7 @@ pub struct Entry {
     pub readings: Result<Vec<TestId>, Diagnostic>,
 }
 
-/// Which entry is wanted.
+/// Which entry to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pick<'a> {
     /// The only test that the list has.
@@ -63,17 +63,16 @@ pub fn read(path: &Path, shown: &str, rules: Option<Generation>) -> Result<TestL
 /// Reads the text form.
 pub fn from_text(source: &Arc<Source>, rules: Option<Generation>) -> TestList {
     let mut entries = Vec::new();
-    for (index, line) in source.text.lines().enumerate() {
+    let mut start = 0;
+    for line in source.text.split_inclusive('\n') {
         let text = line.trim();
+        let at = start + line.len() - line.trim_start().len();
+        start += line.len();
         if text.is_empty() || text.starts_with('#') {
             continue;
         }
-        let column = line.len() - line.trim_start().len();
-        let position = Position {
-            line: index as u32 + 1,
-            column: line[..column].chars().count() as u32 + 1,
-            length: text.chars().count() as u32,
-        };
+        let mut position = source.position(at);
+        position.length = text.chars().count() as u32;
         let location = Location { source: source.clone(), position };
         let text = text.strip_prefix("- ").unwrap_or(text).trim_start();
         entries.push(entry(entries.len() + 1, text, location, rules));
@@ -137,7 +136,8 @@ fn readings(text: &str, rules: Option<Generation>) -> Result<Vec<TestId>, Diagno
     }
     let mut wrong = None;
     let brackets = text.split('[').skip(1).filter_map(|rest| rest.split_once(']'));
-    for (id, _) in brackets.collect::<Vec<_>>().into_iter().rev() {
+    let brackets: Vec<_> = brackets.collect();
+    for (id, _) in brackets.into_iter().rev().take(MOST_BRACKETS) {
         match TestId::readings(id, rules) {
             Ok(readings) => return Ok(readings),
             Err(error) => wrong = Some(error),
@@ -145,11 +145,12 @@ fn readings(text: &str, rules: Option<Generation>) -> Result<Vec<TestId>, Diagno
     }
     Err(match wrong {
         Some(error) => Diagnostic::error(error.message).help(error.help),
-        None => {
-            Diagnostic::error(format!("{text} names no test id")).help("write MODULE::FUNCTION[ID]")
-        }
+        None => Diagnostic::error("there is no test id here").help("write MODULE::FUNCTION[ID]"),
     })
 }
+
+/// How many brackets of a line are tried, from its end.
+const MOST_BRACKETS: usize = 16;
 
 impl TestList {
     /// The entries that can be planned.
@@ -157,25 +158,22 @@ impl TestList {
         self.entries.iter().filter(|entry| entry.readings.is_ok())
     }
 
-    /// The entry that is wanted.
+    /// The entry to use.
     ///
     /// # Errors
     /// There is none or more than one, or it is not a test that can be planned.
     pub fn pick(&self, pick: Pick<'_>) -> Result<&Entry, Diagnostic> {
         if self.entries.is_empty() {
             let message = format!("test list {} is empty", self.name);
-            return Err(Diagnostic::error(message).help("commented lines are not counted"));
+            return Err(Diagnostic::error(message).help("commented lines do not count"));
         }
         let entry = match pick {
             Pick::Number(number) => {
                 let index = usize::try_from(number).unwrap_or(0).saturating_sub(1);
                 self.entries.get(index).ok_or_else(|| {
                     let count = self.entries.len();
-                    Diagnostic::error(format!(
-                        "test {number} of {} is asked for, which has {count}",
-                        self.name
-                    ))
-                    .help(format!("ask for one from 1 to {count}"))
+                    Diagnostic::error(format!("test list {} has no test {number}", self.name))
+                        .help(format!("choose a number from 1 to {count}"))
                 })?
             }
             Pick::Only => match &self.entries[..] {
@@ -188,7 +186,7 @@ impl TestList {
                     Some(entry) => entry,
                     None => {
                         let near = |entry: &&Entry| entry.id().is_some_and(|id| fits(pattern, id));
-                        let which = format!(" that fit {pattern}");
+                        let which = format!(" that match {pattern}");
                         self.one(self.tests().filter(near).collect(), &which)?
                     }
                 }
@@ -205,7 +203,7 @@ impl TestList {
             return Ok(only);
         }
         let shown = if found.is_empty() { self.tests().collect() } else { found.clone() };
-        let mut help = String::from("ask for one by number or by a part of its id:");
+        let mut help = String::from("choose one by its number or a part of its id:");
         for entry in shown.iter().take(SHOWN) {
             help.push_str(&format!(" {}: {};", entry.number, entry.id().unwrap_or_default()));
         }
@@ -247,7 +245,7 @@ mod tests {
     use super::*;
 
     fn source(text: &str) -> Arc<Source> {
-        Arc::new(Source { name: "list".into(), text: text.into() })
+        Arc::new(Source::new("list", text))
     }
 
     fn ids(list: &TestList) -> Vec<&str> {
@@ -271,7 +269,7 @@ mod tests {
         );
         assert_eq!(entry.location.to_string(), "list:4:1");
         let error = list.entries[2].readings.clone().unwrap_err().to_string();
-        assert!(error.starts_with("list:5:1: error: p.py::t names no test id"), "{error}");
+        assert!(error.starts_with("list:5:1: error: there is no test id here"), "{error}");
     }
 
     #[test]
@@ -291,7 +289,7 @@ mod tests {
         let number = |n| list.pick(Pick::Number(n)).map(|entry| entry.number);
         assert_eq!((number(-1), number(0), number(1), number(2)), (Ok(1), Ok(1), Ok(1), Ok(2)));
         let error = number(3).unwrap_err();
-        assert_eq!(error.message, "test 3 of list is asked for, which has 2");
+        assert_eq!(error.message, "test list list has no test 3");
     }
 
     #[test]
@@ -303,7 +301,10 @@ mod tests {
         assert_eq!(matching("ab"), Ok(2));
         assert_eq!(matching("*gen_only*"), Ok(3));
         assert_eq!(matching("disagg-*-b"), Ok(3));
-        assert_eq!(matching("e2e").unwrap_err().message, "test list list has 2 tests that fit e2e");
+        assert_eq!(
+            matching("e2e").unwrap_err().message,
+            "test list list has 2 tests that match e2e"
+        );
         assert!(matching("none").unwrap_err().help.unwrap().contains("1: disagg-e2e-a; 2:"));
         assert!(list.pick(Pick::Only).unwrap_err().message.ends_with("has 3 tests"));
     }

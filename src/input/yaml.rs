@@ -3,18 +3,22 @@
 //!
 //! Scalars keep their text and whether they were quoted, because what a plain scalar means differs
 //! between YAML 1.1 (PyYAML, which the tests use) and 1.2: `scalar` decides, where it matters.
-//! Depth, size and aliases are bounded, so that no file costs more than its length.
+//! Depth, size and what aliases repeat are bounded, so that no file costs more than its length.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, Tag};
 
+use super::yaml_error;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, Position, Source};
 
 /// The deepest nesting that is read.
 const MAX_DEPTH: usize = 64;
-/// The most nodes a document may have once its aliases are resolved.
+/// The most nodes a document may have.
 const MAX_NODES: usize = 200_000;
+/// How much anchors and aliases may repeat: real files repeat a few short values.
+const MAX_REPEATED: Size = Size { nodes: 20_000, bytes: 1 << 20 };
 
 /// A node of a document.
 #[derive(Debug, Clone)]
@@ -76,8 +80,8 @@ pub struct Document {
     pub source: Arc<Source>,
     /// Its root; `None` for an empty document.
     pub root: Option<Node>,
-    /// Warnings, such as keys that stand twice.
-    pub warnings: Vec<Diagnostic>,
+    /// Warnings, such as duplicate keys.
+    pub warnings: Diagnostics,
 }
 
 impl Document {
@@ -95,25 +99,24 @@ pub fn parse(source: &Arc<Source>) -> Result<Document, Diagnostics> {
     let mut builder = Builder {
         source,
         stack: Vec::new(),
-        anchors: Vec::new(),
-        nodes: 0,
+        anchors: HashMap::new(),
+        size: Size::default(),
+        repeated: Size::default(),
         documents: 0,
         root: None,
-        warnings: Vec::new(),
+        warnings: Diagnostics::default(),
     };
     if let Some(at) = source.text.find('\0') {
-        let before = &source.text[..at];
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
-        let position = Position { line: line as u32, column: column as u32, length: 1 };
-        return Err(builder.error(position, "a NUL byte cannot be in a YAML file").into());
+        let message = "a NUL byte cannot be in a YAML file";
+        return Err(builder.error(source.position(at), message).into());
     }
     for event in Parser::new_from_str(&source.text) {
         match event {
             Ok((event, span)) => builder.take(event, span)?,
             Err(error) => {
-                let position = position(Span::empty(*error.marker()));
-                return Err(builder.error(position, error.info().to_owned()).into());
+                let at = position(Span::empty(*error.marker()));
+                let (wrong, position) = yaml_error::explain(source, error.info(), at);
+                return Err(wrong.at(Location { source: source.clone(), position }).into());
             }
         }
     }
@@ -121,28 +124,60 @@ pub fn parse(source: &Arc<Source>) -> Result<Document, Diagnostics> {
     Ok(Document { source: source.clone(), root, warnings })
 }
 
+/// How much there is of something.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Size {
+    nodes: usize,
+    /// Of scalars' texts.
+    bytes: usize,
+}
+
+impl Size {
+    fn grow(&mut self, by: Self) {
+        self.nodes += by.nodes;
+        self.bytes += by.bytes;
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self { nodes: self.nodes - before.nodes, bytes: self.bytes - before.bytes }
+    }
+}
+
 struct Builder<'s> {
     source: &'s Arc<Source>,
     stack: Vec<Open>,
-    /// By anchor id: the node, and how many nodes it has.
-    anchors: Vec<(usize, Node, usize)>,
-    nodes: usize,
+    /// By anchor id: a copy of the node.
+    anchors: HashMap<usize, (Node, Size)>,
+    /// Of all nodes so far, aliases resolved.
+    size: Size,
+    /// Of the copies that anchors and aliases made.
+    repeated: Size,
     documents: usize,
     root: Option<Node>,
-    warnings: Vec<Diagnostic>,
+    warnings: Diagnostics,
 }
 
 /// A collection whose end has not come yet.
 struct Open {
     anchor: usize,
     position: Position,
-    nodes_before: usize,
+    size_before: Size,
     items: Items,
 }
 
 enum Items {
     List(Vec<Node>),
-    Map { entries: Vec<(Key, Node)>, merges: Vec<Node>, key: Option<Key> },
+    Map(Map),
+}
+
+#[derive(Default)]
+struct Map {
+    entries: Vec<(Key, Node)>,
+    /// Where each key is among the entries.
+    known: HashMap<String, usize>,
+    merges: Vec<Node>,
+    /// A key whose value has not come yet.
+    key: Option<Key>,
 }
 
 const MERGE: &str = "<<";
@@ -167,9 +202,14 @@ impl Builder<'_> {
                     Some(tag) => self.tagged_as_plain(&tag, at)?,
                     None => style == ScalarStyle::Plain,
                 };
+                if text.contains('\0') {
+                    let error = self.error(at, "this value contains an escaped NUL");
+                    return Err(error.help("remove the `\\0`, `\\x00` or `\\u0000`"));
+                }
+                let size = Size { nodes: 1, bytes: text.len() };
+                self.count(at, size)?;
                 let value = Value::Scalar { text: text.into_owned(), plain };
-                self.count(at, 1)?;
-                self.add(Node { position: at, value }, anchor, 1)?;
+                self.add(Node { position: at, value }, anchor, size)?;
             }
             Event::SequenceStart(anchor, tag) => {
                 self.refuse_tag(tag.as_deref(), at)?;
@@ -177,28 +217,39 @@ impl Builder<'_> {
             }
             Event::MappingStart(anchor, tag) => {
                 self.refuse_tag(tag.as_deref(), at)?;
-                let items = Items::Map { entries: Vec::new(), merges: Vec::new(), key: None };
-                self.open(anchor, at, items)?;
+                self.open(anchor, at, Items::Map(Map::default()))?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.close()?,
             Event::Alias(id) => {
-                let found = self.anchors.iter().find(|(anchor, ..)| *anchor == id);
-                let Some((_, node, size)) = found.cloned() else {
+                let Some((_, size)) = self.anchors.get(&id) else {
                     return Err(self.error(at, "this alias refers to the node that contains it"));
                 };
+                let size = *size;
                 self.count(at, size)?;
-                self.add(Node { position: at, value: node.value }, 0, size)?;
+                self.repeat(at, size)?;
+                let value = self.anchors[&id].0.value.clone();
+                self.add(Node { position: at, value }, 0, size)?;
             }
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
         }
         Ok(())
     }
 
-    fn count(&mut self, at: Position, nodes: usize) -> Result<(), Diagnostic> {
-        self.nodes += nodes;
-        if self.nodes > MAX_NODES {
-            let message = format!("the file has more than {MAX_NODES} values (aliases counted)");
-            return Err(self.error(at, message));
+    fn count(&mut self, at: Position, size: Size) -> Result<(), Diagnostic> {
+        self.size.grow(size);
+        if self.size.nodes > MAX_NODES {
+            return Err(self.error(at, format!("the file has more than {MAX_NODES} values")));
+        }
+        Ok(())
+    }
+
+    /// Counts a copy before it is made.
+    fn repeat(&mut self, at: Position, size: Size) -> Result<(), Diagnostic> {
+        self.repeated.grow(size);
+        let Size { nodes, bytes } = MAX_REPEATED;
+        if self.repeated.nodes > nodes || self.repeated.bytes > bytes {
+            let message = format!("anchors and aliases repeat more than {nodes} values or 1 MiB");
+            return Err(self.error(at, message).help("write values out instead of repeating them"));
         }
         Ok(())
     }
@@ -224,9 +275,9 @@ impl Builder<'_> {
         if self.stack.len() >= MAX_DEPTH {
             return Err(self.error(at, format!("the file is nested deeper than {MAX_DEPTH}")));
         }
-        let nodes_before = self.nodes;
-        self.count(at, 1)?;
-        self.stack.push(Open { anchor, position: at, nodes_before, items });
+        let size_before = self.size;
+        self.count(at, Size { nodes: 1, bytes: 0 })?;
+        self.stack.push(Open { anchor, position: at, size_before, items });
         Ok(())
     }
 
@@ -234,77 +285,79 @@ impl Builder<'_> {
         let Some(open) = self.stack.pop() else { return Ok(()) };
         let value = match open.items {
             Items::List(items) => Value::List(items),
-            Items::Map { entries, merges, .. } => Value::Map(self.merge(entries, merges)?),
+            Items::Map(map) => Value::Map(self.merge(map)?),
         };
-        let size = self.nodes - open.nodes_before;
+        let size = self.size.since(open.size_before);
         self.add(Node { position: open.position, value }, open.anchor, size)
     }
 
-    fn add(&mut self, node: Node, anchor: usize, size: usize) -> Result<(), Diagnostic> {
+    fn add(&mut self, mut node: Node, anchor: usize, size: Size) -> Result<(), Diagnostic> {
         if anchor > 0 {
-            self.anchors.push((anchor, node.clone(), size));
+            self.repeat(node.position, size)?;
+            self.anchors.insert(anchor, (node.clone(), size));
         }
         let Some(open) = self.stack.last_mut() else {
             self.root = Some(node).filter(|root| !is_null(root));
             return Ok(());
         };
-        match &mut open.items {
-            Items::List(items) => items.push(node),
-            Items::Map { entries, merges, key } => match key.take() {
-                Some(name) if name.name == MERGE => merges.push(node),
-                Some(name) => match entries.iter_mut().find(|(known, _)| known.name == name.name) {
-                    // As PyYAML does, which the tests read the same file with.
-                    Some(entry) => {
-                        let location =
-                            Location { source: self.source.clone(), position: name.position };
-                        let first = entry.0.position.line;
-                        self.warnings.push(
-                            Diagnostic::warning(format!(
-                                "`{}` stands twice in this mapping (first in line {first}); the \
-                                 last one counts",
-                                name.name
-                            ))
-                            .at(location)
-                            .help("remove one of them"),
-                        );
-                        *entry = (name, node);
-                    }
-                    None => entries.push((name, node)),
-                },
-                None => match node.value {
-                    Value::Scalar { text, .. } => {
-                        *key = Some(Key { name: text, position: node.position });
-                    }
-                    _ => {
-                        return Err(self.error(node.position, "a key must be a single value"));
-                    }
-                },
-            },
+        let map = match &mut open.items {
+            Items::List(items) => {
+                items.push(node);
+                return Ok(());
+            }
+            Items::Map(map) => map,
+        };
+        let Some(key) = map.key.take() else {
+            let Value::Scalar { text, .. } = node.value else {
+                return Err(self.error(node.position, "a key must be a single value"));
+            };
+            map.key = Some(Key { name: text, position: node.position });
+            return Ok(());
+        };
+        if matches!(&node.value, Value::Scalar { text, .. } if text.is_empty()) && is_null(&node) {
+            // The parser places what is missing at the next token, which may be past the end.
+            let Position { line, column, length } = key.position;
+            node.position = Position { line, column: column + length, length: 1 };
+        }
+        if key.name == MERGE {
+            map.merges.push(node);
+            return Ok(());
+        }
+        let next = map.entries.len();
+        match *map.known.entry(key.name.clone()).or_insert(next) {
+            at if at == next => map.entries.push((key, node)),
+            at => {
+                let message = format!(
+                    "duplicate key `{}` (first on line {}); the last value is used",
+                    key.name, map.entries[at].0.position.line
+                );
+                let location = Location { source: self.source.clone(), position: key.position };
+                let warning = Diagnostic::warning(message).at(location);
+                self.warnings.push(warning.help("remove one of them"));
+                // As PyYAML does, which the tests read the same file with.
+                map.entries[at] = (key, node);
+            }
         }
         Ok(())
     }
 
-    fn merge(
-        &self,
-        mut entries: Vec<(Key, Node)>,
-        merges: Vec<Node>,
-    ) -> Result<Vec<(Key, Node)>, Diagnostic> {
-        let refuse =
-            |node: &Node| self.error(node.position, "`<<` takes a mapping or a list of mappings");
-        let mut sources = Vec::new();
-        for node in merges {
-            match node.value {
-                Value::List(items) => sources.extend(items),
-                _ => sources.push(node),
-            }
-        }
+    fn merge(&self, map: Map) -> Result<Vec<(Key, Node)>, Diagnostic> {
+        let Map { mut entries, merges, .. } = map;
+        let mut known: HashSet<String> = match merges.is_empty() {
+            true => return Ok(entries),
+            false => entries.iter().map(|(key, _)| key.name.clone()).collect(),
+        };
+        let sources = merges.into_iter().flat_map(|node| match node.value {
+            Value::List(items) => items,
+            _ => vec![node],
+        });
         for source in sources {
-            let Value::Map(merged) = source.value else { return Err(refuse(&source)) };
-            for (key, node) in merged {
-                if !entries.iter().any(|(known, _)| known.name == key.name) {
-                    entries.push((key, node));
-                }
-            }
+            let Value::Map(merged) = source.value else {
+                let message = "`<<` takes a mapping or a list of mappings";
+                return Err(self.error(source.position, message));
+            };
+            let new = merged.into_iter().filter(|(key, _)| known.insert(key.name.clone()));
+            entries.extend(new);
         }
         Ok(entries)
     }
@@ -338,7 +391,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn source(text: &str) -> Arc<Source> {
-        Arc::new(Source { name: "t.yaml".into(), text: text.into() })
+        Arc::new(Source::new("t.yaml", text))
     }
 
     fn refused(text: &str) -> String {
@@ -374,7 +427,9 @@ mod tests {
     fn a_key_that_stands_twice_is_warned_about_and_the_last_one_counts() {
         let document = parse(&source("a: 1\na: 2\n")).unwrap();
         assert_eq!(scalar(document.root.unwrap().get("a")).0, "2");
-        assert!(document.warnings[0].to_string().starts_with("t.yaml:2:1: warning: `a` stands"));
+        assert!(
+            document.warnings.to_string().starts_with("t.yaml:2:1: warning: duplicate key `a`")
+        );
     }
 
     #[test]
@@ -384,7 +439,40 @@ mod tests {
             let aliases = vec![format!("*a{}", i - 1); 10].join(",");
             text.push_str(&format!("a{i}: &a{i} [{aliases}]\n"));
         }
-        assert!(refused(&text).contains("more than 200000 values"));
+        assert!(refused(&text).contains("repeat more than 20000 values"));
+    }
+
+    #[test]
+    fn bytes_that_aliases_and_anchors_repeat_are_counted() {
+        let long = "x".repeat(30_000);
+        let aliases = format!("a: &a {long}\nb: [{}]\n", "*a,".repeat(1000));
+        assert!(refused(&aliases).contains("1 MiB"));
+        let anchors: String = (0..60).map(|i| format!("&a{i} [")).collect();
+        assert!(refused(&format!("{anchors}{long}{}", "]".repeat(60))).contains("1 MiB"));
+        let few = format!("a: &a [{long}]\nb: [*a, *a]\nc: {{<<: {{d: *a}}}}\n");
+        assert!(parse(&source(&few)).is_ok());
+    }
+
+    #[test]
+    fn many_keys_take_time_in_proportion() {
+        // Compared one by one, these keys take minutes.
+        let different: String = (0..98_000).map(|i| format!("k{i}: 1\n")).collect();
+        let document = parse(&source(&different)).unwrap();
+        assert!(matches!(document.root.unwrap().value, Value::Map(all) if all.len() == 98_000));
+        let document = parse(&source(&"k: 1\n".repeat(98_000))).unwrap();
+        assert_eq!((document.warnings.0.len(), document.warnings.has_errors()), (101, false));
+        let _ = document.warnings.to_string();
+        let merged = format!("{{<<: {{{}}}}}", different.replace('\n', ", "));
+        assert!(parse(&source(&merged)).is_ok());
+    }
+
+    #[test]
+    fn a_value_that_is_missing_stands_behind_its_key() {
+        let document = parse(&source("a:\nb:\n  c:\n")).unwrap().root.unwrap();
+        let place =
+            |node: Option<&Node>| (node.unwrap().position.line, node.unwrap().position.column);
+        assert_eq!(place(document.get("a")), (1, 2));
+        assert_eq!(place(document.get("b").unwrap().get("c")), (3, 4));
     }
 
     #[test]
@@ -400,6 +488,11 @@ mod tests {
         assert!(refused("a: 1\n---\nb: 2\n").starts_with("t.yaml:2:"));
         assert!(refused("a: !!python/object:os.system x\n").starts_with("t.yaml:1:"));
         assert!(refused("a: \0\n").starts_with("t.yaml:1:4: error: a NUL byte"));
+        for nul in ["\\0", "\\x00", "\\u0000", "\\U00000000"] {
+            let error = refused(&format!("a: 1\nb: \"x{nul}\"\n"));
+            assert!(error.starts_with("t.yaml:2:4: error: this value contains an esc"), "{error}");
+        }
+        assert!(refused("\"\\0\": 1").starts_with("t.yaml:1:1: "));
         assert!(refused("a: &a [*a]\n").starts_with("t.yaml:1:"));
         assert!(refused("a: *nowhere\n").starts_with("t.yaml:1:"));
     }

@@ -2,6 +2,7 @@
 //! Environment strings of a test configuration (`worker_env_var: "A=1 B='x y'"`): words that are
 //! all assignments. Whatever would do anything but assign is an error.
 
+use super::secret::is_secret_name;
 use super::template::{Template, is_name};
 use super::words::{Reader, WordError};
 
@@ -20,30 +21,34 @@ pub struct Assignment {
 /// A word that is not `NAME=VALUE`, and whatever [`super::words`] refuses.
 pub fn parse(text: &str) -> Result<Vec<Assignment>, WordError> {
     let mut reader = Reader::new(text);
-    let mut assignments = Vec::new();
+    let mut assignments: Vec<Assignment> = Vec::new();
     while reader.skip_blanks() {
-        assignments.push(assignment(&mut reader)?);
+        let start = reader.clone();
+        let word = reader.word()?;
+        // The name may be inside the quotes too (`"A=x y"`), as real configurations have it.
+        match word.as_str().split_once('=') {
+            Some((name, value)) if is_name(name) => assignments
+                .push(Assignment { name: name.to_owned(), value: Template::from_written(value) }),
+            _ => {
+                let written = &start.rest()[..start.rest().len() - reader.rest().len()];
+                // Such a word may be a part of the value before it.
+                let secret = assignments.iter().any(|before| is_secret_name(&before.name));
+                let shown = match secret || written.chars().count() > MOST_SHOWN {
+                    true => "this word".to_owned(),
+                    false => format!("`{}`", written.split(['=', ':']).next().unwrap_or(written)),
+                };
+                return start.error(
+                    format!("{shown} is not an assignment of an environment variable"),
+                    "write NAME=VALUE, separated by blanks; quote values that contain blanks",
+                );
+            }
+        }
     }
     Ok(assignments)
 }
 
-/// The name may be inside the quotes too (`"A=x y"`), as real configurations have it.
-fn assignment(reader: &mut Reader<'_>) -> Result<Assignment, WordError> {
-    let start = reader.clone();
-    let word = reader.word()?;
-    match word.as_str().split_once('=') {
-        Some((name, value)) if is_name(name) => {
-            Ok(Assignment { name: name.to_owned(), value: Template::from_written(value) })
-        }
-        _ => {
-            let written = &start.rest()[..start.rest().len() - reader.rest().len()];
-            start.error(
-                format!("`{written}` is not an assignment of an environment variable"),
-                "write NAME=VALUE, separated by blanks; quote values that contain blanks",
-            )
-        }
-    }
-}
+/// The longest word that an error quotes, in characters.
+const MOST_SHOWN: usize = 60;
 
 #[cfg(test)]
 mod tests {
@@ -112,6 +117,15 @@ mod tests {
         for text in ["None", "A=1 python", "2A=1", "=x", "A-B=1", "export A=1", "A=\"x", "A='x"] {
             assert!(parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn an_error_does_not_quote_a_secret() {
+        let message = |text| parse(text).unwrap_err().message;
+        for text in ["HF_TOKEN= hf_x", "A=1 HF_TOKEN=a hf_x.=", "HF-TOKEN=hf_x", "HF_TOKEN:hf_x"] {
+            assert!(!message(text).contains("hf_x"), "{text}");
+        }
+        assert!(message("A=1 python").starts_with("`python` is not"));
     }
 
     proptest! {

@@ -11,10 +11,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::origin::{Origin, Traced};
-use super::template::{Part, Template, is_name};
+use super::template::{MAX_VALUE, Part, Template, is_name};
 
-/// The longest value, in bytes: Linux takes 128 KiB for one string of an environment.
-pub const MAX_VALUE: usize = (128 << 10) - 256;
 /// The most bytes of all values of an environment, which Linux shares with the arguments.
 pub const MAX_TOTAL: usize = 1 << 20;
 

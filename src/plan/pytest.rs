@@ -1,122 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What pytest's options take, so that a command line is split as pytest itself splits it: no
-//! value is mistaken for an option, no test is swallowed as a value.
+//! Which words of a pytest command line belong together, where that decides something: an output
+//! option is left out with its value and without the test after it, and a JUnit path is found in
+//! either form.
 //!
-//! Source: the option tables of pytest 9.2, pytest-cov 7.1, -timeout 2.4, -split 0.11, -csv 3.0,
-//! -rerunfailures 16.7, -xdist 3.8 and of the test suite's own plugins. pytest takes no
-//! abbreviations. A value after `=` in the same word ends every long option.
+//! pytest (argparse) refuses a value that looks like an option, so what other options take decides
+//! nothing. Source: the option tables of pytest 9.2, pytest-cov 7.1, pytest-csv 3.0 and of the test
+//! suite's own plugins. pytest takes no abbreviations.
 
 use std::ops::Range;
 
-/// Long options that take one word of their own.
+/// The options whose next word is their value, whatever it is.
 const ONE: &[&str] = &[
-    "--assert",
-    "--basetemp",
-    "--capture",
-    "--code-highlight",
-    "--color",
-    "--confcutdir",
-    "--config-file",
-    "--deselect",
-    "--doctest-glob",
-    "--doctest-report",
-    "--durations",
-    "--durations-min",
-    "--ignore",
-    "--ignore-glob",
-    "--import-mode",
-    "--junit-prefix",
     "--junit-xml",
-    "--junitprefix",
     "--junitxml",
-    "--last-failed-no-failures",
-    "--lfnf",
-    "--log-auto-indent",
-    "--log-cli-date-format",
-    "--log-cli-format",
-    "--log-cli-level",
-    "--log-date-format",
-    "--log-disable",
-    "--log-file",
-    "--log-file-date-format",
-    "--log-file-format",
-    "--log-file-level",
-    "--log-file-mode",
-    "--log-format",
-    "--log-level",
-    "--max-warnings",
-    "--maxfail",
-    "--override-ini",
-    "--pastebin",
-    "--pdbcls",
-    "--pythonwarnings",
-    "--report-chars",
-    "--rootdir",
-    "--show-capture",
-    "--tb",
-    "--verbosity",
-    // pytest-timeout
-    "--session-timeout",
-    "--timeout",
-    "--timeout-method",
-    "--timeout_method",
-    // pytest-split
-    "--durations-path",
-    "--group",
-    "--splits",
-    "--splitting-algorithm",
-    // pytest-cov
+    "--output-dir",
     "--cov-config",
     "--cov-context",
     "--cov-fail-under",
     "--cov-precision",
     "--cov-report",
-    // pytest-csv
     "--csv",
     "--csv-delimiter",
     "--csv-quote-char",
-    // pytest-rerunfailures
-    "--force-reruns",
-    "--max-suite-reruns",
-    "--only-rerun",
-    "--rerun-except",
-    "--rerun-exclude-path",
-    "--reruns",
-    "--reruns-delay",
-    "--reruns-delay-backoff-factor",
-    "--reruns-mode",
-    // pytest-xdist
-    "--dist",
-    "--max-worker-restart",
-    "--maxprocesses",
-    "--maxschedchunk",
-    "--numprocesses",
-    "--px",
-    "--rsyncdir",
-    "--rsyncignore",
-    "--testrunuid",
-    "--tx",
-    // the test suite's own
-    "--output-dir",
-    "--perf-log-formats",
     "--periodic-batch-size",
     "--periodic-interval",
     "--periodic-junit-xmlpath",
-    "--regexp",
-    "--test-list",
-    "--test-prefix",
-    "--unittest-markexpr",
-    "--waives-file",
 ];
 
-/// Long options that take the next word unless it begins with `-`.
+/// Options that take the next word unless it begins with `-`, a test as well.
 const MAYBE_ONE: &[&str] = &["--cov", "--debug", "--cache-show"];
 
-/// Long options that take all words up to the next that begins with `-`.
+/// Options that take all words up to the next that begins with `-`.
 const MANY: &[&str] = &["--csv-columns", "--csv-add-columns"];
-
-/// Short options that take a value: the rest of their word, or the next word.
-const SHORT_ONE: &str = "WckmnoprFOPRS";
 
 /// The families of options that say where results and coverage go.
 const OUTPUT_FAMILIES: &[&str] = &["--csv", "--cov", "--periodic"];
@@ -144,7 +59,7 @@ pub struct UnknownArity {
     pub next: String,
 }
 
-/// Splits the words after `pytest` into options with their values, and single positionals.
+/// Splits the words after `pytest` into options with their values, and tests.
 ///
 /// # Errors
 /// An option of an output family that is not known and is followed by a word that may be its
@@ -164,32 +79,31 @@ pub fn groups<S: AsRef<str>>(words: &[S]) -> Result<Vec<Range<usize>>, UnknownAr
 fn length<S: AsRef<str>>(words: &[S]) -> Result<usize, UnknownArity> {
     let option = words[0].as_ref();
     let is_value = |word: &&S| !word.as_ref().starts_with('-');
-    let next = words.get(1);
     let values = |most: usize| words[1..].iter().take(most).take_while(is_value).count();
-    if option == "--" {
-        return Ok(words.len());
-    }
-    if option.starts_with("--") {
-        return Ok(match () {
-            () if option.contains('=') => 1,
-            () if ONE.contains(&option) => words.len().min(2),
-            () if MAYBE_ONE.contains(&option) => 1 + values(1),
-            () if MANY.contains(&option) => 1 + values(usize::MAX),
-            () => match next.filter(is_value) {
-                Some(next) if is_output(option) && !OUTPUT_FLAGS.contains(&option) => {
-                    return Err(UnknownArity {
-                        option: option.to_owned(),
-                        next: next.as_ref().to_owned(),
-                    });
-                }
-                _ => 1,
-            },
-        });
-    }
-    let Some(cluster) = option.strip_prefix('-') else { return Ok(1) };
-    let takes = cluster.find(|letter| SHORT_ONE.contains(letter));
-    let is_last = takes.is_some_and(|at| at + 1 == cluster.len());
-    Ok(if is_last { words.len().min(2) } else { 1 })
+    Ok(match words.get(1).filter(is_value) {
+        _ if option == "--" => words.len(),
+        _ if option.contains('=') || !option.starts_with('-') => 1,
+        _ if ONE.contains(&option) => words.len().min(2),
+        _ if MANY.contains(&option) => 1 + values(usize::MAX),
+        None => 1,
+        Some(_) if MAYBE_ONE.contains(&option) => 2,
+        Some(_) if OUTPUT_FLAGS.contains(&option) => 1,
+        Some(next) if is_output(option) => {
+            return Err(UnknownArity { option: option.to_owned(), next: next.as_ref().to_owned() });
+        }
+        // For display alone: most options take a value, and a test is none.
+        Some(next) => {
+            if is_test(next.as_ref()) {
+                1
+            } else {
+                2
+            }
+        }
+    })
+}
+
+fn is_test(word: &str) -> bool {
+    word.contains("::") || word.ends_with(".py")
 }
 
 /// Whether a word is an option that says where results and coverage go.
@@ -297,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_value_is_found_in_both_forms_and_the_last_one_counts() {
-        let words = ["--output-dir=/x", "--output-dir", "/w", "-k", "--output-dir=no"];
+        let words = ["--output-dir=/x", "--output-dir", "/w", "-k", "not --output-dir=no"];
         assert_eq!(value_of(&words, &["--output-dir"]), Some("/w"));
         assert_eq!(value_of(&words[..2], &["--output-dir"]), Some("/x"));
         assert_eq!(value_of(&["--x", "y"], &["--output-dir"]), None);

@@ -1,10 +1,67 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which variables hold secrets, by their names.
+//! Which variables hold secrets, judged by their names alone: the one list of patterns that plans,
+//! logs and diagnostics hide values by.
 
-/// Whether the name of a variable says that its value is a secret.
+/// Whether a variable of this name holds a secret, in either case: `*TOKEN`, `*SECRET*`,
+/// `*PASSWORD*`, `*PASSPHRASE*`, `*CREDENTIAL*`, `*_KEY` (so `*_API_KEY`), `AWS_*` and the like,
+/// where a word begins the name or follows `_` or `-`.
 pub fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    let parts = ["SECRET", "PASSWORD", "PASSWD", "CREDENTIAL"];
-    let ends = ["TOKEN", "API_KEY", "ACCESS_KEY", "ACCESS_KEY_ID", "PRIVATE_KEY"];
-    parts.iter().any(|part| name.contains(part)) || ends.iter().any(|end| name.ends_with(end))
+    let words: Vec<&str> = name.split(['_', '-']).filter(|word| !word.is_empty()).collect();
+    let Some((last, before)) = words.split_last() else { return false };
+    let contained =
+        |word: &&str| CONTAINED.iter().any(|start| word.starts_with(start)) || *word == "PASSWD";
+    words[0] == "AWS" && !before.is_empty()
+        || *last == "KEY" && !before.is_empty()
+        || matches!(*last, "TOKEN" | "APIKEY" | "PAT")
+        || words.iter().any(contained)
+}
+
+/// How words of a name begin that make it a secret wherever they stand in it.
+const CONTAINED: [&str; 4] = ["SECRET", "PASSWORD", "PASSPHRASE", "CREDENTIAL"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_tokens_keys_and_passwords_are_secret() {
+        for name in [
+            "HF_TOKEN",
+            "HUGGING_FACE_HUB_TOKEN",
+            "hf_token",
+            "TOKEN",
+            "WANDB_API_KEY",
+            "--api-key",
+            "SSH_PRIVATE_KEY",
+            "MY_SECRET_2",
+            "CLIENT_SECRETS",
+            "DB_PASSWORD",
+            "PASSWORD_FILE",
+            "REDIS_PASSWD",
+            "GOOGLE_APPLICATION_CREDENTIALS",
+            "AWS_SESSION_ID",
+        ] {
+            assert!(is_secret_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn other_names_are_not() {
+        for name in [
+            "",
+            "_",
+            "MAX_TOKENS",
+            "TOKENIZERS_PARALLELISM",
+            "KEY",
+            "key",
+            "AWS",
+            "MONKEY",
+            "NCCL_DEBUG",
+            "KEYBOARD_LAYOUT",
+            "PATH",
+        ] {
+            assert!(!is_secret_name(name), "{name}");
+        }
+    }
 }

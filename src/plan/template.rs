@@ -9,6 +9,14 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
+/// The longest value, in bytes: what Linux takes for one string of an environment.
+pub const MAX_VALUE: usize = 128 << 10;
+
+/// A value that no environment can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the value is longer than {} KiB, the limit of Linux for one variable", MAX_VALUE >> 10)]
+pub struct TooLong;
+
 /// A value with references, in its written form (`/tmp/cache_${SLURM_LOCALID}`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -38,7 +46,7 @@ pub enum Slot {
 
 impl Slot {
     const ALL: [(Self, &'static str); 3] =
-        [(Self::Name, ".name"), (Self::Index, ".index"), (Self::FirstGpu, ".first_gpu")];
+        [(Self::Name, "name"), (Self::Index, "index"), (Self::FirstGpu, "first_gpu")];
 
     fn written(self) -> &'static str {
         Self::ALL.iter().find(|(slot, _)| *slot == self).map_or("", |(_, written)| written)
@@ -84,7 +92,9 @@ impl Template {
 
     /// Adds a slot.
     pub fn push_slot(&mut self, slot: Slot) {
-        self.push_variable(slot.written());
+        self.0.push_str("${.");
+        self.0.push_str(slot.written());
+        self.0.push('}');
     }
 
     /// The same template with some of its references and slots replaced by other templates.
@@ -130,16 +140,27 @@ impl Template {
     }
 
     /// The value in an environment; a variable that is not set there counts as empty.
-    pub fn expand<'v>(&self, mut lookup: impl FnMut(&str) -> Option<&'v str>) -> String {
-        let mut value = String::with_capacity(self.0.len());
+    ///
+    /// # Errors
+    /// The value exceeds [`MAX_VALUE`].
+    pub fn expand<'v>(
+        &self,
+        mut lookup: impl FnMut(&str) -> Option<&'v str>,
+    ) -> Result<String, TooLong> {
+        let mut value = String::with_capacity(self.0.len().min(MAX_VALUE));
         for part in self.parts() {
-            match part {
-                Part::Text(text) => value.push_str(text),
-                Part::Variable(name) => value.push_str(lookup(name).unwrap_or_default()),
-                Part::Slot(_) => {}
+            let piece = match part {
+                Part::Text(text) => text,
+                Part::Variable(name) => lookup(name).unwrap_or_default(),
+                // `plan::step` fills all.
+                Part::Slot(_) => "",
+            };
+            if piece.len() > MAX_VALUE - value.len() {
+                return Err(TooLong);
             }
+            value.push_str(piece);
         }
-        value
+        Ok(value)
     }
 }
 
@@ -167,8 +188,8 @@ impl<'a> Iterator for Parts<'a> {
             self.rest = rest;
             return Some(Part::Text("$"));
         }
-        if let Some((inner, rest)) = after.strip_prefix('{').and_then(|text| text.split_once('}'))
-            && let Some(slot) = Slot::read(inner)
+        if let Some((name, rest)) = after.strip_prefix("{.").and_then(bare)
+            && let (Some(slot), Some(rest)) = (Slot::read(name), rest.strip_prefix('}'))
         {
             self.rest = rest;
             return Some(Part::Slot(slot));
@@ -183,8 +204,8 @@ impl<'a> Iterator for Parts<'a> {
 }
 
 fn braced(text: &str) -> Option<(&str, &str)> {
-    let (name, rest) = text.strip_prefix('{')?.split_once('}')?;
-    is_name(name).then_some((name, rest))
+    let (name, rest) = bare(text.strip_prefix('{')?)?;
+    Some((name, rest.strip_prefix('}')?))
 }
 
 fn bare(text: &str) -> Option<(&str, &str)> {
@@ -206,7 +227,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn value(written: &str) -> String {
-        Template::from_written(written).expand(|name| (name == "A").then_some("1"))
+        Template::from_written(written).expand(|name| (name == "A").then_some("1")).unwrap()
     }
 
     #[test]
@@ -224,17 +245,26 @@ mod tests {
         assert_eq!(value("$(id) `id` ${A:-b} ${"), "$(id) `id` ${A:-b} ${");
     }
 
+    #[test]
+    fn a_value_is_no_longer_than_linux_takes() {
+        let half = "x".repeat(MAX_VALUE / 2);
+        let expand = |written: &str| Template::from_written(written).expand(|_| Some(&half));
+        assert_eq!(expand("$A$A").unwrap().len(), MAX_VALUE);
+        assert_eq!(expand("$A${A}x"), Err(TooLong));
+        assert_eq!(expand(&"$A".repeat(1000)), Err(TooLong));
+    }
+
     proptest! {
         #[test]
         fn a_literal_stands_for_itself(text in "\\PC*") {
             let template = Template::literal(&text);
             prop_assert!(template.is_literal());
-            prop_assert_eq!(template.expand(|_| Some("boom")), text);
+            prop_assert_eq!(template.expand(|_| Some("boom")), Ok(text));
         }
 
         #[test]
-        fn expanding_never_fails(text in "\\PC*") {
-            Template::from_written(text).expand(|_| None);
+        fn any_text_is_expanded(text in "\\PC*") {
+            prop_assert!(Template::from_written(text).expand(|_| None).is_ok());
         }
     }
 }

@@ -139,6 +139,11 @@ pub const FORMS: &[&str] = &[
     "disagg[_upload]-CONFIG",
 ];
 
+/// The longest id, in bytes: it becomes part of a path.
+pub const MAX_ID: usize = 512;
+/// The most readings that an id has; real ids have seven.
+const MAX_READINGS: usize = 32;
+
 /// What the prefix of a disaggregated test's id contains.
 const DISAGG: &str = "disagg";
 /// What the prefix of a single server's id contains.
@@ -171,6 +176,12 @@ impl TestId {
     /// # Errors
     /// It has none of the [`FORMS`], or is unfit to be part of a path.
     pub fn readings(text: &str, rules: Option<Generation>) -> Result<Vec<Self>, BadTestId> {
+        if text.len() > MAX_ID {
+            return bad(
+                format!("the test id is {} bytes long; at most {MAX_ID} are read", text.len()),
+                "shorten the configuration's name",
+            );
+        }
         if text.contains(|c: char| c == '/' || c.is_control()) {
             return bad(
                 format!("test id {text:?} has a character that a file's name cannot have"),
@@ -250,11 +261,18 @@ impl TestId {
                 let splits = rest.match_indices('-').map(|(at, _)| (&rest[..at], &rest[at + 1..]));
                 let readings: Vec<_> = splits
                     .filter(|(config, server)| !config.is_empty() && !server.is_empty())
+                    .take(MAX_READINGS + 1)
                     .map(|(config, server)| {
                         let kind = TestKind::Aggregated;
                         reading(Generation::Unified, kind, None, config, Some(server))
                     })
                     .collect();
+                if readings.len() > MAX_READINGS {
+                    return bad(
+                        format!("test id {text} has more than {MAX_READINGS} hyphens"),
+                        "rename the configuration or the server with fewer hyphens",
+                    );
+                }
                 if readings.is_empty() {
                     return bad(
                         format!("test id {text} names no entry of server_configs"),
@@ -386,6 +404,16 @@ mod tests {
             let error = TestId::readings(text, None).unwrap_err();
             assert!(error.help.starts_with(help), "{text}: {error:?}");
         }
+    }
+
+    #[test]
+    fn an_id_has_a_bounded_length_and_number_of_readings() {
+        let error = TestId::readings(&format!("aggr{}", "-a".repeat(15_000)), None).unwrap_err();
+        assert_eq!(error.message, "the test id is 30004 bytes long; at most 512 are read");
+        let readings = |parts| TestId::readings(&format!("aggr{}", "-a".repeat(parts)), None);
+        assert_eq!(readings(MAX_READINGS + 1).unwrap().len(), MAX_READINGS);
+        let error = readings(MAX_READINGS + 2).unwrap_err();
+        assert!(error.message.ends_with("has more than 32 hyphens"), "{error}");
     }
 
     #[test]

@@ -124,7 +124,8 @@ pub fn hand_over(plan: &Plan) -> Result<(), String> {
             .variables()
             .filter_map(|name| Some((name, environment::get(name)?)))
             .collect();
-        environment::set(name, &value.value.expand(|name| known.get(name).map(String::as_str)))?;
+        let value = value.value.expand(|name| known.get(name).map(String::as_str));
+        environment::set(name, &value.map_err(|error| format!("disagg: {name}: {error}"))?)?;
     }
     Ok(())
 }

@@ -63,7 +63,7 @@ fn apply(
     // are set already.
     let lookup = |name: &str| variables.get(name).map(String::as_str);
     for variable in &mut spec.set {
-        let value = variable.value.expand(lookup);
+        let value = variable.value.expand(lookup)?;
         spank.set_env(variable.name, &value)?;
         variable.value = Template::literal(&value);
     }

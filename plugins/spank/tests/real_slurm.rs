@@ -221,7 +221,11 @@ fn check_all_roles(site: &Site) {
                     let found = if name.starts_with("SLURM") { &task } else { &job };
                     found.get(name).map(String::as_str)
                 });
-                assert_eq!(task.get(*variable), Some(&expected), "{variable} of {name} {rank}");
+                assert_eq!(
+                    task.get(*variable),
+                    Some(&expected.unwrap()),
+                    "{variable} of {name} {rank}"
+                );
             }
             assert_eq!(task["DISAGG_SERVING_TYPE"], name);
             assert!(task["pytestCommand"].contains(&format!("results-{name}.xml")));

@@ -300,7 +300,7 @@ fn on_every_release_a_test_id_of_the_unified_form_is_planned_by_its_rules() {
             assert_eq!(plan.test.id, "disagg_upload-gen_only-three");
             let instance = plan.instance("GEN_0").unwrap();
             for Variable { name, value, .. } in &resolve(&instance).set {
-                let expected = value.expand(|name| rank.environment.get(name));
+                let expected = value.expand(|name| rank.environment.get(name)).unwrap();
                 assert_eq!(
                     rank.environment.get(name),
                     Some(expected.as_str()),

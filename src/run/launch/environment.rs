@@ -45,7 +45,7 @@ pub fn for_all_steps(plan: &Plan, job: &Variables) -> Variables {
 /// A template's value among variables.
 #[must_use]
 pub fn expand(template: &Template, variables: &Variables) -> String {
-    template.expand(|name| variables.get(name).map(String::as_str))
+    template.expand(|name| variables.get(name).map(String::as_str)).unwrap_or_default()
 }
 
 /// The GPUs that nvidia-smi counts on this node; nothing where it is missing or counts none.

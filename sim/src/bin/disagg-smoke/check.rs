@@ -123,7 +123,7 @@ pub fn job(plan: &Plan, submitted: &Env, environ: &Env) -> Vec<Finding> {
     let of_slurm = |name: &str| name.starts_with("SLURM") || SET_BY_SLURM.contains(&name);
     let mut expected: Env = submitted.iter().filter(|(name, _)| !of_slurm(name)).collect();
     for (name, value) in plan.job_env.iter() {
-        expected.set(name, value.value.expand(|_| None));
+        expected.set(name, value.value.expand(|_| None).unwrap_or_default());
     }
     findings.extend(variables(plan, place, None, &expected, environ, of_slurm));
     findings
@@ -332,7 +332,7 @@ fn expected_environment(instance: &Instance<'_>, rank: &Rank, job: &Env) -> Env 
         false => before.get(name),
     };
     for variable in resolve(instance).set {
-        inherited.set(variable.name, variable.value.expand(lookup));
+        inherited.set(variable.name, variable.value.expand(lookup).unwrap_or_default());
     }
     inherited
 }
