@@ -151,7 +151,7 @@ pub fn slurm_sentence(
     let told = ["NonZeroExitCode", "RaisedSignal"];
     if let Some(reason) = reason.filter(|reason| !told.contains(reason)) {
         match advice(reason) {
-            Some(advice) => text.push_str(&format!(" {reason}: {}", advice.text)),
+            Some(advice) => text.push_str(&format!(" {reason}: {advice}")),
             None => text.push_str(&format!(" Slurm's reason: {reason}.")),
         }
     }

@@ -101,7 +101,7 @@ fn headline(view: &View) -> String {
     if let Some(reason) = view.reason.as_ref().filter(|_| state.is_waiting()) {
         text.push_str(&format!(" ({reason})"));
         if let Some(advice) = advice(reason) {
-            text.push_str(&format!(" {}", advice.text));
+            text.push_str(&format!(" {advice}"));
         }
     }
     text
