@@ -77,7 +77,7 @@ impl<W: Write> Screen for Lines<W> {
         self.line(text)
     }
 
-    fn ask(&mut self, question: &str) -> io::Result<()> {
+    fn prompt(&mut self, question: &str) -> io::Result<()> {
         write!(self.out, "{question}")?;
         self.out.flush()
     }
@@ -183,7 +183,7 @@ impl<W: Write> Screen for Live<W> {
         self.out.flush()
     }
 
-    fn ask(&mut self, question: &str) -> io::Result<()> {
+    fn prompt(&mut self, question: &str) -> io::Result<()> {
         // What is painted stays above the question and its answer.
         self.painted = 0;
         write!(self.out, "\r{question}")?;
