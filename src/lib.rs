@@ -3,6 +3,7 @@
 //!
 //! Data goes one way: `input` → `plan` → (`output` | `run` | the C ABI | the plugins).
 
+pub mod atomic_file;
 #[cfg(feature = "capi")]
 mod capi;
 pub mod diagnostic;

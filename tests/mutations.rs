@@ -232,7 +232,6 @@ proptest! {
     #[test]
     fn a_mutated_hostlist_is_refused_or_comes_back_the_same(text in mutated(hostlists(), HOSTS)) {
         if let Ok(hosts) = hostlist::expand(&text) {
-            prop_assert_eq!(hostlist::count(&text).unwrap(), hosts.len());
             let compressed = hostlist::compress(&hosts);
             prop_assert_eq!(hostlist::expand(&compressed).unwrap(), hosts);
         }

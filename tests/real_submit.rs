@@ -4,9 +4,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -315,12 +316,12 @@ fn a_cancelled_job_has_failed() {
         Running::start(&site, site.command(&[], &["watch", path(&site.workspace())]));
     watching.until("BENCHMARK: running");
     let said = site.run(&[], &["cancel", path(&site.workspace())]);
-    assert_eq!((said.code, said.stdout), (Some(0), format!("job {job} is being cancelled\n")));
+    assert_eq!((said.code, said.stdout), (Some(0), format!("cancelling job {job}\n")));
     let said = watching.end();
     assert_eq!(said.code, Some(1), "{}{}", said.stdout, said.stderr);
     assert!(said.stdout.contains("the job was cancelled"), "{}", said.stdout);
     let said = site.run(&[], &["cancel", &job.to_string()]);
-    assert_eq!((said.code, said.stdout), (Some(0), format!("job {job} has ended already\n")));
+    assert_eq!((said.code, said.stdout), (Some(0), format!("job {job} has already ended\n")));
 }
 
 #[test]
@@ -332,7 +333,7 @@ fn an_interruption_leaves_the_job_running() {
         submitting.signal(signal);
         let said = submitting.end();
         assert_eq!(said.code, Some(code), "{}{}", said.stdout, said.stderr);
-        assert!(said.stdout.contains("the job goes on"), "{}", said.stdout);
+        assert!(said.stdout.contains("the job continues"), "{}", said.stdout);
         let note = std::fs::read(site.workspace().join("submission.json")).unwrap();
         let note: Value = serde_json::from_slice(&note).unwrap();
         let job = u32::try_from(note["job_id"].as_u64().unwrap()).unwrap();
@@ -400,12 +401,61 @@ fn a_controller_that_is_restarted_is_waited_for() {
     let mut watching = Running::start(&site, site.command(&[], &["watch", &job.to_string()]));
     watching.until("BENCHMARK: running");
     site.cluster.stop("slurmctld", "TERM");
-    watching.until("Slurm does not answer");
+    watching.until("Slurm does not respond");
     site.cluster.restart("slurmctld");
-    watching.until("Slurm answers again");
+    watching.until("Slurm responds again");
     let said = watching.end();
     assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
-    assert_eq!(said.stderr.matches("does not answer").count(), 1, "{}", said.stderr);
+    assert_eq!(said.stderr.matches("does not respond").count(), 1, "{}", said.stderr);
+}
+
+/// A directory with an sbatch that runs the real one and some shell after it.
+fn wrapped_sbatch(site: &Site, after: &str) -> String {
+    let directory = site.cluster.work().join("bin");
+    std::fs::create_dir(&directory).unwrap();
+    let sbatch = Slurm::under_test().prefix.join("bin/sbatch");
+    let script = format!("#!/bin/sh\n{} \"$@\"\n{after}\n", sbatch.display());
+    std::fs::write(directory.join("sbatch"), script).unwrap();
+    std::fs::set_permissions(directory.join("sbatch"), Permissions::from_mode(0o755)).unwrap();
+    directory.display().to_string()
+}
+
+#[test]
+fn a_job_is_found_whatever_a_sites_sbatch_prints_after_its_id() {
+    let site = Site::new();
+    // The second one is no id of this job.
+    for (after, searched) in [("echo You have 100 GPU hours left", false), ("echo 4711", true)] {
+        let directory = wrapped_sbatch(&site, after);
+        let slurm = Slurm::under_test().prefix.join("bin");
+        let path = std::env::var("PATH").unwrap();
+        let path = format!("PATH={directory}:{STANDIN}/bin:{}:{path}", slurm.display());
+        let said = site.submit(&[&path], &["--json"]);
+        assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
+        let looked = said.stderr.contains("checking whether Slurm has accepted the job");
+        assert_eq!(looked, searched, "{}", said.stderr);
+        assert!(site.workspace().join("submission.json").is_file());
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}
+
+#[test]
+fn a_job_that_is_accepted_after_sbatch_has_timed_out_is_found_and_followed() {
+    let site = Site::with(Options::nodes(3).conf("MessageTimeout=4"));
+    let pid = std::fs::read_to_string(site.cluster.dir().join("run/slurmctld.pid")).unwrap();
+    let controller = |signal: &str| {
+        let mut kill = Command::new("kill");
+        assert!(kill.args(["-s", signal, pid.trim()]).status().unwrap().success());
+    };
+    controller("STOP");
+    let mut submitting = Running::start(&site, site.submit_command(&[], &["--json"]));
+    submitting.until("checking whether Slurm has accepted the job");
+    controller("CONT");
+    let said = submitting.end();
+    assert_eq!(said.code, Some(0), "{}{}", said.stdout, said.stderr);
+    let job = &said.json()["jobs"][0];
+    assert_eq!((&job["outcome"], &job["job_id"]), (&"passed".into(), &1.into()), "{}", said.stderr);
+    let recorded = std::fs::read(site.workspace().join("submission.json")).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&recorded).unwrap()["job_id"], 1);
 }
 
 #[test]
@@ -564,7 +614,7 @@ fn a_job_that_slurm_has_forgotten_is_not_taken_for_a_passed_one() {
     assert!(said.stdout.contains("UNKNOWN: "), "{}", said.stdout);
     let said = site.watch(&job.to_string());
     assert_eq!(said.code, Some(2), "{}{}", said.stdout, said.stderr);
-    assert!(said.stderr.contains(&format!("Slurm knows no job {job}")), "{}", said.stderr);
+    assert!(said.stderr.contains(&format!("unknown job {job}")), "{}", said.stderr);
 }
 
 #[test]

@@ -1,37 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What Slurm is asked and told about jobs, through its own commands: `sbatch`, `squeue`,
-//! `scontrol`, `sacct` and `scancel`.
+//! Queries and requests about jobs, through Slurm's own commands: `sbatch`, `squeue`, `scontrol`,
+//! `sacct` and `scancel`.
 
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::ask::{NotSaid, Said, ask};
 use super::interrupt::Interrupts;
-use super::pace::PATIENCE;
+use super::polling::QUERY_TIMEOUT;
+use super::subprocess::{self, Output, SubprocessError};
 use crate::slurm::job::{ExitCode, JobRecord, RecordError, parse_records};
 use crate::slurm::state::JobState;
 
-/// The way to the jobs of one cluster.
+/// Access to the jobs of one cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Client {
-    /// The cluster, where it is another than the machine's own (`sbatch -M`).
+    /// The cluster, when it is not this machine's own (`sbatch -M`).
     pub cluster: Option<String>,
 }
 
-/// A job that sbatch took.
+/// A job that sbatch submitted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Submitted {
     /// The job's id.
     pub job_id: u32,
     /// The cluster, when sbatch chose one of several.
     pub cluster: Option<String>,
-    /// What sbatch, its plugins and the controller said besides.
-    pub said: String,
+    /// What sbatch, its plugins and the controller printed besides.
+    pub output: String,
 }
 
-/// What the queue says of a job.
+/// A job in the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Queued {
     /// The job's id.
@@ -42,163 +42,195 @@ pub struct Queued {
     pub reason: Option<String>,
 }
 
-/// What accounting says of a job.
+/// A job in the accounting database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accounted {
     /// Its state.
     pub state: JobState,
-    /// What its batch script ended with.
+    /// How its batch script ended.
     pub exit_code: ExitCode,
 }
 
-/// Why there is no answer.
+/// Why a query or request failed.
 #[derive(Debug, thiserror::Error)]
-pub enum Trouble {
-    /// The controller does not answer at the moment.
+pub enum SlurmError {
+    /// The controller does not respond now.
     #[error("{0}")]
-    Silent(String),
-    /// An interruption came.
+    Unresponsive(String),
+    /// sbatch failed, but the controller may have the job.
+    #[error("{0}")]
+    Unclear(String),
+    /// A signal arrived.
     #[error("interrupted")]
     Interrupted,
     /// The command cannot be run here.
     #[error(transparent)]
-    NotRun(NotSaid),
-    /// Slurm refused, in its own words.
+    NotRun(SubprocessError),
+    /// Slurm refused, with its own message.
     #[error("{0}")]
     Refused(String),
 }
 
-impl From<NotSaid> for Trouble {
-    fn from(error: NotSaid) -> Self {
+impl From<SubprocessError> for SlurmError {
+    fn from(error: SubprocessError) -> Self {
         match error {
-            NotSaid::Interrupted => Self::Interrupted,
-            NotSaid::TooSlow { .. } => Self::Silent(error.to_string()),
-            NotSaid::NotRun { .. } => Self::NotRun(error),
+            SubprocessError::Interrupted => Self::Interrupted,
+            SubprocessError::TimedOut { .. } => Self::Unresponsive(error.to_string()),
+            SubprocessError::NotRun { .. } => Self::NotRun(error),
         }
     }
 }
 
-/// Hands a script to sbatch. The arguments stand on the command line, where no `SBATCH_*`
-/// variable of the environment overrides them.
+/// Submits a script. The arguments are on the command line, where no `SBATCH_*` variable of the
+/// environment overrides them.
 ///
 /// # Errors
-/// [`Trouble`]; a refusal is in sbatch's own words. It is never [`Trouble::Interrupted`]: whether
-/// there is a job then would not be known.
-pub fn sbatch(arguments: &[String], script: &Path) -> Result<Submitted, Trouble> {
+/// [`SlurmError`], never [`SlurmError::Interrupted`]: a signal waits until sbatch has ended.
+pub fn sbatch(arguments: &[String], script: &Path) -> Result<Submitted, SlurmError> {
     let mut sbatch = Command::new("sbatch");
     sbatch.arg("--parsable").args(arguments).arg(script).stdin(Stdio::null());
-    let Said { code, stdout, stderr } = ask(&mut sbatch, Duration::MAX, None)?;
-    if code != Some(0) {
-        return Err(Trouble::Refused(words(&stderr, "sbatch failed and said nothing")));
-    }
-    let id = stdout.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().trim();
-    let (id, cluster) = id.split_once(';').map_or((id, None), |(id, name)| (id, Some(name)));
-    let job_id = id.parse().map_err(|_| {
-        Trouble::Refused(format!("sbatch --parsable printed {stdout:?}, which is no job id"))
-    })?;
-    Ok(Submitted { job_id, cluster: cluster.map(str::to_owned), said: stderr })
+    submitted(subprocess::run(&mut sbatch, Duration::MAX, None)?)
 }
 
-/// Asks sbatch whether it would take a script, and when the job would start; nothing is
+/// Errors after which the controller may have the job: the request was sent, the response was lost.
+const LOST_RESPONSE: [&str; 8] = [
+    "timed out",
+    "Zero Bytes were transmitted or received",
+    "send failure",
+    "receive failure",
+    "shutdown failure",
+    "Unexpected message received",
+    "reset by peer",
+    "Broken pipe",
+];
+
+fn submitted(output: Output) -> Result<Submitted, SlurmError> {
+    // A site's plugins and wrappers print there too.
+    let mut ids = output.stdout.lines().filter_map(|line| {
+        let (id, cluster) = line.trim().split_once(';').map_or((line, None), |(i, c)| (i, Some(c)));
+        Some((id.trim().parse().ok()?, cluster.map(str::to_owned)))
+    });
+    let id = ids.next().filter(|_| ids.next().is_none());
+    let is_lost = LOST_RESPONSE.iter().any(|error| output.stderr.contains(error));
+    match (output.code, id) {
+        (Some(0), Some((job_id, cluster))) => {
+            Ok(Submitted { job_id, cluster, output: output.stderr })
+        }
+        (Some(0), None) => Err(SlurmError::Unclear(format!(
+            "sbatch --parsable printed {:?}, which is not a job id",
+            output.stdout
+        ))),
+        (None, _) => Err(SlurmError::Unclear("a signal ended sbatch".to_owned())),
+        (Some(_), Some(_)) => Err(SlurmError::Unclear(message(&output, "sbatch"))),
+        (Some(_), None) if is_lost => Err(SlurmError::Unclear(message(&output, "sbatch"))),
+        (Some(_), None) => Err(SlurmError::Refused(message(&output, "sbatch"))),
+    }
+}
+
+/// Asks sbatch whether it would accept a script, and when the job would start; nothing is
 /// submitted.
 ///
 /// # Errors
 /// As [`sbatch`].
-pub fn test_only(arguments: &[String], script: File) -> Result<String, Trouble> {
+pub fn test_only(arguments: &[String], script: File) -> Result<String, SlurmError> {
     let mut sbatch = Command::new("sbatch");
     sbatch.arg("--test-only").args(arguments).stdin(script);
-    let said = ask(&mut sbatch, Duration::MAX, None)?;
-    let text = words(&said.stderr, "sbatch said nothing");
-    if said.is_success() { Ok(text) } else { Err(Trouble::Refused(text)) }
+    let output = subprocess::run(&mut sbatch, Duration::MAX, None)?;
+    let text = message(&output, "sbatch");
+    if output.code == Some(0) { Ok(text) } else { Err(SlurmError::Refused(text)) }
 }
 
 impl Client {
-    /// What the queue says of these jobs, within so long. Those that Slurm no longer knows are not in the answer.
+    /// The state of these jobs. Jobs that the controller has purged are not in the result.
     ///
     /// # Errors
-    /// [`Trouble`].
+    /// [`SlurmError`].
     pub fn queued(
         &self,
         jobs: &[u32],
-        patience: Duration,
+        timeout: Duration,
         interrupts: Option<&Interrupts>,
-    ) -> Result<Vec<Queued>, Trouble> {
+    ) -> Result<Vec<Queued>, SlurmError> {
         let ids: Vec<_> = jobs.iter().map(u32::to_string).collect();
         let mut squeue = self.command("squeue");
         squeue.args(["--noheader", "--states=all", "--format=%A|%T|%r"]);
         squeue.arg(format!("--jobs={}", ids.join(",")));
-        let said = ask(&mut squeue, patience, interrupts)?;
-        if is_unknown_job(&said) {
-            return Ok(Vec::new());
-        }
-        if !said.is_success() {
-            return Err(Trouble::Silent(words(&said.stderr, "squeue failed and said nothing")));
-        }
-        Ok(said.stdout.lines().filter_map(queue_line).collect())
+        let stdout = query(&mut squeue, timeout, interrupts)?.unwrap_or_default();
+        Ok(stdout.lines().filter_map(queue_line).collect())
     }
 
-    /// All that Slurm knows of a job, within so long; nothing when it no longer knows it, or when
-    /// the record is one in which a name passes itself off as another field.
+    /// This user's job with a comment that only one job has; `None` when there is none.
     ///
     /// # Errors
-    /// [`Trouble`].
+    /// [`SlurmError`].
+    pub fn job_with_comment(
+        &self,
+        comment: &str,
+        interrupts: &Interrupts,
+    ) -> Result<Option<u32>, SlurmError> {
+        let mut squeue = self.command("squeue");
+        squeue.args(["--noheader", "--states=all", "--format=%A|%k"]);
+        squeue.arg(format!("--user={}", rustix::process::getuid().as_raw()));
+        let stdout = query(&mut squeue, QUERY_TIMEOUT, Some(interrupts))?.unwrap_or_default();
+        let mut jobs = stdout.lines().filter_map(|line| line.trim_end().split_once('|'));
+        Ok(jobs.find(|job| job.1 == comment).and_then(|job| job.0.trim().parse().ok()))
+    }
+
+    /// The controller's record of a job; `None` when it has purged the job, and for a record in
+    /// which a name passes itself off as another field.
+    ///
+    /// # Errors
+    /// [`SlurmError`].
     pub fn record(
         &self,
         job_id: u32,
-        patience: Duration,
+        timeout: Duration,
         interrupts: Option<&Interrupts>,
-    ) -> Result<Option<JobRecord>, Trouble> {
+    ) -> Result<Option<JobRecord>, SlurmError> {
         let mut scontrol = self.command("scontrol");
         scontrol.args(["--oneliner", "show", "job", &job_id.to_string()]);
-        let said = ask(&mut scontrol, patience, interrupts)?;
-        if is_unknown_job(&said) {
-            return Ok(None);
-        }
-        if !said.is_success() {
-            return Err(Trouble::Silent(words(&said.stderr, "scontrol failed and said nothing")));
-        }
-        match parse_records(&said.stdout) {
+        let Some(stdout) = query(&mut scontrol, timeout, interrupts)? else { return Ok(None) };
+        match parse_records(&stdout) {
             Ok(records) => Ok(records.into_iter().find(|record| record.job_id == job_id)),
             Err(RecordError::Ambiguous { .. }) => Ok(None),
-            Err(error) => Err(Trouble::Refused(error.to_string())),
+            Err(error) => Err(SlurmError::Refused(error.to_string())),
         }
     }
 
-    /// What accounting says of a job that the controller no longer knows; nothing where there is
-    /// no accounting.
+    /// The accounting database's record of a job; `None` without one.
     ///
     /// # Errors
-    /// Only [`Trouble::Interrupted`]: a site without accounting is no failure.
+    /// Only [`SlurmError::Interrupted`]: not every site has accounting.
     pub fn accounted(
         &self,
         job_id: u32,
         interrupts: Option<&Interrupts>,
-    ) -> Result<Option<Accounted>, Trouble> {
+    ) -> Result<Option<Accounted>, SlurmError> {
         let mut sacct = self.command("sacct");
         sacct.args(["--noheader", "--parsable2", "--allocations", "--format=State,ExitCode"]);
         sacct.arg(format!("--jobs={job_id}"));
-        match ask(&mut sacct, PATIENCE, interrupts) {
-            Ok(said) if said.is_success() => Ok(said.stdout.lines().next().and_then(account_line)),
-            Err(NotSaid::Interrupted) => Err(Trouble::Interrupted),
-            Ok(_) | Err(_) => Ok(None),
+        match query(&mut sacct, QUERY_TIMEOUT, interrupts) {
+            Ok(stdout) => Ok(stdout.unwrap_or_default().lines().next().and_then(account_line)),
+            Err(SlurmError::Interrupted) => Err(SlurmError::Interrupted),
+            Err(_) => Ok(None),
         }
     }
 
     /// Cancels jobs.
     ///
     /// # Errors
-    /// [`Trouble`].
-    pub fn cancel(&self, jobs: &[u32]) -> Result<(), Trouble> {
+    /// [`SlurmError`].
+    pub fn cancel(&self, jobs: &[u32]) -> Result<(), SlurmError> {
         let mut scancel = self.command("scancel");
         scancel.args(jobs.iter().map(u32::to_string));
-        let said = ask(&mut scancel, PATIENCE, None)?;
-        match said.is_success() {
-            true => Ok(()),
-            false => Err(Trouble::Refused(words(&said.stderr, "scancel failed and said nothing"))),
+        let output = subprocess::run(&mut scancel, QUERY_TIMEOUT, None)?;
+        match output.code {
+            Some(0) => Ok(()),
+            _ => Err(SlurmError::Refused(message(&output, "scancel"))),
         }
     }
 
-    /// One of Slurm's commands, without the variables by which people change what it shows.
+    /// One of Slurm's commands, without the variables by which people change what it prints.
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         command.stdin(Stdio::null());
@@ -213,20 +245,33 @@ impl Client {
     }
 }
 
-/// Slurm's own words, or others when there are none.
-fn words(stderr: &str, otherwise: &str) -> String {
-    match stderr.trim_end() {
-        "" => otherwise.to_owned(),
+/// Runs a query; gives its standard output, or `None` for a job that Slurm does not know.
+fn query(
+    command: &mut Command,
+    timeout: Duration,
+    interrupts: Option<&Interrupts>,
+) -> Result<Option<String>, SlurmError> {
+    let output = subprocess::run(command, timeout, interrupts)?;
+    match output.code {
+        Some(0) => Ok(Some(output.stdout)),
+        _ if output.stderr.contains("Invalid job id") => Ok(None),
+        _ => {
+            let program = command.get_program().to_string_lossy();
+            Err(SlurmError::Unresponsive(message(&output, &program)))
+        }
+    }
+}
+
+/// The error output of a command, or that it has none.
+fn message(output: &Output, program: &str) -> String {
+    match output.stderr.trim_end() {
+        "" => format!("{program} printed no message"),
         text => text.to_owned(),
     }
 }
 
-fn is_unknown_job(said: &Said) -> bool {
-    !said.is_success() && said.stderr.contains("Invalid job id")
-}
-
-/// A line of `%A|%T|%r`. A state that is not known is one that a newer Slurm has: the job is
-/// there, and nothing more is known.
+/// A line of `%A|%T|%r`. An unknown state is one of a newer Slurm: the job exists, and nothing more
+/// is known.
 fn queue_line(line: &str) -> Option<Queued> {
     let mut fields = line.splitn(3, '|');
     let job_id = fields.next()?.trim().parse().ok()?;
@@ -246,6 +291,54 @@ mod tests {
     use crate::slurm::state::BaseState;
 
     #[test]
+    fn the_job_id_is_found_among_other_lines() {
+        for (stdout, expected) in [
+            ("7\n", Some((7, None))),
+            ("7;other\n", Some((7, Some("other")))),
+            ("Welcome\n 7 \nYou have 100 GPU hours left\n", Some((7, None))),
+            ("7\n100\n", None),
+            ("Submitted\n", None),
+            ("", None),
+        ] {
+            let output = Output { code: Some(0), stdout: stdout.into(), ..Output::default() };
+            match (submitted(output), expected) {
+                (Ok(job), Some((id, cluster))) => {
+                    assert_eq!((job.job_id, job.cluster.as_deref()), (id, cluster), "{stdout}");
+                }
+                (Err(SlurmError::Unclear(_)), None) => {}
+                (other, _) => panic!("{stdout}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_told_apart_from_a_lost_response() {
+        let failed = |code, stdout: &str, stderr: &str| {
+            submitted(Output { code, stdout: stdout.into(), stderr: stderr.into() }).unwrap_err()
+        };
+        let batch = |error: &str| format!("sbatch: error: Batch job submission failed: {error}\n");
+        for error in [
+            "Invalid partition name specified",
+            "Unable to contact slurm controller (connect failure)",
+        ] {
+            assert!(
+                matches!(failed(Some(1), "", &batch(error)), SlurmError::Refused(_)),
+                "{error}"
+            );
+        }
+        for error in
+            ["Socket timed out on send/recv operation", "Zero Bytes were transmitted or received"]
+        {
+            assert!(
+                matches!(failed(Some(1), "", &batch(error)), SlurmError::Unclear(_)),
+                "{error}"
+            );
+        }
+        assert!(matches!(failed(None, "", ""), SlurmError::Unclear(_)));
+        assert!(matches!(failed(Some(1), "7\n", "a wrapper failed"), SlurmError::Unclear(_)));
+    }
+
+    #[test]
     fn a_line_of_the_queue_has_id_state_and_reason() {
         let line = queue_line("12|PENDING|Nodes required are DOWN|or RESERVED").unwrap();
         assert_eq!((line.job_id, line.state), (12, BaseState::Pending.into()));
@@ -255,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_state_of_a_newer_slurm_leaves_the_job_known() {
+    fn a_job_in_a_state_of_a_newer_slurm_exists() {
         assert_eq!(queue_line("12|DREAMING|None").unwrap().state, JobState::default());
     }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Following jobs to their end: asks Slurm, reads what the launch writes, shows both, and takes
-//! interruptions. Nothing here starts or ends a step.
+//! Following jobs to their end: polls Slurm, reads the launch's result, shows both, and handles
+//! signals. Nothing here starts or ends a step.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::client::{Client, Trouble};
-use super::interrupt::{Answer, Interrupts};
+use super::client::{Client, SlurmError};
+use super::interrupt::{Input, Interrupts};
 use super::outcome::{Facts, Outcome, judge};
-use super::pace::{self, Stage, pause};
+use super::polling::{self, Stage, interval};
 use super::result::{self, RunResult};
 use super::submission::Launcher;
 use crate::slurm::job::{ExitCode, JobRecord};
 use crate::slurm::state::JobState;
 
-/// How long the launch's verdict may come after the job's end: a file that a node has written is
-/// seen elsewhere only when a network file system says so.
+/// How long after the job's end the launch's verdict may appear: a network file system shows a
+/// node's file elsewhere only after a delay.
 const LATE_VERDICT: Duration = Duration::from_secs(5);
 
 /// A job to follow.
@@ -27,17 +27,17 @@ const LATE_VERDICT: Duration = Duration::from_secs(5);
 pub struct Job {
     /// Slurm's id.
     pub job_id: u32,
-    /// Its workspace; nothing for a job that has none that is known.
+    /// Its workspace, where that is known.
     pub workspace: Option<PathBuf>,
     /// What runs its steps, where that is known.
     pub launcher: Option<Launcher>,
-    /// What it is called: the test's id, else the job's name.
+    /// The test's id, else the job's name.
     pub title: String,
     /// Its steps, where its plan is known.
     pub roles: Vec<Role>,
 }
 
-/// A step and its log, as the plan has them.
+/// A step of the plan and its log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Role {
     /// `GEN_0`.
@@ -46,29 +46,29 @@ pub struct Role {
     pub log: String,
 }
 
-/// What is known of a job at the moment.
+/// What is known of a job now.
 #[derive(Debug, Clone)]
 pub struct View {
     /// The job.
     pub job: Job,
-    /// Its state; nothing before the first answer.
+    /// Its state; `None` before the first query has succeeded.
     pub state: Option<JobState>,
     /// Why it waits, or why it ended.
     pub reason: Option<String>,
-    /// All that Slurm knows of it, as of the last change of its state.
+    /// The controller's record of it, as of the last change of its state.
     pub record: Option<JobRecord>,
-    /// How the run stands, where the launch says it.
+    /// The launch's result so far.
     pub result: Option<RunResult>,
-    /// What became of it, with a sentence; nothing while it goes on.
+    /// Its outcome with a sentence; `None` until it has ended.
     pub outcome: Option<(Outcome, String)>,
 }
 
-/// What an interruption does.
+/// What a signal does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnInterrupt {
-    /// Ctrl-C asks the person at the terminal; other signals detach.
-    Ask,
-    /// The command ends, the job goes on.
+    /// Ctrl-C prompts the user at the terminal; other signals detach.
+    Prompt,
+    /// The command ends, the job continues.
     Detach,
     /// The job is cancelled, and followed to its end; a second one detaches.
     Cancel,
@@ -76,23 +76,23 @@ pub enum OnInterrupt {
 
 /// Where progress is shown.
 pub trait Screen {
-    /// Shows how the jobs stand.
+    /// Shows the state of the jobs.
     ///
     /// # Errors
     /// Those of the output.
     fn show(&mut self, views: &[View]) -> io::Result<()>;
 
-    /// Says something that stays.
+    /// Prints a line that stays.
     ///
     /// # Errors
     /// Those of the output.
     fn note(&mut self, text: &str) -> io::Result<()>;
 
-    /// Asks a person, whose answer is read elsewhere.
+    /// Prints a question; the caller reads the reply.
     ///
     /// # Errors
     /// Those of the output.
-    fn ask(&mut self, question: &str) -> io::Result<()>;
+    fn prompt(&mut self, question: &str) -> io::Result<()>;
 }
 
 /// Why jobs cannot be followed.
@@ -100,17 +100,17 @@ pub trait Screen {
 pub enum FollowError {
     /// Slurm's commands cannot be used here.
     #[error(transparent)]
-    Slurm(#[from] Trouble),
-    /// The system's.
+    Slurm(#[from] SlurmError),
+    /// An error of the system.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// Follows jobs of one cluster until all of them have ended, or an interruption detaches; each
-/// view has its outcome then. Gives the signal that detached.
+/// Follows jobs of one cluster until all of them have ended, or a signal detaches; each view has its
+/// outcome then. Gives the signal that detached.
 ///
 /// # Errors
-/// [`FollowError`]. A controller that does not answer is none: it is asked again.
+/// [`FollowError`]; not for a controller that does not respond, which is polled further.
 pub fn follow(
     jobs: Vec<Job>,
     client: &Client,
@@ -119,14 +119,14 @@ pub fn follow(
     screen: &mut dyn Screen,
 ) -> Result<(Vec<View>, Option<Signal>), FollowError> {
     let tracks = jobs.into_iter().map(Track::new).collect();
-    let silent = None;
-    let mut followed = Followed { tracks, client, interrupts, on_interrupt, screen, silent };
-    let detached_by = followed.until_the_end()?;
-    let mut views: Vec<_> = followed.tracks.into_iter().map(|track| track.view).collect();
+    let unresponsive = None;
+    let mut follower = Follower { tracks, client, interrupts, on_interrupt, screen, unresponsive };
+    let detached_by = follower.run()?;
+    let mut views: Vec<_> = follower.tracks.into_iter().map(|track| track.view).collect();
     if let Some(signal) = detached_by {
         for view in views.iter_mut().filter(|view| view.outcome.is_none()) {
             let text = format!(
-                "{} came; the job goes on. Take it up again with `slurm-disagg watch {}`.",
+                "received {}; the job continues. Follow it with `slurm-disagg watch {}`.",
                 signal_name(signal),
                 view.job.job_id
             );
@@ -144,39 +144,39 @@ fn signal_name(signal: Signal) -> &'static str {
     }
 }
 
-struct Followed<'a> {
+struct Follower<'a> {
     tracks: Vec<Track>,
     client: &'a Client,
     interrupts: &'a Interrupts,
     on_interrupt: OnInterrupt,
     screen: &'a mut dyn Screen,
-    /// Since when the controller has not answered.
-    silent: Option<Instant>,
+    /// Since when the controller has not responded.
+    unresponsive: Option<Instant>,
 }
 
-impl Followed<'_> {
-    fn until_the_end(&mut self) -> Result<Option<Signal>, FollowError> {
+impl Follower<'_> {
+    fn run(&mut self) -> Result<Option<Signal>, FollowError> {
         loop {
-            match self.ask_slurm() {
-                // The signal is still there, and is what the next wait finds.
-                Err(Trouble::Interrupted) => {}
-                Err(Trouble::Silent(words)) => {
-                    if self.silent.is_none() {
-                        self.silent = Some(Instant::now());
+            match self.poll() {
+                // The signal is still pending: the next wait returns it.
+                Err(SlurmError::Interrupted) => {}
+                Err(SlurmError::Unresponsive(error)) => {
+                    if self.unresponsive.is_none() {
+                        self.unresponsive = Some(Instant::now());
                         self.screen.note(&format!(
-                            "Slurm does not answer ({}); the job is not affected, and is asked about again",
-                            words.replace('\n', "; ")
+                            "Slurm does not respond ({}): the job is not affected; retrying",
+                            error.replace('\n', "; ")
                         ))?;
                     }
                 }
-                Err(trouble) => return Err(trouble.into()),
+                Err(error) => return Err(error.into()),
                 Ok(()) => {
-                    if self.silent.take().is_some() {
-                        self.screen.note("Slurm answers again")?;
+                    if self.unresponsive.take().is_some() {
+                        self.screen.note("Slurm responds again")?;
                     }
                 }
             }
-            let next_question = Instant::now() + self.pause();
+            let next_poll = Instant::now() + self.interval();
             loop {
                 let changed = self.tracks.iter_mut().any(Track::read_result);
                 self.tracks.iter_mut().for_each(Track::settle);
@@ -184,11 +184,11 @@ impl Followed<'_> {
                 if self.tracks.iter().all(|track| track.view.outcome.is_some()) {
                     return Ok(None);
                 }
-                let left = next_question.saturating_duration_since(Instant::now());
-                if left.is_zero() || (changed && self.pause() < left) {
+                let left = next_poll.saturating_duration_since(Instant::now());
+                if left.is_zero() || (changed && self.interval() < left) {
                     break;
                 }
-                if let Some(signal) = self.interrupts.wait(left.min(pace::FILES))?
+                if let Some(signal) = self.interrupts.wait(left.min(polling::FILE_INTERVAL))?
                     && let Some(signal) = self.interrupted(signal)?
                 {
                     return Ok(Some(signal));
@@ -201,13 +201,13 @@ impl Followed<'_> {
         self.tracks.iter().map(|track| track.view.clone()).collect()
     }
 
-    /// The shortest pause that one of the jobs asks for.
-    fn pause(&self) -> Duration {
-        if let Some(since) = self.silent {
-            return pause(Stage::Silent, since.elapsed());
+    /// The time until the next poll: that of the job with the shortest one.
+    fn interval(&self) -> Duration {
+        if let Some(since) = self.unresponsive {
+            return interval(Stage::Unresponsive, since.elapsed());
         }
         let open = self.tracks.iter().filter(|track| track.view.outcome.is_none());
-        open.map(|track| pause(track.stage(), track.since.elapsed())).min().unwrap_or_default()
+        open.map(|track| interval(track.stage(), track.since.elapsed())).min().unwrap_or_default()
     }
 
     fn open_jobs(&self) -> Vec<u32> {
@@ -215,20 +215,20 @@ impl Followed<'_> {
         open.map(|track| track.view.job.job_id).collect()
     }
 
-    fn ask_slurm(&mut self) -> Result<(), Trouble> {
+    fn poll(&mut self) -> Result<(), SlurmError> {
         let interrupts = Some(self.interrupts);
-        let patience = pace::patience(self.silent.is_some());
-        let queue = self.client.queued(&self.open_jobs(), patience, interrupts)?;
+        let timeout = polling::timeout(self.unresponsive.is_some());
+        let queue = self.client.queued(&self.open_jobs(), timeout, interrupts)?;
         for track in self.tracks.iter_mut().filter(|track| track.is_open_in_slurm()) {
             let job_id = track.view.job.job_id;
             match queue.iter().find(|queued| queued.job_id == job_id) {
                 Some(queued) => {
                     let changed = track.view.state.as_ref() != Some(&queued.state);
                     if changed || track.view.reason != queued.reason {
-                        track.view.record = self.client.record(job_id, patience, interrupts)?;
+                        track.view.record = self.client.record(job_id, timeout, interrupts)?;
                         track.view.reason.clone_from(&queued.reason);
                     }
-                    // Not before the record is there: an interruption must not lose it.
+                    // Only after the record is read: a signal must not lose it.
                     if changed {
                         track.view.state = Some(queued.state.clone());
                         track.since = Instant::now();
@@ -247,11 +247,11 @@ impl Followed<'_> {
         Ok(())
     }
 
-    /// What an interruption does; gives it back when it detaches.
+    /// Handles a signal; gives it back when it detaches.
     fn interrupted(&mut self, signal: Signal) -> Result<Option<Signal>, FollowError> {
         match self.on_interrupt {
-            OnInterrupt::Ask if signal == Signal::INT => self.ask_person(),
-            OnInterrupt::Ask | OnInterrupt::Detach => Ok(Some(signal)),
+            OnInterrupt::Prompt if signal == Signal::INT => self.prompt(),
+            OnInterrupt::Prompt | OnInterrupt::Detach => Ok(Some(signal)),
             OnInterrupt::Cancel => {
                 self.cancel()?;
                 Ok(None)
@@ -259,24 +259,24 @@ impl Followed<'_> {
         }
     }
 
-    fn ask_person(&mut self) -> Result<Option<Signal>, FollowError> {
+    fn prompt(&mut self) -> Result<Option<Signal>, FollowError> {
         let question = match self.open_jobs()[..] {
             [job] => {
-                format!("Cancel job {job}? [y]es, [n]o: leave it running and end, [c]ontinue: ")
+                format!("Cancel job {job}? [y]es, [n]o: leave it running and exit, [c]ontinue: ")
             }
             ref jobs => format!(
-                "Cancel all {} jobs? [y]es, [n]o: leave them running and end, [c]ontinue: ",
+                "Cancel all {} jobs? [y]es, [n]o: leave them running and exit, [c]ontinue: ",
                 jobs.len()
             ),
         };
         loop {
-            self.screen.ask(&question)?;
-            let answer = match self.interrupts.wait_for_line()? {
-                Answer::Signal(signal) => return Ok(Some(signal)),
-                Answer::End => return Ok(Some(Signal::INT)),
-                Answer::Line(line) => line.to_lowercase(),
+            self.screen.prompt(&question)?;
+            let reply = match self.interrupts.wait_for_line()? {
+                Input::Signal(signal) => return Ok(Some(signal)),
+                Input::End => return Ok(Some(Signal::INT)),
+                Input::Line(line) => line.to_lowercase(),
             };
-            match answer.as_str() {
+            match reply.as_str() {
                 "y" | "yes" => {
                     self.cancel()?;
                     return Ok(None);
@@ -289,11 +289,11 @@ impl Followed<'_> {
     }
 
     fn cancel(&mut self) -> Result<(), FollowError> {
-        // Whoever interrupts once more does not want to wait.
+        // A second Ctrl-C ends the command.
         self.on_interrupt = OnInterrupt::Detach;
         match self.client.cancel(&self.open_jobs()) {
-            Ok(()) => self.screen.note("cancelling; Ctrl-C again ends this command at once")?,
-            Err(trouble) => self.screen.note(&format!("the job is not cancelled: {trouble}"))?,
+            Ok(()) => self.screen.note("cancelling; press Ctrl-C again to exit at once")?,
+            Err(error) => self.screen.note(&format!("cannot cancel the job: {error}"))?,
         }
         self.tracks.iter_mut().for_each(|track| track.cancelled = true);
         Ok(())
@@ -303,15 +303,15 @@ impl Followed<'_> {
 /// A job that is being followed.
 struct Track {
     view: View,
-    /// Since when it is in its state.
+    /// When it entered its state.
     since: Instant,
-    /// Since when it has ended, for Slurm.
+    /// When Slurm reported its end.
     over: Option<Instant>,
-    /// How its batch script ended, where accounting said so.
+    /// How its batch script ended, from accounting.
     exit_code: Option<ExitCode>,
     /// Which version of the result was read last: inode, size, time.
     read: Option<(u64, u64, i64, i64)>,
-    /// It was cancelled from here: its end is near.
+    /// This command cancelled it: its end is near.
     cancelled: bool,
 }
 
@@ -348,7 +348,7 @@ impl Track {
         }
     }
 
-    /// Reads the result when it has changed; says whether it has.
+    /// Reads the result when it has changed; gives whether it has.
     fn read_result(&mut self) -> bool {
         let Some(workspace) = &self.view.job.workspace else { return false };
         let Ok(metadata) = std::fs::metadata(workspace.join(result::FILE)) else { return false };
@@ -356,8 +356,8 @@ impl Track {
         if self.read == Some(version) {
             return false;
         }
-        // A result that cannot be read now (another version's, a file system's hiccup) is no
-        // result; Slurm still says how the job ends.
+        // One that cannot be read now (another version, a file system error) is ignored: Slurm
+        // still shows how the job ends.
         let Ok(result) = RunResult::read(workspace) else { return false };
         self.read = Some(version);
         self.view.result = Some(result).filter(|result| result.run.job_id == self.view.job.job_id);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Interruptions as events: while a job is followed, Ctrl-C, SIGTERM and SIGHUP end nothing by
-//! themselves, and waiting for one of them is also how time passes.
+//! Signals as events: while a job is followed, Ctrl-C, SIGTERM and SIGHUP do not end the process.
+//! Waiting for one of them, with a timeout, is also how the process sleeps.
 
 use std::cell::RefCell;
 use std::io;
@@ -15,30 +15,30 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::signals::{self, Signals};
 
-/// The signals that people and systems interrupt a command with.
+/// The signals that ask a command to end.
 const SIGNALS: [i32; 3] = [SIGINT, SIGTERM, SIGHUP];
 
-/// The interruptions of this process, taken one by one.
+/// The signals that this process has received.
 #[derive(Debug)]
 pub struct Interrupts(RefCell<Signals>, UnixStream);
 
-/// What came while a person was asked.
+/// What arrived while the process waited for a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
+pub enum Input {
     /// A line, without its newline.
     Line(String),
-    /// Another signal.
+    /// A signal.
     Signal(Signal),
     /// The end of the input.
     End,
 }
 
 impl Interrupts {
-    /// From now on, signals come here. Those that this process was started with as ignored
+    /// Handles the signals of this process from now on. Those that were ignored at its start
     /// (`nohup`, a background process of a script) stay ignored.
     ///
     /// # Errors
-    /// The system's.
+    /// Those of the system.
     pub fn take_over() -> io::Result<Self> {
         let ignored = ignored_signals()?;
         let signals = SIGNALS.into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0);
@@ -47,39 +47,39 @@ impl Interrupts {
         Ok(Self(RefCell::new(signals), polled))
     }
 
-    /// Waits for the next one, so long at most.
+    /// Waits for the next signal, with a timeout.
     ///
     /// # Errors
-    /// The system's.
-    pub fn wait(&self, limit: Duration) -> io::Result<Option<Signal>> {
-        readable(&[self.as_fd()], limit)?;
+    /// Those of the system.
+    pub fn wait(&self, timeout: Duration) -> io::Result<Option<Signal>> {
+        readable(&[self.as_fd()], timeout)?;
         Ok(self.next())
     }
 
-    /// Waits for a line on standard input, or the next interruption.
+    /// Waits for a line on standard input, or the next signal.
     ///
     /// # Errors
-    /// The system's.
-    pub fn wait_for_line(&self) -> io::Result<Answer> {
+    /// Those of the system.
+    pub fn wait_for_line(&self) -> io::Result<Input> {
         let stdin = io::stdin();
         loop {
             let ready = readable(&[self.as_fd(), stdin.as_fd()], Duration::MAX)?;
             if let Some(signal) = self.next() {
-                return Ok(Answer::Signal(signal));
+                return Ok(Input::Signal(signal));
             }
             if ready.get(1) == Some(&true) {
                 let mut line = String::new();
                 let length = stdin.read_line(&mut line)?;
                 return Ok(match length {
-                    0 => Answer::End,
-                    _ => Answer::Line(line.trim().to_owned()),
+                    0 => Input::End,
+                    _ => Input::Line(line.trim().to_owned()),
                 });
             }
         }
     }
 
     fn next(&self) -> Option<Signal> {
-        // Several that came at once count as one: whoever is interrupted does the same for each.
+        // Several at once count as one: the reaction to each is the same.
         self.0.borrow_mut().pending().filter_map(Signal::from_named_raw).next()
     }
 }
@@ -90,24 +90,24 @@ impl AsFd for Interrupts {
     }
 }
 
-/// Waits until one of the files can be read or has ended, so long at most; says which.
+/// Waits until one of the files can be read or has ended, with a timeout; gives which ones.
 ///
 /// # Errors
-/// The system's.
-pub fn readable(files: &[BorrowedFd<'_>], limit: Duration) -> io::Result<Vec<bool>> {
+/// Those of the system.
+pub fn readable(files: &[BorrowedFd<'_>], timeout: Duration) -> io::Result<Vec<bool>> {
     let mut polled: Vec<_> =
         files.iter().map(|file| PollFd::from_borrowed_fd(*file, PollFlags::IN)).collect();
-    // What is longer than a clock can say is no limit.
-    let limit = Timespec::try_from(limit).ok();
-    match poll(&mut polled, limit.as_ref()) {
+    // A timeout beyond the clock's range is none.
+    let timeout = Timespec::try_from(timeout).ok();
+    match poll(&mut polled, timeout.as_ref()) {
         Ok(_) => Ok(polled.iter().map(|file| !file.revents().is_empty()).collect()),
-        // A signal, or Ctrl-Z and fg: what can be read is seen the next time.
+        // A signal, or Ctrl-Z and fg: the next call sees what can be read.
         Err(Errno::INTR) => Ok(vec![false; files.len()]),
         Err(error) => Err(error.into()),
     }
 }
 
-/// The signals that are ignored, as bits.
+/// The ignored signals, as bits.
 fn ignored_signals() -> io::Result<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

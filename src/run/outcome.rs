@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Whether the test passed: the one rule, from what Slurm says of the job and what the launch
-//! says of the run.
+//! Whether the test passed: one rule, from Slurm's state of the job and the launch's verdict.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,25 +9,25 @@ use crate::slurm::job::ExitCode;
 use crate::slurm::reason::advice;
 use crate::slurm::state::{BaseState, JobState};
 
-/// What became of a test. The names in JSON never change their meaning.
+/// The outcome of a test. The names in JSON never change their meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Its files are written, nothing more (`--dry-run`).
+    /// Its files are written, and nothing else was asked for (`--dry-run`).
     Written,
-    /// Slurm would take it (`--test-only`).
+    /// Slurm would accept it (`--test-only`).
     Accepted,
     /// Slurm refused it; there is no job.
     Refused,
-    /// Its job is in the queue, and nobody waits for it (`--no-wait`).
+    /// Its job is in the queue, and the command does not wait for it (`--no-wait`).
     Submitted,
-    /// The waiting was interrupted; its job goes on.
+    /// A signal ended the waiting; its job continues.
     Detached,
     /// The job ended, and the benchmark passed.
     Passed,
     /// The job ended in any other way.
     Failed,
-    /// The job is gone, and nothing says how it ended.
+    /// Nothing shows how the job ended, or whether there is one.
     Unknown,
 }
 
@@ -48,7 +47,7 @@ impl Outcome {
         }
     }
 
-    /// Whether what was asked for was done: the exit status is 0 then.
+    /// Whether the request succeeded: the exit status is 0 then.
     #[must_use]
     pub fn is_good(self) -> bool {
         matches!(self, Self::Written | Self::Accepted | Self::Submitted | Self::Passed)
@@ -58,13 +57,13 @@ impl Outcome {
 /// What is known at a job's end.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts<'a> {
-    /// Its settled state; nothing when neither the controller nor accounting knows it.
+    /// Its final state; `None` when neither the controller nor accounting has it.
     pub state: Option<&'a JobState>,
     /// Slurm's reason.
     pub reason: Option<&'a str>,
     /// How its batch script ended.
     pub exit_code: Option<ExitCode>,
-    /// What ran the steps; nothing for a job that this command did not submit.
+    /// What ran the steps; `None` for a job that this command did not submit.
     pub launcher: Option<Launcher>,
     /// The result of this very run, not of an earlier one.
     pub result: Option<&'a RunResult>,
@@ -72,8 +71,8 @@ pub struct Facts<'a> {
 
 /// Judges a job that has ended; gives the outcome and a sentence for people.
 ///
-/// The test passed only where everything that knows says so: the launch's verdict, where there is
-/// a launch, and Slurm. For the generated script the batch script's exit code is the benchmark's.
+/// The test passed only where all agree: the launch's verdict, where there is a launch, and Slurm.
+/// For the generated script the batch script's exit code is the benchmark's.
 #[must_use]
 pub fn judge(facts: Facts<'_>) -> (Outcome, String) {
     let verdict = facts.result.map(|result| &result.verdict);
@@ -84,8 +83,8 @@ pub fn judge(facts: Facts<'_>) -> (Outcome, String) {
             Some(verdict) => (Outcome::Failed, verdict.message.clone()),
             None => (
                 Outcome::Unknown,
-                "Slurm no longer knows the job, keeps no accounting of it, and the workspace has no \
-                 verdict; the logs in the workspace are what is left."
+                "Slurm has no record of the job any more, and the workspace has no verdict: check \
+                 the logs in the workspace."
                     .to_owned(),
             ),
         };
@@ -96,23 +95,24 @@ pub fn judge(facts: Facts<'_>) -> (Outcome, String) {
             let slurm_knows_more =
                 !knows_why_slurm_ended_it(verdict.kind) && was_ended_by_slurm(state);
             let message = match slurm_knows_more {
-                true => format!("{in_slurm} The launch's verdict: {}", verdict.message),
+                true => format!("{in_slurm} Verdict of the launch: {}", verdict.message),
                 false => verdict.message.clone(),
             };
             (Outcome::Failed, message)
         }
         Some(verdict) if state.succeeded() => (Outcome::Passed, verdict.message.clone()),
-        Some(_) => (Outcome::Failed, format!("The benchmark passed, but then: {in_slurm}")),
+        Some(_) => {
+            (Outcome::Failed, format!("The benchmark passed, but the job did not: {in_slurm}"))
+        }
         None if !state.succeeded() => (Outcome::Failed, in_slurm),
-        None if facts.launcher == Some(Launcher::Native) => (
-            Outcome::Unknown,
-            format!("{in_slurm} But its launch left no verdict of this run in the workspace."),
-        ),
+        None if facts.launcher == Some(Launcher::Native) => {
+            (Outcome::Unknown, format!("{in_slurm} But the workspace has no verdict of this run."))
+        }
         None => (Outcome::Passed, in_slurm),
     }
 }
 
-/// Whether a job's end came from Slurm, and not from its batch script.
+/// Whether Slurm ended the job, and not its batch script.
 fn was_ended_by_slurm(state: &JobState) -> bool {
     state.base.is_some_and(|base| !matches!(base, BaseState::Completed | BaseState::Failed))
 }
@@ -130,7 +130,7 @@ fn knows_why_slurm_ended_it(kind: VerdictKind) -> bool {
     )
 }
 
-/// What Slurm says of a job, as sentences.
+/// The state of a job and the reason for it, as sentences.
 #[must_use]
 pub fn slurm_sentence(
     state: &JobState,
@@ -140,18 +140,18 @@ pub fn slurm_sentence(
     let mut text = state.explain();
     match exit_code {
         Some(code) if state.base == Some(BaseState::Failed) && code.signal > 0 => {
-            text = format!("The job's batch script was ended by signal {}.", code.signal);
+            text = format!("Signal {} ended the job's batch script.", code.signal);
         }
         Some(code) if state.base == Some(BaseState::Failed) && code.code > 0 => {
             text = format!("The job's batch script ended with exit code {}.", code.code);
         }
         _ => {}
     }
-    // These two say in other words what the sentence says already.
-    let told = ["NonZeroExitCode", "RaisedSignal"];
-    if let Some(reason) = reason.filter(|reason| !told.contains(reason)) {
+    // These two repeat the sentence.
+    let repeated = ["NonZeroExitCode", "RaisedSignal"];
+    if let Some(reason) = reason.filter(|reason| !repeated.contains(reason)) {
         match advice(reason) {
-            Some(advice) => text.push_str(&format!(" {reason}: {}", advice.text)),
+            Some(advice) => text.push_str(&format!(" {reason}: {advice}")),
             None => text.push_str(&format!(" Slurm's reason: {reason}.")),
         }
     }
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_slurm_knows_and_the_launch_does_not_is_said_first() {
+    fn what_slurm_knows_and_the_launch_does_not_comes_first() {
         let message = |state: &str, kind| {
             let (state, result) = (state.parse().unwrap(), result(kind));
             let facts = Facts {
@@ -258,7 +258,7 @@ mod tests {
         };
         assert_eq!(
             message("NODE_FAIL", VerdictKind::Terminated),
-            "The job was ended because one of its nodes failed. The launch's verdict: the verdict"
+            "The job was ended because one of its nodes failed. Verdict of the launch: the verdict"
         );
         assert_eq!(message("CANCELLED", VerdictKind::Cancelled), "the verdict");
         assert_eq!(message("FAILED", VerdictKind::ServerEnded), "the verdict");

@@ -76,7 +76,7 @@ impl<W: Write> Screen for Lines<W> {
         self.line(text)
     }
 
-    fn ask(&mut self, question: &str) -> io::Result<()> {
+    fn prompt(&mut self, question: &str) -> io::Result<()> {
         write!(self.out, "{question}")?;
         self.out.flush()
     }
@@ -100,7 +100,7 @@ fn headline(view: &View) -> String {
     if let Some(reason) = view.reason.as_ref().filter(|_| state.is_waiting()) {
         text.push_str(&format!(" ({reason})"));
         if let Some(advice) = advice(reason) {
-            text.push_str(&format!(" {}", advice.text));
+            text.push_str(&format!(" {advice}"));
         }
     }
     text
@@ -182,7 +182,7 @@ impl<W: Write> Screen for Live<W> {
         self.out.flush()
     }
 
-    fn ask(&mut self, question: &str) -> io::Result<()> {
+    fn prompt(&mut self, question: &str) -> io::Result<()> {
         // What is painted stays above the question and its answer.
         self.painted = 0;
         write!(self.out, "\r{question}")?;

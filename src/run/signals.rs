@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Signals as bytes in a pipe, to be waited for together with everything else.
+//! Signals as bytes in a pipe, so that one poll waits for them and for everything else.
 
 use std::ffi::c_int;
 use std::io;
@@ -10,18 +10,18 @@ use std::ptr;
 use signal_hook::iterator::backend::SignalDelivery;
 use signal_hook::iterator::exfiltrator::SignalOnly;
 
-/// The signals that arrive, and the pipe that says when to look.
+/// The signals that arrive, with a pipe that is readable when there are any.
 pub type Signals = SignalDelivery<UnixStream, SignalOnly>;
 
-/// From now on these signals of the process come here, also where whoever started it has blocked
-/// them: Slurm 25.05 and 25.11.0 start a job's tasks with SIGCHLD blocked.
+/// Handles these signals of the process from now on, also where its parent has blocked them: Slurm
+/// 25.05 and 25.11.0 start a job's tasks with SIGCHLD blocked.
 ///
 /// # Errors
-/// The system's.
+/// Those of the system.
 pub fn take_over(signals: &[c_int]) -> io::Result<Signals> {
     let (read, write) = UnixStream::pair()?;
     let delivery = SignalDelivery::with_pipe(read, write, SignalOnly, signals)?;
-    // One that has come before is delivered now, so the handlers are there first.
+    // A pending signal is delivered now, so the handlers are installed first.
     mask(libc::SIG_UNBLOCK, signals)?;
     Ok(delivery)
 }
@@ -29,7 +29,7 @@ pub fn take_over(signals: &[c_int]) -> io::Result<Signals> {
 /// Changes the calling thread's mask.
 fn mask(how: c_int, signals: &[c_int]) -> io::Result<()> {
     let mut set = MaybeUninit::uninit();
-    // SAFETY: sigemptyset makes a set of it before anything reads it; the old mask is not wanted.
+    // SAFETY: sigemptyset initialises the set before anything reads it; the old mask pointer may be null.
     let error = unsafe {
         libc::sigemptyset(set.as_mut_ptr());
         for signal in signals {
@@ -49,7 +49,7 @@ mod tests {
     fn signals_that_were_blocked_arrive() {
         mask(libc::SIG_BLOCK, &[SIGUSR1, SIGUSR2]).unwrap();
         let mut signals = take_over(&[SIGUSR2]).unwrap();
-        // To this thread alone: others of the test's do not block it.
+        // To this thread alone: other threads of the test do not block it.
         signal_hook::low_level::raise(SIGUSR2).unwrap();
         assert_eq!(signals.pending().collect::<Vec<_>>(), [SIGUSR2]);
     }

@@ -1,26 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Submitting a plan: which script sbatch gets, with which arguments, and the note in the
-//! workspace by which the job is found again.
+//! Submitting a plan: which script sbatch gets, with which arguments, and the file in the workspace
+//! that records the job.
 
 use std::fmt::Write as _;
-use std::fs::File;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Seek, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::client::{self, Submitted, Trouble};
+use super::client::{self, Client, SlurmError, Submitted};
+use super::interrupt::Interrupts;
 use super::result::Moment;
+use crate::atomic_file;
 use crate::output::script::{self, ScriptError};
 use crate::output::{files, quote};
 use crate::plan::Plan;
 
-/// The version of the note.
+/// The version of the file.
 const SCHEMA: u32 = 1;
 
-/// The note's name in the workspace.
-pub const NOTE: &str = "submission.json";
+/// The file's name in the workspace.
+pub const FILE: &str = "submission.json";
+
+/// The interval of the search for a job that sbatch may have submitted.
+const SEARCH_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long the controller, once it responds, may take to handle the request of an earlier sbatch.
+const SEARCH_AFTER_RESPONSE: Duration = Duration::from_secs(20);
+
+/// How long the controller may be unresponsive during that search.
+const SEARCH_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// The script that starts `slurm-disagg launch` in the job.
 pub const NATIVE_SCRIPT: &str = "slurm_launch_native.sh";
@@ -35,9 +46,9 @@ pub enum Launcher {
     Bash,
 }
 
-/// What the workspace knows of its latest job.
+/// The latest job of a workspace.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Note {
+pub struct Submission {
     /// The version of the form: 1.
     pub schema: u32,
     /// Slurm's id of the job.
@@ -48,48 +59,61 @@ pub struct Note {
     pub test: String,
     /// What runs the steps.
     pub launcher: Launcher,
-    /// When sbatch took the job.
+    /// When sbatch submitted the job.
     pub submitted: Moment,
 }
 
 /// Why a plan was not submitted.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
-    /// Slurm's answer.
+    /// Slurm's error.
     #[error(transparent)]
-    Slurm(#[from] Trouble),
-    /// The script cannot be made from the plan.
-    #[error("the plan cannot be submitted: {0}")]
+    Slurm(#[from] SlurmError),
+    /// sbatch failed, and the search for a job ended without a result.
+    #[error(
+        "{error}; the job may be in the queue all the same ({reason}): look for the comment {comment:?} \
+         in `squeue --me --format='%A %k'`"
+    )]
+    Unknown {
+        /// The job's comment.
+        comment: String,
+        /// sbatch's error.
+        error: String,
+        /// Why the search ended.
+        reason: String,
+    },
+    /// The plan has no script.
+    #[error("cannot submit the plan: {0}")]
     Script(#[from] ScriptError),
     /// A file cannot be written or read.
     #[error("{path}: {error}")]
     Io {
         /// The file.
         path: String,
-        /// Why.
+        /// The system's error.
         #[source]
         error: io::Error,
     },
-    /// The job is in the queue, but the workspace cannot say so.
+    /// The job is in the queue, but the workspace cannot record it.
     #[error(
-        "job {job_id} was submitted, but {path} cannot be written: {error}; follow it with \
+        "job {job_id} is submitted, but {path} cannot be written: {error}; follow it with \
          `slurm-disagg watch {job_id}`"
     )]
-    NoNote {
+    NotRecorded {
         /// The job.
         job_id: u32,
-        /// The note's path.
+        /// The file.
         path: String,
-        /// Why.
+        /// The system's error.
         #[source]
         error: io::Error,
     },
-    /// The note is not one.
-    #[error("{path} is not a submission's note: {error}")]
-    Note {
-        /// The note's path.
+    /// The file in the workspace is not a record of a job.
+    #[error("invalid {path}: {error}")]
+    Invalid {
+        /// The file.
         path: String,
-        /// Why.
+        /// What is wrong.
         #[source]
         error: serde_json::Error,
     },
@@ -135,7 +159,7 @@ pub fn launch_arguments<'a>(
     ["--workspace", &plan.workspace].into_iter().chain(options.iter().map(String::as_str))
 }
 
-/// Asks Slurm whether it would take a plan, and when the job would start. Nothing is written.
+/// Asks Slurm whether it would accept a plan, and when the job would start. Nothing is written.
 ///
 /// # Errors
 /// [`SubmitError`].
@@ -147,16 +171,20 @@ pub fn test_only(plan: &Plan) -> Result<String, SubmitError> {
     Ok(client::test_only(&arguments(plan)?, file)?)
 }
 
-/// Submits a plan whose workspace is written; gives the job, noted in the workspace. The options
-/// are for `slurm-disagg launch`, and mean nothing to the generated script.
+/// Submits a plan whose workspace is written, and records the job in the workspace. The options are
+/// for `slurm-disagg launch`; the generated script has none. `log` gets a line when this takes
+/// longer.
 ///
 /// # Errors
-/// [`SubmitError`]; all but [`SubmitError::NoNote`] mean that there is no job.
+/// [`SubmitError`]; there is a job with [`SubmitError::NotRecorded`], there may be one with
+/// [`SubmitError::Unknown`].
 pub fn submit(
     plan: &Plan,
     launcher: Launcher,
     options: &[String],
-) -> Result<(Note, Submitted), SubmitError> {
+    interrupts: &Interrupts,
+    log: impl Fn(&str),
+) -> Result<(Submission, Submitted), SubmitError> {
     let workspace = Path::new(&plan.workspace);
     let script = match launcher {
         Launcher::Bash => workspace.join(files::LAUNCH),
@@ -165,12 +193,22 @@ pub fn submit(
             let failed = |error| SubmitError::Io { path: path.display().to_string(), error };
             let program = std::env::current_exe().map_err(failed)?;
             let text = native_script(plan, &program, options)?;
-            replace(&path, text.as_bytes(), 0o700).map_err(failed)?;
+            write(&path, 0o700, text.as_bytes()).map_err(failed)?;
             path
         }
     };
-    let submitted = client::sbatch(&arguments(plan)?, &script)?;
-    let note = Note {
+    // By its comment the job is found when sbatch fails after the controller has accepted it.
+    let comment = format!("slurm-disagg {:016x}", RandomState::new().build_hasher().finish());
+    let mut arguments = arguments(plan)?;
+    arguments.push(format!("--comment={comment}"));
+    let submitted = match client::sbatch(&arguments, &script) {
+        Err(SlurmError::Unclear(error)) => {
+            log(&format!("{error}; checking whether Slurm has accepted the job"));
+            find(&comment, error, interrupts)?
+        }
+        submitted => submitted?,
+    };
+    let submission = Submission {
         schema: SCHEMA,
         job_id: submitted.job_id,
         cluster: submitted.cluster.clone(),
@@ -178,28 +216,56 @@ pub fn submit(
         launcher,
         submitted: Moment::now(),
     };
-    let path = workspace.join(NOTE);
-    let failed = |error| SubmitError::NoNote {
-        job_id: note.job_id,
+    let path = workspace.join(FILE);
+    let failed = |error| SubmitError::NotRecorded {
+        job_id: submission.job_id,
         path: path.display().to_string(),
         error,
     };
-    let text = serde_json::to_vec_pretty(&note).map_err(|error| failed(error.into()))?;
-    replace(&path, &text, 0o600).map_err(failed)?;
-    Ok((note, submitted))
+    let text = serde_json::to_vec_pretty(&submission).map_err(|error| failed(error.into()))?;
+    write(&path, 0o600, &text).map_err(failed)?;
+    Ok((submission, submitted))
 }
 
-/// The note of a workspace; nothing when no job was submitted from it.
+/// Finds the job of an sbatch that failed with an error after which there may be one.
+fn find(comment: &str, error: String, interrupts: &Interrupts) -> Result<Submitted, SubmitError> {
+    let cluster = std::env::var("SBATCH_CLUSTERS").ok().filter(|clusters| !clusters.is_empty());
+    let client = Client { cluster };
+    let began = Instant::now();
+    let mut responded: Option<Instant> = None;
+    let reason = loop {
+        match client.job_with_comment(comment, interrupts) {
+            Ok(Some(job_id)) => {
+                return Ok(Submitted { job_id, cluster: client.cluster, output: String::new() });
+            }
+            Ok(None) => {
+                if responded.get_or_insert_with(Instant::now).elapsed() >= SEARCH_AFTER_RESPONSE {
+                    return Err(SlurmError::Refused(error).into());
+                }
+            }
+            Err(SlurmError::Unresponsive(_)) if began.elapsed() < SEARCH_TIMEOUT => {}
+            Err(reason) => break reason.to_string(),
+        }
+        match interrupts.wait(SEARCH_INTERVAL) {
+            Ok(None) => {}
+            Ok(Some(_)) => break SlurmError::Interrupted.to_string(),
+            Err(reason) => break reason.to_string(),
+        }
+    };
+    Err(SubmitError::Unknown { comment: comment.to_owned(), error, reason })
+}
+
+/// The latest job of a workspace; `None` when none was submitted from it.
 ///
 /// # Errors
-/// [`SubmitError::Io`], [`SubmitError::Note`].
-pub fn note(workspace: &Path) -> Result<Option<Note>, SubmitError> {
-    let path = workspace.join(NOTE);
+/// [`SubmitError::Io`], [`SubmitError::Invalid`].
+pub fn read(workspace: &Path) -> Result<Option<Submission>, SubmitError> {
+    let path = workspace.join(FILE);
     let shown = path.display().to_string();
     match std::fs::read(&path) {
         Ok(text) => match serde_json::from_slice(&text) {
-            Ok(note) => Ok(Some(note)),
-            Err(error) => Err(SubmitError::Note { path: shown, error }),
+            Ok(submission) => Ok(Some(submission)),
+            Err(error) => Err(SubmitError::Invalid { path: shown, error }),
         },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(SubmitError::Io { path: shown, error }),
@@ -217,14 +283,6 @@ fn arguments(plan: &Plan) -> Result<Vec<String>, ScriptError> {
     Ok(script::sbatch_request(&plan.job)?.argv()?)
 }
 
-/// Writes a file that is whole at every moment.
-fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory)?;
-    file.write_all(content)?;
-    let out: &File = file.as_file();
-    out.set_permissions(std::fs::Permissions::from_mode(mode))?;
-    out.sync_all()?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
+fn write(path: &Path, mode: u32, content: &[u8]) -> io::Result<()> {
+    atomic_file::write(path, mode, |file| file.write_all(content).and_then(|()| file.sync_all()))
 }

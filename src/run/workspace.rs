@@ -1,24 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Writing the files of a submission into the workspace: whole or not at all.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::atomic_file::Draft;
 use crate::input::source;
-use crate::output::files::{self, File};
+use crate::output::files;
 use crate::plan::Plan;
 
 /// Why the workspace is left as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum WorkspaceError {
     /// Another test's files are there.
-    #[error("{workspace} holds {what}; give another --workspace, or --force to overwrite it")]
+    #[error("{workspace} holds {what}: pass another --workspace, or --force to overwrite it")]
     Occupied {
         /// The workspace.
         workspace: String,
-        /// Whose files.
+        /// Which files.
         what: String,
     },
     /// A file cannot be written.
@@ -26,12 +26,12 @@ pub enum WorkspaceError {
     Io {
         /// The file or directory.
         path: String,
-        /// Why.
+        /// The system's error.
         #[source]
         error: io::Error,
     },
     /// The files cannot be made from the plan.
-    #[error("the plan cannot be written: {0}")]
+    #[error("cannot write the plan: {0}")]
     Files(#[from] files::FilesError),
 }
 
@@ -53,36 +53,30 @@ pub fn write(plan: &Plan, force: bool) -> Result<Vec<PathBuf>, WorkspaceError> {
         return Err(WorkspaceError::Occupied { workspace: plan.workspace.clone(), what });
     }
     let files = files::all(plan)?;
-    let staging = tempfile::Builder::new()
-        .prefix(".slurm-disagg-")
-        .tempdir_in(workspace)
-        .map_err(failed(workspace))?;
+    let mut drafts = Vec::new();
     for file in &files {
-        let path = staging.path().join(file.name);
-        create(&path, file).map_err(failed(&path))?;
+        let path = workspace.join(file.name);
+        // A configuration's variables may hold a secret: nobody else reads these files.
+        let mode = if file.executable { 0o700 } else { 0o600 };
+        let draft = Draft::new(&path, mode, |out| {
+            out.write_all(file.content.as_bytes())?;
+            out.sync_all()
+        });
+        drafts.push((draft.map_err(failed(&path))?.0, path));
     }
     let stale = files::NAMES.iter().filter(|name| files.iter().all(|file| file.name != **name));
     for path in stale.map(|name| workspace.join(name)).filter(|path| path.exists()) {
         fs::remove_file(&path).map_err(failed(&path))?;
     }
     let mut written = Vec::new();
-    for file in &files {
-        let path = workspace.join(file.name);
-        fs::rename(staging.path().join(file.name), &path).map_err(failed(&path))?;
+    for (draft, path) in drafts {
+        draft.publish().map_err(failed(&path))?;
         written.push(path);
     }
     Ok(written)
 }
 
-fn create(path: &Path, file: &File) -> io::Result<()> {
-    // A configuration's variables may hold a secret: nobody else reads these files.
-    let mode = if file.executable { 0o700 } else { 0o600 };
-    let mut out = OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?;
-    out.write_all(file.content.as_bytes())?;
-    out.sync_all()
-}
-
-/// Whose files are there, when they are not this test's.
+/// Which files are there, when they are not this test's.
 fn foreign(plan: &Plan, workspace: &Path) -> Option<String> {
     let plan_file = workspace.join(files::PLAN);
     if plan_file.exists() {

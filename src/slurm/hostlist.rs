@@ -3,81 +3,53 @@
 //!
 //! Expansion and compression give what `scontrol show hostnames` and `scontrol show hostlist` print
 //! (compared with the installed one in `tests/hostlist_conformance.rs`), under limits, and with the
-//! byte column of what is wrong. Three things differ, each on purpose:
-//! - text after the last bracket (`n[1-2]-ib`) is read, as Slurm does since 23.11; before, it refused;
+//! byte column of an error. Three things differ, each on purpose:
+//! - text after the last bracket (`n[1-2]-ib`) is read, as Slurm does since 23.11;
 //! - what older releases mangle is an error here: an unclosed `[` (they print `n]` for `n[1`), a
 //!   stray `]`, an open range (`n[3-]`), a sign or a blank inside brackets;
 //! - numbers of more than [`MAX_DIGITS`] digits are never wrapped: an error in brackets, and
 //!   otherwise part of the name.
 
+use std::borrow::Cow;
 use std::fmt;
 
-/// How many hosts [`expand`] yields at most.
+/// How many hosts a list may name.
 pub const MAX_HOSTS: usize = 65_536;
 
-/// How long a hostlist may be, in bytes.
-pub const MAX_BYTES: usize = 1 << 20;
+/// How many bytes all names of a list may take together: Linux allows 64 for a host name.
+pub const MAX_BYTES: usize = MAX_HOSTS * 64;
 
-/// How many bytes all the names of one expansion may take together.
-pub const MAX_EXPANDED_BYTES: usize = 16 << 20;
+/// How long a list may be, in bytes: [`compress`] adds at most a comma to each name, and a pair of
+/// brackets to two.
+const MAX_TEXT: usize = MAX_BYTES + 2 * MAX_HOSTS;
 
 /// How many digits a number in a host name may have to be counted with.
 pub const MAX_DIGITS: usize = 18;
 
+/// How many pairs of brackets one element may have.
+const MAX_BRACKETS: usize = 64;
+
+const NOT_A_NUMBER: &str = "expected a number: write a range as `[1-3,7]`";
+
 /// What is wrong with a hostlist, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("hostlist, column {column}: {kind}")]
+#[error("hostlist, column {column}: {problem}")]
 pub struct HostlistError {
-    /// Byte column of the fault, counted from 1.
-    pub column: usize,
-    /// What is wrong there.
-    pub kind: HostlistErrorKind,
+    /// Byte column of the error, counted from 1.
+    column: usize,
+    problem: String,
 }
 
-/// The faults that a hostlist can have.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum HostlistErrorKind {
-    /// The text is longer than [`MAX_BYTES`].
-    #[error("the list has {bytes} bytes, more than the {MAX_BYTES} allowed")]
-    TooLong {
-        /// Length of the text.
-        bytes: usize,
-    },
-    /// More hosts than the caller's limit.
-    #[error("the list names too many hosts here; at most {limit} are allowed")]
-    TooManyHosts {
-        /// The limit that was in force.
-        limit: usize,
-    },
-    /// The names take more than [`MAX_EXPANDED_BYTES`] together.
-    #[error("the names take more than {MAX_EXPANDED_BYTES} bytes when expanded")]
-    TooManyBytes,
-    /// A `[` without its `]`.
-    #[error("`[` is never closed; write a range as `[1-3,7]`")]
-    Unclosed,
-    /// A `]` without its `[`.
-    #[error("`]` without `[`; write a range as `[1-3,7]`")]
-    Unopened,
-    /// A `[` within brackets.
-    #[error("`[` within brackets; write several dimensions side by side, as `r[1-2]c[1-3]`")]
-    Nested,
-    /// Something that is no number where a number belongs.
-    #[error("a number belongs here; write a range as `[1-3,7]`")]
-    NotANumber,
-    /// More than [`MAX_DIGITS`] digits.
-    #[error("the number has more than {MAX_DIGITS} digits")]
-    TooManyDigits,
-    /// A range whose end is before its start.
-    #[error("the range ends at {high}, before its start {low}")]
-    Backwards {
-        /// The start that was written.
-        low: u64,
-        /// The end that was written.
-        high: u64,
-    },
-    /// A character that no host name can have.
-    #[error("a control character in a host name")]
-    ControlCharacter,
+fn error(at: usize, problem: impl Into<String>) -> HostlistError {
+    HostlistError { column: at + 1, problem: problem.into() }
+}
+
+fn too_many_hosts(at: usize) -> HostlistError {
+    error(at, format!("too many hosts: at most {MAX_HOSTS} are allowed"))
+}
+
+fn too_many_bytes(at: usize) -> HostlistError {
+    error(at, format!("names too long: all together may take {MAX_BYTES} bytes"))
 }
 
 /// A numeric range, both ends included, printed with at least `width` digits.
@@ -88,26 +60,11 @@ struct Range {
     width: usize,
 }
 
-impl Range {
-    fn count(self) -> u128 {
-        u128::from(self.high - self.low) + 1
-    }
-}
-
-/// One comma-separated element: `texts[0] brackets[0] texts[1] brackets[1] … texts[n]`.
-#[derive(Debug)]
-struct Element<'a> {
-    column: usize,
-    texts: Vec<&'a str>,
-    brackets: Vec<Vec<Range>>,
-}
-
-impl Element<'_> {
-    fn count(&self) -> u128 {
-        self.brackets
-            .iter()
-            .map(|ranges| ranges.iter().map(|range| range.count()).sum::<u128>())
-            .fold(1, u128::saturating_mul)
+impl fmt::Display for Range {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { low, high, width } = self;
+        write!(f, "{low:0width$}")?;
+        if high > low { write!(f, "-{high:0width$}") } else { Ok(()) }
     }
 }
 
@@ -119,216 +76,154 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Expands a hostlist to at most `max_hosts` names, in Slurm's order and with its duplicates.
+    /// Expands a hostlist, in Slurm's order and with its duplicates.
     ///
     /// # Errors
-    /// [`HostlistError`], with the column, when the text is no hostlist or too large.
-    pub fn expand(text: &str, max_hosts: usize) -> Result<Self, HostlistError> {
-        let elements = parse(text)?;
-        let total = checked_count(&elements, max_hosts)?;
-        let mut hosts = Builder::with_capacity(total, text.len());
-        for element in &elements {
-            hosts.push_element(element)?;
+    /// [`HostlistError`]: the text is not a hostlist, or over a limit.
+    pub fn expand(text: &str) -> Result<Self, HostlistError> {
+        if text.len() > MAX_TEXT {
+            return Err(error(MAX_TEXT, format!("list longer than {MAX_TEXT} bytes")));
         }
-        hosts.finish()
-    }
-
-    /// Number of names.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Whether there is no name at all.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
-    }
-
-    /// The name at `index`, counted from 0.
-    #[must_use]
-    pub fn get(&self, index: usize) -> Option<&str> {
-        let end = *self.ends.get(index)? as usize;
-        let start = index.checked_sub(1).map_or(0, |before| self.ends[before] as usize);
-        self.text.get(start..end)
+        let mut builder = Builder::default();
+        let mut at = 0;
+        while let Some(byte) = text.as_bytes().get(at) {
+            at = if is_separator(*byte) { at + 1 } else { builder.push(&element(text, at)?)? };
+        }
+        let text = String::from_utf8(builder.text).map_err(|_| error(0, "not UTF-8"))?;
+        Ok(Self { text, ends: builder.ends })
     }
 
     /// The names in order.
     pub fn iter(&self) -> impl Iterator<Item = &str> + '_ {
-        (0..self.len()).filter_map(|index| self.get(index))
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.text[start as usize..*end as usize])
     }
 }
 
-/// Expands a hostlist to at most [`MAX_HOSTS`] names, in Slurm's order and with its duplicates.
-///
-/// An empty list gives no names, as in Slurm.
+/// Expands a hostlist, in Slurm's order and with its duplicates. An empty list gives no names.
 ///
 /// # Errors
-/// [`HostlistError`], with the column, when the text is no hostlist or too large.
+/// As [`Hosts::expand`].
 pub fn expand(text: &str) -> Result<Vec<String>, HostlistError> {
-    expand_limited(text, MAX_HOSTS)
-}
-
-/// [`expand`] with another limit on the number of hosts.
-///
-/// # Errors
-/// As [`expand`].
-pub fn expand_limited(text: &str, max_hosts: usize) -> Result<Vec<String>, HostlistError> {
-    Ok(Hosts::expand(text, max_hosts)?.iter().map(str::to_owned).collect())
-}
-
-/// Number of hosts that [`expand`] would yield, without making them, and so without its check on
-/// their length in bytes.
-///
-/// # Errors
-/// As [`expand`].
-pub fn count(text: &str) -> Result<usize, HostlistError> {
-    checked_count(&parse(text)?, MAX_HOSTS)
-}
-
-fn checked_count(elements: &[Element], max_hosts: usize) -> Result<usize, HostlistError> {
-    let mut total = 0usize;
-    for element in elements {
-        total = usize::try_from(element.count())
-            .ok()
-            .and_then(|count| total.checked_add(count))
-            .filter(|&total| total <= max_hosts)
-            .ok_or(HostlistError {
-                column: element.column,
-                kind: HostlistErrorKind::TooManyHosts { limit: max_hosts },
-            })?;
-    }
-    Ok(total)
-}
-
-fn parse(text: &str) -> Result<Vec<Element<'_>>, HostlistError> {
-    if text.len() > MAX_BYTES {
-        return Err(HostlistError {
-            column: MAX_BYTES + 1,
-            kind: HostlistErrorKind::TooLong { bytes: text.len() },
-        });
-    }
-    let bytes = text.as_bytes();
-    let mut elements = Vec::new();
-    let mut at = 0;
-    while at < bytes.len() {
-        if is_separator(bytes[at]) {
-            at += 1;
-            continue;
-        }
-        let (element, next) = parse_element(text, at)?;
-        elements.push(element);
-        at = next;
-    }
-    Ok(elements)
+    Ok(Hosts::expand(text)?.iter().map(str::to_owned).collect())
 }
 
 fn is_separator(byte: u8) -> bool {
     matches!(byte, b',' | b' ' | b'\t' | b'\n')
 }
 
-fn parse_element(text: &str, start: usize) -> Result<(Element<'_>, usize), HostlistError> {
+/// One comma-separated element: `texts[0] brackets[0] texts[1] brackets[1] … texts[n]`.
+#[derive(Debug)]
+struct Element<'a> {
+    start: usize,
+    end: usize,
+    texts: Vec<&'a str>,
+    brackets: Vec<Vec<Range>>,
+}
+
+fn element(text: &str, start: usize) -> Result<Element<'_>, HostlistError> {
     let bytes = text.as_bytes();
-    let mut element = Element { column: start + 1, texts: Vec::new(), brackets: Vec::new() };
+    let (mut texts, mut brackets) = (Vec::new(), Vec::new());
     let mut text_start = start;
     let mut at = start;
     while at < bytes.len() && !is_separator(bytes[at]) {
         match bytes[at] {
-            b'[' => {
-                element.texts.push(&text[text_start..at]);
-                let (ranges, next) = parse_brackets(bytes, at)?;
-                element.brackets.push(ranges);
-                at = next;
-                text_start = next;
+            b'[' if brackets.len() == MAX_BRACKETS => {
+                return Err(error(at, format!("more than {MAX_BRACKETS} brackets in one name")));
             }
-            b']' => return Err(fault(at, HostlistErrorKind::Unopened)),
+            b'[' => {
+                texts.push(&text[text_start..at]);
+                let (ranges, next) = ranges(bytes, at)?;
+                brackets.push(ranges);
+                (at, text_start) = (next, next);
+            }
+            b']' => return Err(error(at, "`]` without `[`: write a range as `[1-3,7]`")),
             byte if byte.is_ascii_control() => {
-                return Err(fault(at, HostlistErrorKind::ControlCharacter));
+                return Err(error(at, "control character in a host name"));
             }
             _ => at += 1,
         }
     }
-    element.texts.push(&text[text_start..at]);
-    Ok((element, at))
+    texts.push(&text[text_start..at]);
+    Ok(Element { start, end: at, texts, brackets })
 }
 
 /// Reads `[…]` from its opening bracket; returns the ranges and the position after `]`.
-fn parse_brackets(bytes: &[u8], open: usize) -> Result<(Vec<Range>, usize), HostlistError> {
+fn ranges(bytes: &[u8], open: usize) -> Result<(Vec<Range>, usize), HostlistError> {
     let mut ranges = Vec::new();
     let mut at = open + 1;
     loop {
         let start = at;
-        let low = parse_number(bytes, &mut at, open)?;
+        let low = number(bytes, &mut at, open)?;
         let width = at - start;
         let high = if bytes.get(at) == Some(&b'-') {
             at += 1;
-            parse_number(bytes, &mut at, open)?
+            number(bytes, &mut at, open)?
         } else {
             low
         };
         if high < low {
-            return Err(fault(start, HostlistErrorKind::Backwards { low, high }));
+            return Err(error(start, format!("range ends at {high}, before its start {low}")));
+        }
+        if ranges.len() == MAX_HOSTS {
+            return Err(too_many_hosts(start));
         }
         ranges.push(Range { low, high, width });
         match bytes.get(at) {
             Some(b',') => at += 1,
             Some(b']') => return Ok((ranges, at + 1)),
-            other => return Err(bad_number(other, at, open)),
+            _ => return Err(not_a_number(bytes, at, open)),
         }
     }
 }
 
-fn parse_number(bytes: &[u8], at: &mut usize, open: usize) -> Result<u64, HostlistError> {
+fn number(bytes: &[u8], at: &mut usize, open: usize) -> Result<u64, HostlistError> {
     let start = *at;
     let mut number = 0u64;
     while let Some(digit) = bytes.get(*at).filter(|byte| byte.is_ascii_digit()) {
         if *at - start == MAX_DIGITS {
-            return Err(fault(start, HostlistErrorKind::TooManyDigits));
+            return Err(error(start, format!("number with more than {MAX_DIGITS} digits")));
         }
         number = number * 10 + u64::from(digit - b'0');
         *at += 1;
     }
-    if *at == start {
-        return Err(bad_number(bytes.get(*at), *at, open));
-    }
-    Ok(number)
+    if *at == start { Err(not_a_number(bytes, start, open)) } else { Ok(number) }
 }
 
-fn bad_number(found: Option<&u8>, at: usize, open: usize) -> HostlistError {
-    match found {
-        None => fault(open, HostlistErrorKind::Unclosed),
-        Some(b'[') => fault(at, HostlistErrorKind::Nested),
-        Some(_) => fault(at, HostlistErrorKind::NotANumber),
+fn not_a_number(bytes: &[u8], at: usize, open: usize) -> HostlistError {
+    match bytes.get(at) {
+        None => error(open, "`[` without `]`: write a range as `[1-3,7]`"),
+        Some(b'[') => error(at, "`[` within brackets: write dimensions as `r[1-2]c[1-3]`"),
+        Some(_) => error(at, NOT_A_NUMBER),
     }
-}
-
-fn fault(at: usize, kind: HostlistErrorKind) -> HostlistError {
-    HostlistError { column: at + 1, kind }
 }
 
 /// Collects the names of an expansion.
+#[derive(Default)]
 struct Builder {
     text: Vec<u8>,
     ends: Vec<u32>,
 }
 
 impl Builder {
-    fn with_capacity(hosts: usize, list_bytes: usize) -> Self {
-        let guess = hosts.saturating_mul(list_bytes.min(16)).min(MAX_EXPANDED_BYTES);
-        Self { text: Vec::with_capacity(guess), ends: Vec::with_capacity(hosts) }
-    }
-
-    fn finish(self) -> Result<Hosts, HostlistError> {
-        let text = String::from_utf8(self.text)
-            .map_err(|_| fault(0, HostlistErrorKind::ControlCharacter))?;
-        Ok(Hosts { text, ends: self.ends })
-    }
-
-    /// Slurm's order for several brackets: the last one varies fastest, then the first, the second …
-    fn push_element(&mut self, element: &Element) -> Result<(), HostlistError> {
+    /// Adds an element's names; returns the position after it. Slurm's order for several brackets:
+    /// the last one varies fastest, then the first, the second …
+    fn push(&mut self, element: &Element) -> Result<usize, HostlistError> {
+        let count = |ranges: &Vec<Range>| {
+            ranges.iter().fold(0u64, |sum, range| sum.saturating_add(range.high - range.low + 1))
+        };
+        let count = element.brackets.iter().map(count).fold(1, u64::saturating_mul);
+        if count > (MAX_HOSTS - self.ends.len()) as u64 {
+            return Err(too_many_hosts(element.start));
+        }
         let Some((last, outer)) = element.brackets.split_last() else {
             self.text.extend_from_slice(element.texts[0].as_bytes());
-            return self.end_name(element.column);
+            if self.text.len() > MAX_BYTES {
+                return Err(too_many_bytes(element.start));
+            }
+            // MAX_BYTES fits u32, so the cast keeps the value.
+            self.ends.push(self.text.len() as u32);
+            return Ok(element.end);
         };
         let suffix = element.texts[outer.len() + 1].as_bytes();
         let mut counters: Vec<Counter> = outer.iter().map(|ranges| Counter::new(ranges)).collect();
@@ -341,10 +236,10 @@ impl Builder {
             }
             prefix.extend_from_slice(element.texts[outer.len()].as_bytes());
             for range in last {
-                self.push_range(&prefix, *range, suffix, element.column)?;
+                self.push_range(&prefix, *range, suffix, element.start)?;
             }
             if !counters.iter_mut().any(Counter::advance) {
-                return Ok(());
+                return Ok(element.end);
             }
         }
     }
@@ -354,14 +249,14 @@ impl Builder {
         prefix: &[u8],
         range: Range,
         suffix: &[u8],
-        column: usize,
+        at: usize,
     ) -> Result<(), HostlistError> {
         let mut low = range.low;
         while low <= range.high {
             let width = digits(low).max(range.width);
             let widest = 10u64.pow(width as u32) - 1;
             let high = range.high.min(widest);
-            self.push_run(prefix, Range { low, high, width }, suffix, column)?;
+            self.push_run(prefix, Range { low, high, width }, suffix, at)?;
             low = high + 1;
         }
         Ok(())
@@ -374,15 +269,14 @@ impl Builder {
         prefix: &[u8],
         run: Range,
         suffix: &[u8],
-        column: usize,
+        at: usize,
     ) -> Result<(), HostlistError> {
         let length = prefix.len() + run.width + suffix.len();
         let start = self.text.len();
-        let too_many = HostlistError { column, kind: HostlistErrorKind::TooManyBytes };
-        let count = usize::try_from(run.high - run.low + 1).map_err(|_| too_many.clone())?;
-        let end = count.checked_mul(length).and_then(|bytes| bytes.checked_add(start));
-        if end.is_none_or(|end| end > MAX_EXPANDED_BYTES) {
-            return Err(too_many);
+        // No more than MAX_HOSTS, as `push` has checked.
+        let count = (run.high - run.low + 1) as usize;
+        if start + count * length > MAX_BYTES {
+            return Err(too_many_bytes(at));
         }
         let tens = prefix.len()..prefix.len() + run.width - 1;
         let mut ten = Vec::with_capacity(10 * length);
@@ -405,18 +299,8 @@ impl Builder {
                 count_up(&mut name[tens.clone()]);
             }
         }
-        // MAX_EXPANDED_BYTES fits u32, so the cast keeps the value.
+        // MAX_BYTES fits u32, so the cast keeps the value.
         self.ends.extend((1..=count).map(|index| (start + index * length) as u32));
-        Ok(())
-    }
-
-    fn end_name(&mut self, column: usize) -> Result<(), HostlistError> {
-        let end = self.text.len();
-        if end > MAX_EXPANDED_BYTES {
-            return Err(HostlistError { column, kind: HostlistErrorKind::TooManyBytes });
-        }
-        // MAX_EXPANDED_BYTES fits u32, so the cast keeps the value.
-        self.ends.push(end as u32);
         Ok(())
     }
 }
@@ -432,9 +316,17 @@ fn count_up(digits: &mut [u8]) {
     }
 }
 
-fn push_number(out: &mut Vec<u8>, number: u64, width: usize) {
-    let digits = format!("{number:0width$}");
-    out.extend_from_slice(digits.as_bytes());
+fn push_number(out: &mut Vec<u8>, mut number: u64, width: usize) {
+    let start = out.len();
+    out.resize(start + width.max(digits(number)), b'0');
+    for digit in out[start..].iter_mut().rev() {
+        *digit += (number % 10) as u8;
+        number /= 10;
+    }
+}
+
+fn digits(number: u64) -> usize {
+    number.checked_ilog10().map_or(1, |log| log as usize + 1)
 }
 
 /// Steps through the numbers of one pair of brackets and starts over at the end.
@@ -466,100 +358,60 @@ impl<'a> Counter<'a> {
 }
 
 /// Writes host names as Slurm's hostlist: neighbours that count up are joined, order and
-/// duplicates stay, so that `expand(&compress(names))` gives the names back.
+/// duplicates stay. Within the limits of [`expand`], `expand(&compress(names))` gives the names
+/// back.
 ///
-/// The names are taken as they are: one with a comma, a blank or a bracket is no host name, and
-/// will not come back.
+/// What [`expand`] refuses is never written: a character that no host name has (a comma, a blank, a
+/// bracket, a control character) becomes `?`, and so does an empty name.
 #[must_use]
 pub fn compress<S: AsRef<str>>(names: &[S]) -> String {
-    let mut groups: Vec<Group> = Vec::new();
-    for name in names {
-        let (prefix, number) = split_number(name.as_ref());
-        let joined =
-            groups.last_mut().is_some_and(|group| group.prefix == prefix && group.push(number));
-        if !joined {
-            groups.push(Group::new(prefix, number));
+    let names: Vec<Cow<str>> = names.iter().map(|name| host_name(name.as_ref())).collect();
+    // Adjacent names with one prefix; without ranges, a name that has no number.
+    let mut groups: Vec<(&str, Vec<Range>)> = Vec::new();
+    for name in &names {
+        let (prefix, number) = split_number(name);
+        let group = groups.last_mut().filter(|group| group.0 == prefix);
+        match (number, group.and_then(|group| Some((group.1.last().copied()?, &mut group.1)))) {
+            // A range prints every number with at least the width of its first one.
+            (Some(number), Some((last, ranges)))
+                if number.low == last.high + 1
+                    && number.width == digits(number.low).max(last.width) =>
+            {
+                ranges.pop();
+                ranges.push(Range { high: number.low, ..last });
+            }
+            (Some(number), Some((_, ranges))) => ranges.push(number),
+            (number, _) => groups.push((prefix, number.into_iter().collect())),
         }
     }
-    let mut out = String::new();
-    for group in &groups {
-        if !out.is_empty() {
-            out.push(',');
+    let text = |(prefix, ranges): &(&str, Vec<Range>)| {
+        let numbers: Vec<String> = ranges.iter().map(Range::to_string).collect();
+        match ranges.as_slice() {
+            [] => (*prefix).to_owned(),
+            [range] if range.low == range.high => format!("{prefix}{}", numbers[0]),
+            _ => format!("{prefix}[{}]", numbers.join(",")),
         }
-        group.write(&mut out);
+    };
+    groups.iter().map(text).collect::<Vec<_>>().join(",")
+}
+
+/// The name with `?` for what no host name has.
+fn host_name(name: &str) -> Cow<'_, str> {
+    let is_bad = |c: char| matches!(c, ',' | ' ' | '[' | ']') || c.is_ascii_control();
+    match name {
+        "" => Cow::Borrowed("?"),
+        _ if name.contains(is_bad) => Cow::Owned(name.replace(is_bad, "?")),
+        _ => Cow::Borrowed(name),
     }
-    out
 }
 
 /// Splits off the trailing digits that a range can count with.
-fn split_number(name: &str) -> (&str, Option<(u64, usize)>) {
-    let digits = name.bytes().rev().take_while(u8::is_ascii_digit).count();
-    let (prefix, number) = name.split_at(name.len() - digits);
+fn split_number(name: &str) -> (&str, Option<Range>) {
+    let width = name.bytes().rev().take_while(u8::is_ascii_digit).count();
+    let (prefix, number) = name.split_at(name.len() - width);
     match number.parse() {
-        Ok(value) if digits <= MAX_DIGITS => (prefix, Some((value, digits))),
+        Ok(low) if width <= MAX_DIGITS => (prefix, Some(Range { low, high: low, width })),
         _ => (name, None),
-    }
-}
-
-/// Adjacent names with one prefix; without ranges, a name that has no number.
-struct Group<'a> {
-    prefix: &'a str,
-    ranges: Vec<Range>,
-}
-
-impl<'a> Group<'a> {
-    fn new(prefix: &'a str, number: Option<(u64, usize)>) -> Self {
-        let ranges = number
-            .map(|(value, width)| Range { low: value, high: value, width })
-            .into_iter()
-            .collect();
-        Self { prefix, ranges }
-    }
-
-    /// False when the name cannot be written inside this group's brackets.
-    fn push(&mut self, number: Option<(u64, usize)>) -> bool {
-        let (Some((value, width)), Some(last)) = (number, self.ranges.last_mut()) else {
-            return false;
-        };
-        // A range prints every number with at least the width of its first one.
-        if value == last.high + 1 && width == digits(value).max(last.width) {
-            last.high = value;
-        } else {
-            self.ranges.push(Range { low: value, high: value, width });
-        }
-        true
-    }
-
-    fn write(&self, out: &mut String) {
-        out.push_str(self.prefix);
-        match self.ranges.as_slice() {
-            [] => {}
-            [range] if range.low == range.high => out.push_str(&RangeText(*range).to_string()),
-            ranges => {
-                let ranges: Vec<String> =
-                    ranges.iter().map(|range| RangeText(*range).to_string()).collect();
-                out.push('[');
-                out.push_str(&ranges.join(","));
-                out.push(']');
-            }
-        }
-    }
-}
-
-fn digits(number: u64) -> usize {
-    number.checked_ilog10().map_or(1, |log| log as usize + 1)
-}
-
-struct RangeText(Range);
-
-impl fmt::Display for RangeText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Range { low, high, width } = self.0;
-        write!(f, "{low:0width$}")?;
-        if high > low {
-            write!(f, "-{high:0width$}")?;
-        }
-        Ok(())
     }
 }
 
@@ -607,40 +459,20 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_names_its_column() {
-        assert_eq!(
-            error_of("a,n[1-2"),
-            "hostlist, column 4: `[` is never closed; write a range as `[1-3,7]`"
-        );
-        assert_eq!(
-            error_of("n1]"),
-            "hostlist, column 3: `]` without `[`; write a range as `[1-3,7]`"
-        );
-        assert_eq!(
-            error_of("n[[1]]"),
-            "hostlist, column 3: `[` within brackets; write several dimensions side by side, as `r[1-2]c[1-3]`"
-        );
-        assert_eq!(
-            error_of("n[]"),
-            "hostlist, column 3: a number belongs here; write a range as `[1-3,7]`"
-        );
-        assert_eq!(
-            error_of("n[3-]"),
-            "hostlist, column 5: a number belongs here; write a range as `[1-3,7]`"
-        );
-        assert_eq!(
-            error_of("n[1, 2]"),
-            "hostlist, column 5: a number belongs here; write a range as `[1-3,7]`"
-        );
-        assert_eq!(
-            error_of("n[2,3-1]"),
-            "hostlist, column 5: the range ends at 1, before its start 3"
-        );
-        assert_eq!(
-            error_of("n[1234567890123456789]"),
-            "hostlist, column 3: the number has more than 18 digits"
-        );
-        assert_eq!(error_of("n\u{1}"), "hostlist, column 2: a control character in a host name");
+    fn every_error_names_its_column() {
+        for (text, expected) in [
+            ("a,n[1-2", "4: `[` without `]`: write a range as `[1-3,7]`"),
+            ("n1]", "3: `]` without `[`: write a range as `[1-3,7]`"),
+            ("n[[1]]", "3: `[` within brackets: write dimensions as `r[1-2]c[1-3]`"),
+            ("n[]", "3: expected a number: write a range as `[1-3,7]`"),
+            ("n[3-]", "5: expected a number: write a range as `[1-3,7]`"),
+            ("n[1, 2]", "5: expected a number: write a range as `[1-3,7]`"),
+            ("n[2,3-1]", "5: range ends at 1, before its start 3"),
+            ("n[1234567890123456789]", "3: number with more than 18 digits"),
+            ("n\u{1}", "2: control character in a host name"),
+        ] {
+            assert_eq!(error_of(text), format!("hostlist, column {expected}"), "{text}");
+        }
     }
 
     #[test]
@@ -650,26 +482,35 @@ mod tests {
             "a[1-300]b[1-300]",
             "x,n[1-65536]",
             "a[0-999999999999999999]b[0-999999999999999999]c[0-999999999999999999]",
+            &"n,".repeat(MAX_HOSTS + 1),
+            &format!("n[1{}]", ",1".repeat(MAX_HOSTS)),
         ] {
             assert!(error_of(text).ends_with("at most 65536 are allowed"), "{text}");
         }
-        assert_eq!(count("n[1-65536]"), Ok(65_536));
-        assert!(expand_limited("n[1-3]", 2).is_err());
-        assert_eq!(expand_limited("n[1-3]", 3).unwrap().len(), 3);
+        assert_eq!(names("n[1-65536]").len(), MAX_HOSTS);
+        assert!(expand(&"[1]".repeat(MAX_BRACKETS)).is_ok());
+        assert!(error_of(&"[1]".repeat(MAX_BRACKETS + 1)).ends_with("64 brackets in one name"));
     }
 
     #[test]
     fn long_names_are_bounded_in_sum() {
-        let text = format!("{}[1-60000]", "x".repeat(1000));
-        assert!(matches!(
-            expand(&text),
-            Err(HostlistError { kind: HostlistErrorKind::TooManyBytes, .. })
-        ));
-        let too_long = "n,".repeat(MAX_BYTES);
-        assert!(matches!(
-            expand(&too_long),
-            Err(HostlistError { kind: HostlistErrorKind::TooLong { .. }, .. })
-        ));
+        for text in [format!("{}[1-60000]", "x".repeat(1000)), "x".repeat(MAX_BYTES + 1)] {
+            assert!(error_of(&text).ends_with("may take 4194304 bytes"));
+        }
+        assert!(error_of(&"x".repeat(MAX_TEXT + 1)).contains("list longer than"));
+    }
+
+    #[test]
+    fn many_names_with_one_suffix_come_back() {
+        let list = "[0-9][0-4330]llllllllllllllllllllllllllllllllllllllllllllllllllllllllllll{";
+        let names = names(list);
+        assert_eq!(expand(&compress(&names)).unwrap(), names);
+    }
+
+    #[test]
+    fn characters_that_no_host_name_has_are_replaced() {
+        let names = ["a,b", "", "n 1", "n[2]", "c\u{7f}", "n3"];
+        assert_eq!(compress(&names), "a?b,?,n?1,n?2?,c?,n3");
     }
 
     #[test]
@@ -696,13 +537,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn hosts_are_read_by_index_and_in_order() {
-        let hosts = Hosts::expand("n[8-10],x", 10).unwrap();
-        assert_eq!(hosts.iter().collect::<Vec<_>>(), ["n8", "n9", "n10", "x"]);
-        assert_eq!((hosts.len(), hosts.get(2), hosts.get(4)), (4, Some("n10"), None));
-    }
-
     /// Names close to each other, so that ranges, widths and duplicates meet.
     fn host_name() -> impl Strategy<Value = String> {
         prop_oneof![
@@ -719,12 +553,14 @@ mod tests {
         }
 
         #[test]
-        fn no_text_panics_and_the_count_is_the_length(text in "[an019,\\[\\] -]{0,40}|\\PC{0,40}") {
+        fn any_names_give_a_list_of_as_many(names in prop::collection::vec("\\PC{0,9}|[a\\[\\], \t\n\0-9]{0,25}", 0..20)) {
+            prop_assert_eq!(expand(&compress(&names)).unwrap().len(), names.len());
+        }
+
+        #[test]
+        fn what_is_expanded_comes_back(text in "[an019,\\[\\] -]{0,40}|\\PC{0,40}") {
             if let Ok(names) = expand(&text) {
-                prop_assert_eq!(count(&text).unwrap(), names.len());
                 prop_assert_eq!(expand(&compress(&names)).unwrap(), names);
-            } else {
-                prop_assert!(count(&text).is_err());
             }
         }
     }

@@ -5,51 +5,45 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
 /// The longest time that Slurm can count: it holds the seconds in a C `int`.
-pub const MAX_SECONDS: u32 = i32::MAX as u32;
+const MAX_SECONDS: u32 = i32::MAX as u32;
 
 /// A duration in seconds, or none at all.
 ///
 /// As a limit, sbatch also takes a duration of 0 for "no limit", and rounds seconds up to minutes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeLimit {
-    /// So many seconds, at most [`MAX_SECONDS`].
+    /// Seconds, at most `i32::MAX`.
     Seconds(u32),
     /// No limit.
     Unlimited,
 }
 
-/// Why a text is no time.
+/// Why a text is not a time limit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TimeError {
     /// Not one of Slurm's forms.
     #[error(
-        "{0:?} is no time; write MINUTES, MINUTES:SECONDS, HOURS:MINUTES:SECONDS, DAYS-HOURS, \
-         DAYS-HOURS:MINUTES, DAYS-HOURS:MINUTES:SECONDS or UNLIMITED"
+        "invalid time limit {0:?}: use MINUTES, MINUTES:SECONDS, HOURS:MINUTES:SECONDS, \
+         DAYS-HOURS, DAYS-HOURS:MINUTES, DAYS-HOURS:MINUTES:SECONDS or UNLIMITED"
     )]
     Form(String),
-    /// More than [`MAX_SECONDS`].
-    #[error("{0:?} is more than Slurm can count ({days} days); write UNLIMITED", days = MAX_SECONDS / 86_400)]
+    /// More than Slurm can count.
+    #[error(
+        "invalid time limit {0:?}: Slurm counts up to {days} days: use UNLIMITED",
+        days = MAX_SECONDS / 86_400
+    )]
     TooLong(String),
 }
 
 impl TimeLimit {
-    /// The duration, or nothing when it is unlimited.
-    #[must_use]
-    pub fn seconds(self) -> Option<u32> {
-        match self {
-            Self::Seconds(seconds) => Some(seconds),
-            Self::Unlimited => None,
-        }
-    }
-
-    /// The duration in minutes, rounded up as sbatch rounds it; nothing when it is unlimited.
+    /// The limit in minutes, rounded up as sbatch does; `None` when it is unlimited.
     #[must_use]
     pub fn minutes(self) -> Option<u32> {
-        self.seconds().map(|seconds| seconds.div_ceil(60))
+        match self {
+            Self::Seconds(seconds) => Some(seconds.div_ceil(60)),
+            Self::Unlimited => None,
+        }
     }
 }
 
@@ -109,20 +103,6 @@ impl fmt::Display for TimeLimit {
     }
 }
 
-impl From<TimeLimit> for String {
-    fn from(time: TimeLimit) -> Self {
-        time.to_string()
-    }
-}
-
-impl TryFrom<String> for TimeLimit {
-    type Error = TimeError;
-
-    fn try_from(text: String) -> Result<Self, TimeError> {
-        text.parse()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_time_is_refused() {
+    fn what_is_not_a_time_is_refused() {
         for text in [
             "",
             " 5",

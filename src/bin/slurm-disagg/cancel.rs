@@ -3,25 +3,26 @@
 
 use std::process::ExitCode;
 
-use disagg::run::pace::PATIENCE;
+use disagg::run::client::SlurmError;
+use disagg::run::polling::QUERY_TIMEOUT;
 
 use crate::args::CancelArgs;
 use crate::target::{self, Target};
 use crate::{Failure, Outcome, print};
 
 pub fn run(args: &CancelArgs) -> Outcome {
-    // All are found first: a name that is wrong cancels nothing.
+    // All are looked up first: with one invalid name nothing is cancelled.
     let targets = args.targets.iter().map(|text| target::find(text));
     for Target { job, client } in targets.collect::<Result<Vec<_>, _>>()? {
-        let failed = |trouble: disagg::run::client::Trouble| Failure::Other(trouble.to_string());
+        let failed = |error: SlurmError| Failure::Other(error.to_string());
         let job_id = job.job_id;
-        let queued = client.queued(&[job_id], PATIENCE, None).map_err(failed)?;
+        let queued = client.queued(&[job_id], QUERY_TIMEOUT, None).map_err(failed)?;
         match queued.first().filter(|queued| !queued.state.is_final()) {
             Some(_) => {
                 client.cancel(&[job_id]).map_err(failed)?;
-                print(&format!("job {job_id} is being cancelled\n"))?;
+                print(&format!("cancelling job {job_id}\n"))?;
             }
-            None => print(&format!("job {job_id} has ended already\n"))?,
+            None => print(&format!("job {job_id} has already ended\n"))?,
         }
     }
     Ok(ExitCode::SUCCESS)

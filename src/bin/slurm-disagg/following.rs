@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Following jobs from the command line, and the last word on each of them: shared by `submit`
-//! and `watch`.
+//! Following jobs from the command line, and printing their outcomes: shared by `submit` and
+//! `watch`.
 
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -25,15 +25,15 @@ use crate::{Failure, Outcome, print};
 /// The version of what `--json` prints.
 const SCHEMA: u32 = 1;
 
-/// How many lines of a failed job's log are shown, where its launch left no verdict.
+/// How many lines of a failed job's log are shown, where there is no verdict.
 const TAIL: usize = 10;
 
-/// A test and what became of it, as `--json` prints it.
+/// A test and its outcome, as `--json` prints it.
 #[derive(Debug, Serialize)]
 pub struct Entry {
     /// The test's id, or the job's name.
     pub test: String,
-    /// W.
+    /// The workspace.
     pub workspace: Option<String>,
     /// The files that were written.
     pub files: Vec<String>,
@@ -43,15 +43,15 @@ pub struct Entry {
     pub cluster: Option<String>,
     /// What runs the steps.
     pub launcher: Option<Launcher>,
-    /// The job's state, in Slurm's words.
+    /// The job's state, by Slurm's name.
     pub state: Option<String>,
     /// How the batch script ended, as `CODE:SIGNAL`.
     pub exit_code: Option<String>,
-    /// What became of it.
+    /// The outcome.
     pub outcome: Option<TestOutcome>,
     /// The same as a sentence.
     pub message: String,
-    /// The run's result, where the launch left one.
+    /// The launch's result, where there is one.
     pub result: Option<RunResult>,
 }
 
@@ -102,7 +102,7 @@ impl Entry {
     }
 }
 
-/// Follows jobs to their end and says what became of them.
+/// Follows jobs to their end and prints their outcomes.
 pub fn follow(
     jobs: Vec<(Entry, Job)>,
     client: &Client,
@@ -111,10 +111,10 @@ pub fn follow(
 ) -> Outcome {
     let (mut entries, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
     let signal = follow_entries(&mut entries, jobs, client, interrupts, args)?;
-    last_word(&entries, signal, args.json)
+    print_outcomes(&entries, signal, args.json)
 }
 
-/// Follows jobs; those of the entries that are theirs are brought up to date.
+/// Follows jobs to their end, and updates their entries.
 pub fn follow_entries(
     entries: &mut [Entry],
     jobs: Vec<Job>,
@@ -126,7 +126,7 @@ pub fn follow_entries(
     let on_interrupt = match args.on_interrupt {
         Some(InterruptChoice::Detach) => OnInterrupt::Detach,
         Some(InterruptChoice::Cancel) => OnInterrupt::Cancel,
-        None if terminal && io::stdin().is_terminal() => OnInterrupt::Ask,
+        None if terminal && io::stdin().is_terminal() => OnInterrupt::Prompt,
         None => OnInterrupt::Detach,
     };
     let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
@@ -145,8 +145,8 @@ pub fn follow_entries(
     Ok(signal)
 }
 
-/// Prints what became of all tests, and gives the exit status.
-pub fn last_word(entries: &[Entry], signal: Option<Signal>, json: bool) -> Outcome {
+/// Prints the outcomes of all tests, and gives the exit status.
+pub fn print_outcomes(entries: &[Entry], signal: Option<Signal>, json: bool) -> Outcome {
     if json {
         #[derive(Serialize)]
         struct All<'e> {
@@ -190,10 +190,10 @@ fn text(entry: &Entry) -> String {
         let log = Path::new(workspace).join(format!("slurm_{job_id}.log"));
         text.push_str(&format!("  logs: {} and {workspace}/*.log\n", log.display()));
         if entry.outcome != Some(TestOutcome::Passed) {
-            // The generated script traces its commands, which says nothing of what went wrong.
+            // The generated script traces its commands (`set -x`): these lines are no error.
             let lines = report::tail(&log, 20 * TAIL).unwrap_or_default();
-            let telling: Vec<_> = lines.iter().filter(|line| !line.starts_with('+')).collect();
-            for line in &telling[telling.len().saturating_sub(TAIL)..] {
+            let untraced: Vec<_> = lines.iter().filter(|line| !line.starts_with('+')).collect();
+            for line in &untraced[untraced.len().saturating_sub(TAIL)..] {
                 text.push_str(&format!("  | {}\n", Printable(line)));
             }
         }

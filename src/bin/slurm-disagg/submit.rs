@@ -15,7 +15,7 @@ use disagg::run::client::Client;
 use disagg::run::follow::Job;
 use disagg::run::interrupt::Interrupts;
 use disagg::run::outcome::Outcome as TestOutcome;
-use disagg::run::pace::PATIENCE;
+use disagg::run::polling::QUERY_TIMEOUT;
 use disagg::run::submission::{self, Launcher, SubmitError};
 use disagg::run::workspace::{self, WorkspaceError};
 
@@ -29,7 +29,7 @@ pub fn run(args: &SubmitArgs, around: &Surroundings) -> Outcome {
     let json = args.following.json;
     if args.test_only {
         let entries: Vec<_> = plans.iter().map(test_only).collect::<Result<_, _>>()?;
-        return following::last_word(&entries, None, json);
+        return following::print_outcomes(&entries, None, json);
     }
     if !args.force {
         plans.iter().try_for_each(refuse_busy_workspace)?;
@@ -53,7 +53,7 @@ pub fn run(args: &SubmitArgs, around: &Surroundings) -> Outcome {
             return Ok(std::process::ExitCode::SUCCESS);
         }
         let written = |entry: Entry| entry.ended(TestOutcome::Written, "nothing was submitted");
-        return following::last_word(
+        return following::print_outcomes(
             &entries.into_iter().map(written).collect::<Vec<_>>(),
             None,
             json,
@@ -64,7 +64,7 @@ pub fn run(args: &SubmitArgs, around: &Surroundings) -> Outcome {
 
 /// Submits tests whose workspaces are written, and follows their jobs.
 fn submit(args: &SubmitArgs, plans: &[Plan], mut entries: Vec<Entry>) -> Outcome {
-    // From here on, an interruption must not leave a job that nobody knows of.
+    // From here on, a signal must not leave a job that is not recorded.
     let interrupts = Interrupts::take_over()?;
     let launcher = match args.launcher {
         LauncherChoice::Native => Launcher::Native,
@@ -73,27 +73,36 @@ fn submit(args: &SubmitArgs, plans: &[Plan], mut entries: Vec<Entry>) -> Outcome
     let mut jobs = Vec::new();
     let mut client = Client::default();
     for (plan, entry) in plans.iter().zip(&mut entries) {
-        let (outcome, message) = match submission::submit(plan, launcher, &args.launch_options) {
-            Ok((note, submitted)) => {
-                eprint!("{}", submitted.said);
-                (entry.job_id, entry.cluster) = (Some(note.job_id), note.cluster.clone());
+        let options = &args.launch_options;
+        let log = |line: &str| eprintln!("slurm-disagg: {line}");
+        let (outcome, message) = match submission::submit(plan, launcher, options, &interrupts, log)
+        {
+            Ok((submission, submitted)) => {
+                eprint!("{}", submitted.output);
+                let job_id = submission.job_id;
+                (entry.job_id, entry.cluster) = (Some(job_id), submission.cluster.clone());
                 entry.launcher = Some(launcher);
-                client.cluster = note.cluster;
+                client.cluster = submission.cluster;
                 jobs.push(Job {
-                    job_id: note.job_id,
+                    job_id,
                     workspace: Some(plan.workspace.clone().into()),
                     launcher: Some(launcher),
                     title: plan.test.id.clone(),
                     roles: target::roles_of(plan),
                 });
-                let how = format!("follow it with `slurm-disagg watch {}`", note.job_id);
+                let how = format!("follow it with `slurm-disagg watch {job_id}`");
                 (TestOutcome::Submitted, how)
             }
             Err(error) => {
-                if let SubmitError::NoNote { job_id, .. } = &error {
-                    entry.job_id = Some(*job_id);
-                }
-                (TestOutcome::Refused, error.to_string())
+                let outcome = match &error {
+                    SubmitError::NotRecorded { job_id, .. } => {
+                        entry.job_id = Some(*job_id);
+                        TestOutcome::Unknown
+                    }
+                    SubmitError::Unknown { .. } => TestOutcome::Unknown,
+                    _ => TestOutcome::Refused,
+                };
+                (outcome, error.to_string())
             }
         };
         (entry.outcome, entry.message) = (Some(outcome), message);
@@ -103,10 +112,10 @@ fn submit(args: &SubmitArgs, plans: &[Plan], mut entries: Vec<Entry>) -> Outcome
         signal =
             following::follow_entries(&mut entries, jobs, &client, &interrupts, &args.following)?;
     }
-    following::last_word(&entries, signal, args.following.json)
+    following::print_outcomes(&entries, signal, args.following.json)
 }
 
-/// Everything that is to be submitted. With one wrong entry, nothing is.
+/// The plans to submit. One invalid entry of a test list is an error for all.
 fn plans(args: &SubmitArgs, around: &Surroundings) -> Result<Vec<Plan>, Failure> {
     let options = args.inputs.options();
     let picks_one = options.test_number.is_some() || options.test_match.is_some();
@@ -129,7 +138,7 @@ fn plans(args: &SubmitArgs, around: &Surroundings) -> Result<Vec<Plan>, Failure>
 
 type Planned = Result<(Plan, Vec<Diagnostic>), Diagnostics>;
 
-/// The plans of all tests of a list that are asked for, each with a workspace of its own.
+/// The plans of the selected tests of a list, each with a workspace of its own.
 fn plans_of_list(
     args: &SubmitArgs,
     options: &Options,
@@ -150,7 +159,7 @@ fn plans_of_list(
     let entries: Vec<_> = list.entries.iter().filter(|entry| wanted(entry)).collect();
     if entries.is_empty() {
         let message = match &args.only {
-            Some(pattern) => format!("test list {name} has no test that fits {pattern}"),
+            Some(pattern) => format!("no test in {name} matches {pattern}"),
             None => format!("test list {name} is empty"),
         };
         return Err(Diagnostic::error(message).into());
@@ -161,7 +170,7 @@ fn plans_of_list(
     let plan = |entry: &test_list::Entry| -> Planned {
         let id = entry.id().unwrap_or_default().replace('/', "_");
         if known.contains(&id) {
-            let message = format!("{id} is in the list twice; its runs would overwrite each other");
+            let message = format!("duplicate test {id}: its runs would overwrite each other");
             return Err(Diagnostic::error(message).at(entry.location.clone()).into());
         }
         let workspace = Path::new(&base).join(&id).to_string_lossy().into_owned();
@@ -173,11 +182,11 @@ fn plans_of_list(
     Ok(entries.into_iter().map(plan).collect())
 }
 
-/// Whether `slurm-disagg launch` will take its options: better known now than in the job.
+/// Checks the options for `slurm-disagg launch` now instead of in the job.
 fn check_launch_options(args: &SubmitArgs, plan: &Plan) -> Result<(), Failure> {
     let options = &args.launch_options;
     if args.launcher == LauncherChoice::Bash && !options.is_empty() {
-        let help = "leave --launcher=bash out, or the options after --";
+        let help = "remove --launcher=bash, or the options after --";
         let message = format!("{} is an option of the native launcher", options[0]);
         return Err(Diagnostic::error(message).help(help).into());
     }
@@ -188,7 +197,7 @@ fn check_launch_options(args: &SubmitArgs, plan: &Plan) -> Result<(), Failure> {
             let text = error.to_string();
             let first = text.lines().next().unwrap_or_default();
             let what = first.trim_start_matches("error: ");
-            let help = "`slurm-disagg launch --help` has its options";
+            let help = "see `slurm-disagg launch --help`";
             Err(Diagnostic::error(format!("after --: {what}")).help(help).into())
         }
     }
@@ -197,27 +206,24 @@ fn check_launch_options(args: &SubmitArgs, plan: &Plan) -> Result<(), Failure> {
 fn test_only(plan: &Plan) -> Result<Entry, Failure> {
     let entry = Entry::new(&plan.test.id, &plan.workspace);
     match submission::test_only(plan) {
-        Ok(said) => Ok(entry.ended(TestOutcome::Accepted, said)),
-        Err(SubmitError::Slurm(trouble)) => {
-            Ok(entry.ended(TestOutcome::Refused, trouble.to_string()))
-        }
+        Ok(output) => Ok(entry.ended(TestOutcome::Accepted, output)),
+        Err(SubmitError::Slurm(error)) => Ok(entry.ended(TestOutcome::Refused, error.to_string())),
         Err(error) => Err(Failure::Other(error.to_string())),
     }
 }
 
 /// Two jobs in one workspace would overwrite each other's files.
 fn refuse_busy_workspace(plan: &Plan) -> Result<(), Failure> {
-    let Ok(Some(note)) = submission::note(plan.workspace.as_ref()) else { return Ok(()) };
-    let client = Client { cluster: note.cluster };
-    // Where Slurm does not answer, a submission fails by itself.
-    let queued = client.queued(&[note.job_id], PATIENCE, None).unwrap_or_default();
+    let Ok(Some(submission)) = submission::read(plan.workspace.as_ref()) else { return Ok(()) };
+    let (job_id, client) = (submission.job_id, Client { cluster: submission.cluster });
+    // While Slurm does not respond, sbatch fails anyway.
+    let queued = client.queued(&[job_id], QUERY_TIMEOUT, None).unwrap_or_default();
     if queued.iter().all(|queued| queued.state.is_final()) {
         return Ok(());
     }
-    let message = format!("job {} of {} has not ended", note.job_id, plan.workspace);
+    let message = format!("job {job_id} of {} has not ended", plan.workspace);
     let help = format!(
-        "follow it (slurm-disagg watch {0}), cancel it (slurm-disagg cancel {0}), give another --workspace, or --force",
-        note.job_id
+        "follow it (slurm-disagg watch {job_id}), cancel it (slurm-disagg cancel {job_id}), pass another --workspace, or --force"
     );
     Err(Diagnostic::error(message).help(help).into())
 }
@@ -230,7 +236,7 @@ fn write(plan: &Plan, force: bool) -> Result<Vec<String>, Failure> {
     Ok(written.iter().map(|path| path.display().to_string()).collect())
 }
 
-/// What is to be known before the job is there.
+/// What is printed before the submission.
 fn planned(plan: &Plan, around: &Surroundings) -> String {
     let mut text = format!("{}\n{}\n", table::launcher_line(plan), table::job_line(plan));
     if is_chinese(around) {
@@ -239,7 +245,7 @@ fn planned(plan: &Plan, around: &Surroundings) -> String {
     text
 }
 
-/// Whether messages are to be in Chinese, as gettext decides it.
+/// Whether messages are in Chinese, by the rule of gettext.
 fn is_chinese(around: &Surroundings) -> bool {
     ["LC_ALL", "LC_MESSAGES", "LANG"]
         .iter()
