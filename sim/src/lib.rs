@@ -18,7 +18,8 @@
 //! ```
 //!
 //! Not played: het groups within srun, job arrays, the external step (`PrologFlags=contain`),
-//! I/O forwarding and PMI.
+//! I/O forwarding, PMI, options that neither size nor place a step, and the items on memory, cores,
+//! arrays, groups and process ids.
 
 pub mod abi;
 mod cluster;

@@ -104,8 +104,6 @@ pub enum What {
         path: String,
         /// Its `plugin_version`, after its constructors ran.
         version: Option<u32>,
-        /// The callbacks that it exports.
-        hooks: Vec<Hook>,
     },
     /// A plugin didn't.
     Refused {
@@ -201,7 +199,7 @@ pub struct Violation {
 impl std::fmt::Display for Violation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let place = match &self.function {
-            Some(Function::Hook(hook)) => hook.symbol().to_owned(),
+            Some(Function::Hook(hook)) => hook.name().to_owned(),
             Some(Function::Option { name, .. }) => format!("callback of --{name}"),
             Some(Function::Constructor) => "constructor".to_owned(),
             Some(Function::Destructor) => "destructor".to_owned(),

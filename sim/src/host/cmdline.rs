@@ -143,7 +143,6 @@ pub(super) fn process(
     tool: Tool,
     argv: &[String],
     request: &mut StepRequest,
-    mut other: impl FnMut(&str, &str),
 ) -> Result<usize, i32> {
     read(tool, argv, false, |given| match given {
         Given::Unknown => {
@@ -152,7 +151,6 @@ pub(super) fn process(
         }
         Given::Slurm(name, value) => {
             let value = value.unwrap_or_default();
-            other(name, &value);
             request.set(name, &value, Origin::CommandLine).map_err(|refused| {
                 state().error(refused.0);
                 255
