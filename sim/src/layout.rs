@@ -48,24 +48,19 @@ const OPTION_ENVIRONMENT: [(&str, &str); 11] = [
     ("SLURM_OVERLAP", "overlap"),
 ];
 
-/// What srun was asked for.
+/// What srun was asked for, by the names of its options.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)] // a field has a comment where its name does not say enough
 pub struct StepRequest {
     /// `--nodes`: least and most.
     pub nodes: Option<((u32, u32), Origin)>,
-    /// `--ntasks`.
     pub ntasks: Option<(u32, Origin)>,
-    /// `--ntasks-per-node`.
     pub ntasks_per_node: Option<u32>,
-    /// `--nodelist`.
     pub nodelist: Option<Vec<String>>,
     /// `--distribution`, as given.
     pub distribution: Option<String>,
-    /// `--mpi`.
     pub mpi: Option<String>,
-    /// `--overlap`.
     pub overlap: bool,
-    /// `--kill-on-bad-exit`.
     pub kill_on_bad_exit: bool,
     /// `--gpus-per-node`, as given.
     pub gpus_per_node: Option<String>,
@@ -93,14 +88,10 @@ impl Layout {
         self.nodes.iter().map(|node| node.tasks.len() as u32).sum()
     }
 
-    /// The host of a task, by its global id.
-    pub fn host_of(&self, task: u32) -> Option<&str> {
-        self.nodes.iter().find(|node| node.tasks.contains(&task)).map(|node| node.host.as_str())
-    }
-
     /// The host of each task in the order of the tasks.
     pub fn hosts(&self) -> Vec<&str> {
-        (0..self.tasks()).filter_map(|task| self.host_of(task)).collect()
+        let host = |task| self.nodes.iter().find(|node| node.tasks.contains(&task));
+        (0..self.tasks()).filter_map(host).map(|node| node.host.as_str()).collect()
     }
 
     /// The nodes as a host list.

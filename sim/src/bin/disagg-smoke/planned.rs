@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The steps of a plan, as far as they are compared: the one place that reads them from the plan.
 
+use std::collections::BTreeSet;
+
 use disagg::plan::{Plan, Template};
 
 /// A step of the plan.
@@ -38,10 +40,7 @@ impl Planned {
 
     /// The number of different nodes.
     pub fn node_count(&self) -> usize {
-        let mut nodes = self.nodes.clone();
-        nodes.sort_unstable();
-        nodes.dedup();
-        nodes.len()
+        self.nodes.iter().collect::<BTreeSet<_>>().len()
     }
 }
 
