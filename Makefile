@@ -23,11 +23,13 @@ DESTDIR ?=
 SLURM_INCLUDE ?= /usr/include
 export SLURM_INCLUDE
 CONFIG ?= tests/standin/configs/standin_3nodes.yaml
+run check-c-examples: export CONFIG := $(CONFIG)
 CLUSTER ?= /tmp/slurm-disagg-cluster
 BED := tests/bed/slurm-bed
 
 CARGO ?= cargo
 RELEASE := target/release
+CONTROLLER := target/controller
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
 NEXTEST := $(CARGO) nextest run --locked --workspace --all-features --no-fail-fast
@@ -58,6 +60,11 @@ help: ## this list
 # cargo knows best what is out of date, so it is asked every time; `install -C`
 # leaves a file alone that has not changed. Each artefact has an invocation of
 # its own: built together, cargo would give each the features of all.
+#
+# cargo keeps one shared object per library and profile, whatever its features.
+# So that no invocation rebuilds what another one just built, a library that is
+# needed with different features is built in one directory per set: the
+# controller's plugin here, and everything with all features for the benchmarks.
 
 .PHONY: FORCE
 FORCE:
@@ -78,7 +85,7 @@ build/slurm-disagg: FORCE | build rust
 	@install -C $(RELEASE)/slurm-disagg $@
 
 build/disagg-smoke: FORCE | build rust
-	@$(CARGO) build --locked --release -p slurm-sim --bins
+	@$(CARGO) build --locked --release -p slurm-sim --bin disagg-smoke
 	@install -C $(RELEASE)/disagg-smoke $@
 
 build/spank_disagg.so: FORCE | build rust
@@ -86,10 +93,10 @@ build/spank_disagg.so: FORCE | build rust
 	@install -C -m 755 $(RELEASE)/libspank_disagg.so $@
 
 build/job_submit_disagg.so: FORCE | build rust
-	@$(CARGO) build --locked --release -p job-submit-disagg
-	@nm -D --defined-only $(RELEASE)/libjob_submit_disagg.so | grep -q ' job_submit$$' || { \
+	@$(CARGO) build --locked --release -p job-submit-disagg --target-dir $(CONTROLLER)
+	@nm -D --defined-only $(CONTROLLER)/release/libjob_submit_disagg.so | grep -q ' job_submit$$' || { \
 		echo 'make: $(SLURM_INCLUDE)/slurm/slurm.h is there but could not be bound: apt-get install libclang-dev' >&2; exit 1; }
-	@install -C -m 755 $(RELEASE)/libjob_submit_disagg.so $@
+	@install -C -m 755 $(CONTROLLER)/release/libjob_submit_disagg.so $@
 
 build/job_submit_disagg.lua: plugins/job_submit/job_submit_disagg.lua | build
 	@install -m 644 $< $@
@@ -129,7 +136,7 @@ build/c_examples/%: c_examples/%.c include/slurm_disagg.h build/libslurm_disagg.
 run: ## plan and simulate a test without any Slurm; CONFIG=path for one of your own
 	@scripts/need-packages $(RUN_PACKAGES)
 	@$(MAKE) $(addprefix build/,$(PROGRAMS) spank_disagg.so)
-	@build/disagg-smoke $(CONFIG)
+	@build/disagg-smoke "$$CONFIG"
 
 .PHONY: cluster
 cluster: ## start a small real Slurm with the plugins and open a shell in it
@@ -206,7 +213,7 @@ check-c-examples: $(EXAMPLES)
 	@for example in $(EXAMPLES); do \
 		echo "$$example"; \
 		valgrind --quiet --error-exitcode=99 --leak-check=full --show-leak-kinds=all --errors-for-leak-kinds=all \
-			$$example $(CONFIG) >$$example.out || { cat $$example.out; exit 1; }; \
+			$$example "$$CONFIG" >$$example.out || { cat $$example.out; exit 1; }; \
 		test -s $$example.out; \
 	done
 
@@ -214,7 +221,7 @@ check-c-examples: $(EXAMPLES)
 bench: | rust ## run the benchmarks
 	@scripts/need-packages $(TEST_PACKAGES)
 	@$(MAKE) all
-	@$(CARGO) bench --locked --workspace --all-features
+	@$(CARGO) bench --locked --workspace --all-features --target-dir target/bench
 
 .PHONY: header
 header: | rust ## write include/slurm_disagg.h anew (a test fails when it is out of date)

@@ -66,16 +66,6 @@ impl Env {
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
-
-    /// The number of variables.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there is no variable.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
 }
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Env {

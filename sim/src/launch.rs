@@ -184,7 +184,8 @@ fn wait_until_ended(pid: i32, deadline: Duration) -> bool {
     }
 }
 
-fn memory_file(name: &CStr, flags: i32) -> Result<File, SimError> {
+/// An anonymous file, closed by exec.
+pub(crate) fn memory_file(name: &CStr, flags: i32) -> Result<File, SimError> {
     let system = |error| SimError::System("make a file in memory", error);
     // SAFETY: the name is a C string; the descriptor is new and owned from here on.
     let file = unsafe {

@@ -34,7 +34,7 @@ pub enum Origin {
 
 /// The option variables of srun that decide on a step, in the order in which it reads them, with
 /// the options that they stand for.
-pub const OPTION_ENVIRONMENT: [(&str, &str); 13] = [
+const OPTION_ENVIRONMENT: [(&str, &str); 11] = [
     ("SLURM_DISTRIBUTION", "distribution"),
     ("SLURM_EXPORT_ENV", "export"),
     ("SRUN_EXPORT_ENV", "export"),
@@ -46,43 +46,26 @@ pub const OPTION_ENVIRONMENT: [(&str, &str); 13] = [
     ("SLURM_NTASKS", "ntasks"),
     ("SLURM_NTASKS_PER_NODE", "ntasks-per-node"),
     ("SLURM_OVERLAP", "overlap"),
-    ("SLURM_EXACT", "exact"),
-    ("SLURM_EXCLUSIVE", "exclusive"),
 ];
 
-/// What srun was asked for.
+/// What srun was asked for, by the names of its options.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs)] // a field has a comment where its name does not say enough
 pub struct StepRequest {
     /// `--nodes`: least and most.
     pub nodes: Option<((u32, u32), Origin)>,
-    /// `--ntasks`.
     pub ntasks: Option<(u32, Origin)>,
-    /// `--ntasks-per-node`.
     pub ntasks_per_node: Option<u32>,
-    /// `--nodelist`.
     pub nodelist: Option<Vec<String>>,
-    /// `--exclude`.
-    pub exclude: Vec<String>,
-    /// `--relative`: the first node's index in the allocation.
-    pub relative: Option<u32>,
     /// `--distribution`, as given.
     pub distribution: Option<String>,
-    /// `--mpi`.
     pub mpi: Option<String>,
-    /// `--overlap`.
     pub overlap: bool,
-    /// `--kill-on-bad-exit`.
     pub kill_on_bad_exit: bool,
     /// `--gpus-per-node`, as given.
     pub gpus_per_node: Option<String>,
-    /// `--cpus-per-task`.
-    pub cpus_per_task: Option<u32>,
     /// `--export`, as given.
     pub export: Option<String>,
-    /// `--chdir`.
-    pub chdir: Option<String>,
-    /// `--job-name`.
-    pub job_name: Option<String>,
 }
 
 /// What srun prints and does when it can't make the step.
@@ -105,14 +88,10 @@ impl Layout {
         self.nodes.iter().map(|node| node.tasks.len() as u32).sum()
     }
 
-    /// The host of a task, by its global id.
-    pub fn host_of(&self, task: u32) -> Option<&str> {
-        self.nodes.iter().find(|node| node.tasks.contains(&task)).map(|node| node.host.as_str())
-    }
-
     /// The host of each task in the order of the tasks.
     pub fn hosts(&self) -> Vec<&str> {
-        (0..self.tasks()).filter_map(|task| self.host_of(task)).collect()
+        let host = |task| self.nodes.iter().find(|node| node.tasks.contains(&task));
+        (0..self.tasks()).filter_map(host).map(|node| node.host.as_str()).collect()
     }
 
     /// The nodes as a host list.
@@ -162,16 +141,11 @@ impl StepRequest {
                 n => self.ntasks = Some((n, origin)),
             },
             "ntasks-per-node" => self.ntasks_per_node = Some(number("--ntasks-per-node")?),
-            "cpus-per-task" => self.cpus_per_task = Some(number("--cpus-per-task")?),
-            "relative" => self.relative = Some(number("--relative")?),
-            "nodelist" => self.nodelist = Some(host_names(value, option)?),
-            "exclude" => self.exclude = host_names(value, option)?,
+            "nodelist" => self.nodelist = Some(host_names(value)?),
             "distribution" => self.distribution = Some(value.to_owned()),
             "mpi" => self.mpi = Some(value.to_owned()),
             "gpus-per-node" => self.gpus_per_node = Some(value.to_owned()),
             "export" => self.export = Some(value.to_owned()),
-            "chdir" => self.chdir = Some(value.to_owned()),
-            "job-name" => self.job_name = Some(value.to_owned()),
             "overlap" => self.overlap = origin == Origin::CommandLine || flag(value),
             "kill-on-bad-exit" => self.kill_on_bad_exit = value.is_empty() || flag(value),
             _ => {}
@@ -290,15 +264,7 @@ impl StepRequest {
         })?;
         let mut hosts = Vec::new();
         for line in text.lines() {
-            let line = line.split('#').next().unwrap_or_default();
-            for word in line.split(|c: char| c.is_whitespace() || c == ',') {
-                let Some((name, count)) = word.split_once('*') else {
-                    hosts.extend(host_names(word, "nodelist")?);
-                    continue;
-                };
-                let count = count.parse().unwrap_or(1);
-                hosts.extend(std::iter::repeat_n(name.to_owned(), count));
-            }
+            hosts.extend(host_names(line)?);
         }
         let wanted = match (self.ntasks, self.nodes) {
             (Some((tasks, _)), _) => tasks as usize,
@@ -335,9 +301,10 @@ impl StepRequest {
         if self.arbitrary() {
             self.place_arbitrary(&mut placed, tasks)?;
         } else {
-            let counts = self.count_per_node(&nodes, tasks);
-            let cyclic = self.distribution.as_deref().is_some_and(|d| d.starts_with("cyclic"));
-            number_tasks(&mut placed, &counts, cyclic);
+            let mut next = 0..tasks;
+            for (node, count) in placed.iter_mut().zip(self.count_per_node(&nodes, tasks)) {
+                node.tasks.extend(next.by_ref().take(count as usize));
+            }
         }
         Ok(Layout { nodes: placed, warnings: Vec::new() })
     }
@@ -347,29 +314,19 @@ impl StepRequest {
         allocation: &'a [Node],
         count: usize,
     ) -> Result<Vec<&'a Node>, Refused> {
-        let unavailable = || {
-            Refused("Unable to create step: Requested node configuration is not available".into())
-        };
         let wanted = self.nodelist.as_deref().unwrap_or_default();
         if wanted.iter().any(|host| !allocation.iter().any(|node| node.name == *host)) {
-            return Err(unavailable());
+            let text = "Unable to create step: Requested node configuration is not available";
+            return Err(Refused(text.into()));
         }
-        let first = self.relative.unwrap_or(0) as usize;
-        let candidates: Vec<usize> = (0..allocation.len())
-            .filter(|i| *i >= first && !self.exclude.contains(&allocation[*i].name))
-            .collect();
-        let mut chosen: Vec<usize> =
-            candidates.iter().copied().filter(|i| wanted.contains(&allocation[*i].name)).collect();
-        for index in candidates {
-            if chosen.len() < count && !chosen.contains(&index) {
-                chosen.push(index);
-            }
-        }
-        if chosen.len() < count {
-            return Err(unavailable());
-        }
-        chosen.sort_unstable();
-        Ok(chosen.into_iter().map(|index| &allocation[index]).collect())
+        let mut spare = count.saturating_sub(unique(wanted).len());
+        let chosen = allocation.iter().filter(|node| {
+            let named = wanted.contains(&node.name);
+            let chosen = named || spare > 0;
+            spare -= usize::from(chosen && !named);
+            chosen
+        });
+        Ok(chosen.collect())
     }
 
     fn place_arbitrary(&self, placed: &mut [NodeTasks], tasks: u32) -> Result<(), Refused> {
@@ -394,7 +351,7 @@ impl StepRequest {
         let room: Vec<u32> = nodes
             .iter()
             .map(|node| {
-                let room = (node.cpus / self.cpus_per_task.unwrap_or(1).max(1)).max(1);
+                let room = node.cpus.max(1);
                 self.ntasks_per_node.map_or(room, |per_node| room.min(per_node))
             })
             .collect();
@@ -410,26 +367,6 @@ impl StepRequest {
             }
         }
         counts
-    }
-}
-
-fn number_tasks(placed: &mut [NodeTasks], counts: &[u32], cyclic: bool) {
-    let mut next = 0..;
-    let mut fill = |node: &mut NodeTasks, upto: u32| {
-        while (node.tasks.len() as u32) < upto {
-            node.tasks.extend(next.next());
-        }
-    };
-    if cyclic {
-        for round in 1..=counts.iter().copied().max().unwrap_or(0) {
-            for (node, count) in placed.iter_mut().zip(counts) {
-                fill(node, round.min(*count));
-            }
-        }
-    } else {
-        for (node, count) in placed.iter_mut().zip(counts) {
-            fill(node, *count);
-        }
     }
 }
 
@@ -449,8 +386,8 @@ fn flag(value: &str) -> bool {
         || value.parse::<i64>().is_ok_and(|n| n != 0)
 }
 
-fn host_names(list: &str, option: &str) -> Result<Vec<String>, Refused> {
-    hosts::expand(list).ok_or_else(|| Refused(format!("invalid host list \"{list}\" (--{option})")))
+fn host_names(list: &str) -> Result<Vec<String>, Refused> {
+    hosts::expand(list).ok_or_else(|| Refused(format!("invalid host list \"{list}\"")))
 }
 
 fn node_range(value: &str) -> Result<(u32, u32), Refused> {
@@ -576,13 +513,6 @@ mod tests {
         request.set("nodes", "2", Origin::CommandLine).unwrap();
         request.set("ntasks", "4", Origin::CommandLine).unwrap();
         assert_eq!(request.place(&nodes).unwrap().tasks_per_node(), "3,1");
-    }
-
-    #[test]
-    fn cyclic_deals_the_tasks_out() {
-        let options = [("nodes", "2"), ("ntasks", "4"), ("distribution", "cyclic")];
-        let layout = layout(&options, &Env::new(), Release::V22_05, 2).unwrap();
-        assert_eq!(layout.hosts(), ["node1", "node2", "node1", "node2"]);
     }
 
     #[test]

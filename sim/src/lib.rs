@@ -18,7 +18,8 @@
 //! ```
 //!
 //! Not played: het groups within srun, job arrays, the external step (`PrologFlags=contain`),
-//! I/O forwarding and PMI.
+//! I/O forwarding, PMI, options that neither size nor place a step, and the items on memory, cores,
+//! arrays, groups and process ids.
 
 pub mod abi;
 mod cluster;
@@ -35,7 +36,6 @@ pub use abi::{Context, Hook, Item, SpankError};
 pub use cluster::{Cluster, JobRun};
 pub use env::Env;
 pub use host::become_host_if_asked;
-pub use hosts::{compress as compress_hosts, expand as expand_hosts};
 pub use launch::{Host, SimError};
 pub use layout::{Layout, Node, NodeTasks, Origin, Refused, StepRequest};
 pub use release::Release;

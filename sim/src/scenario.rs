@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One run of one Slurm program: what a host process is given.
 
+#![allow(missing_docs)] // a field has a comment where its name does not say enough
+
 use crate::{abi::SpankError, env::Env, layout::Node, release::Release, trace::Step};
 use serde::{Deserialize, Serialize};
 
@@ -33,9 +35,7 @@ impl Fault {
 pub struct User {
     /// The name, as in `SLURM_JOB_USER`.
     pub name: String,
-    /// The user id.
     pub uid: u32,
-    /// The primary group.
     pub gid: u32,
     /// The supplementary groups.
     pub groups: Vec<u32>,
@@ -46,9 +46,7 @@ pub struct User {
 /// The nodes of a job that srun runs in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Allocation {
-    /// The job's id.
     pub job_id: u32,
-    /// Its nodes in order.
     pub nodes: Vec<Node>,
 }
 
@@ -61,7 +59,6 @@ pub enum Program {
     Salloc {
         /// What it can allocate.
         nodes: Vec<Node>,
-        /// The id that the job gets.
         job_id: u32,
     },
     /// srun, in an allocation or (`in_job` false) with one of its own on these nodes.
@@ -70,12 +67,10 @@ pub enum Program {
         in_job: bool,
         /// The job, or the one that it would get.
         allocation: Allocation,
-        /// The id that the step gets.
         step_id: u32,
     },
     /// slurmstepd for one node of a step.
     Stepd {
-        /// The step.
         step: Box<Step>,
         /// The index of the node in the step's layout.
         node: usize,
@@ -84,7 +79,6 @@ pub enum Program {
     Slurmd,
     /// slurmd's helper for the prologs (or epilogs) of plugins.
     JobScript {
-        /// The job's id.
         job_id: u32,
         /// Whether after the job.
         epilog: bool,

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What happened in a simulated Slurm program, and the questions that a test asks about it.
 
+#![allow(missing_docs)] // a field has a comment where its name does not say enough
+
 use crate::{
     abi::{Context, Hook},
     env::Env,
@@ -72,11 +74,9 @@ pub enum Function {
     Hook(Hook),
     /// An option's callback.
     Option {
-        /// The option's name.
         name: String,
         /// `val` of its `struct spank_option`.
         val: i32,
-        /// The argument, if any.
         argument: Option<String>,
         /// Whether it runs in slurmstepd.
         remote: bool,
@@ -98,18 +98,13 @@ pub struct Event {
 pub enum What {
     /// A plugin passed Slurm's checks.
     Loaded {
-        /// Its `plugin_name`.
         name: String,
-        /// The file.
         path: String,
         /// Its `plugin_version`, after its constructors ran.
         version: Option<u32>,
-        /// The callbacks that it exports.
-        hooks: Vec<Hook>,
     },
     /// A plugin didn't.
     Refused {
-        /// The file.
         path: String,
         /// Why, in Slurm's words.
         reason: String,
@@ -118,13 +113,10 @@ pub enum What {
     },
     /// A function of the plugin starts.
     Enter {
-        /// Which.
         function: Function,
         /// The plugin's name, or its file while it is being loaded.
         plugin: String,
-        /// Where it runs.
         context: Context,
-        /// The effective user.
         euid: u32,
         /// The global id of the task whose callback it is.
         task: Option<u32>,
@@ -132,28 +124,18 @@ pub enum What {
         args: Vec<String>,
     },
     /// It returned.
-    Return {
-        /// Which.
-        function: Function,
-        /// With what.
-        rc: i32,
-    },
+    Return { function: Function, rc: i32 },
     /// The plugin called Slurm.
     Call {
-        /// The function.
         name: String,
-        /// Its arguments as text.
         args: Vec<String>,
-        /// Its result.
         rc: i64,
         /// Whether the result was made up by a [`crate::Fault`].
         injected: bool,
     },
     /// A log line.
     Log {
-        /// Its level.
         level: Level,
-        /// Its text.
         text: String,
         /// Whether the plugin wrote it, and not Slurm.
         from_plugin: bool,
@@ -170,9 +152,7 @@ pub enum What {
     Rank(Box<Rank>),
     /// A task ended.
     TaskEnded {
-        /// Its global id.
         task: u32,
-        /// Its process.
         child: i32,
         /// Its status as wait(2) gives it.
         status: i32,
@@ -181,27 +161,22 @@ pub enum What {
     /// plugin is `optional`; Slurm's own handlers still run.
     ExitCalled,
     /// The program reached its end by itself.
-    Finished {
-        /// Its exit code.
-        code: i32,
-    },
+    Finished { code: i32 },
 }
 
 /// A broken rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Violation {
-    /// Which rule.
     pub rule: Rule,
     /// Where: the function that was running.
     pub function: Option<Function>,
-    /// What was done.
     pub detail: String,
 }
 
 impl std::fmt::Display for Violation {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let place = match &self.function {
-            Some(Function::Hook(hook)) => hook.symbol().to_owned(),
+            Some(Function::Hook(hook)) => hook.name().to_owned(),
             Some(Function::Option { name, .. }) => format!("callback of --{name}"),
             Some(Function::Constructor) => "constructor".to_owned(),
             Some(Function::Destructor) => "destructor".to_owned(),
@@ -219,15 +194,11 @@ pub struct Submission {
     pub component: u32,
     /// The script's file name and its arguments.
     pub argv: Vec<String>,
-    /// The script's text.
     pub script: String,
-    /// The job's environment.
     pub environment: Env,
     /// The job control environment (`job_desc.spank_job_env`).
     pub job_control: Env,
-    /// What it asks for.
     pub request: StepRequest,
-    /// The working directory.
     pub cwd: String,
 }
 
@@ -236,24 +207,17 @@ pub struct Submission {
 pub struct Grant {
     /// The command.
     pub argv: Vec<String>,
-    /// Its environment.
     pub environment: Env,
-    /// The job control environment.
     pub job_control: Env,
-    /// What was asked for.
     pub request: StepRequest,
-    /// The allocated nodes.
     pub nodes: Vec<String>,
 }
 
 /// An option that srun sends to slurmstepd.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SentOption {
-    /// The plugin's name.
     pub plugin: String,
-    /// The option's name.
     pub name: String,
-    /// Its argument.
     pub argument: Option<String>,
 }
 
@@ -269,27 +233,20 @@ pub enum TaskBody {
 /// A step: what slurmstepd is started with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// The job's id.
     pub job_id: u32,
     /// The step's id, [`crate::abi::BATCH_STEP`] for the batch script.
     pub step_id: u32,
-    /// The command.
     pub argv: Vec<String>,
     /// The environment that srun (or the controller, for a batch script) sends.
     pub environment: Env,
-    /// The options that srun sends.
     pub options: Vec<SentOption>,
-    /// The hosts of its tasks.
     pub layout: Layout,
-    /// What was asked for.
     pub request: StepRequest,
     /// CPUs of each of the layout's nodes.
     pub cpus: Vec<u32>,
-    /// The working directory.
     pub cwd: String,
     /// The number of tasks as slurmstepd tells it.
     pub total_tasks: u32,
-    /// What the tasks do.
     pub body: TaskBody,
 }
 
@@ -307,13 +264,9 @@ pub struct Rank {
     pub task: u32,
     /// The id on its node.
     pub local: u32,
-    /// The node.
     pub host: String,
-    /// The command.
     pub argv: Vec<String>,
-    /// The environment.
     pub environment: Env,
-    /// The user.
     pub uid: u32,
 }
 
@@ -323,24 +276,11 @@ pub enum Outcome {
     /// By itself, with this exit code.
     Exit(i32),
     /// Of a signal, in this function of the plugin if in one.
-    Crashed {
-        /// Where.
-        function: Option<Function>,
-        /// Of what.
-        signal: i32,
-    },
+    Crashed { function: Option<Function>, signal: i32 },
     /// It was ended because this function didn't return.
-    Hung {
-        /// Which.
-        function: Option<Function>,
-    },
+    Hung { function: Option<Function> },
     /// This function ended the process with an exit code.
-    Exited {
-        /// Which.
-        function: Option<Function>,
-        /// The code.
-        code: i32,
-    },
+    Exited { function: Option<Function>, code: i32 },
 }
 
 /// Everything that happened in one program.

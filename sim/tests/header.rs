@@ -58,10 +58,10 @@ fn assertions(release: Release) -> String {
     );
     let mut same = |name: &str, value: i64| writeln!(source, "SAME({name}, {value}LL);").unwrap();
     for (item, name) in Item::NAMES {
-        same(name, item as i64);
+        same(name, *item as i64);
     }
     for (context, name) in Context::NAMES {
-        same(name, context as i64);
+        same(name, *context as i64);
     }
     for (error, name) in SpankError::NAMES {
         same(name, error.number(release).into());
@@ -76,7 +76,7 @@ fn assertions(release: Release) -> String {
         same(&format!("offsetof(struct spank_option, {field})"), offset);
     }
     same("sizeof(struct spank_option)", 40);
-    for (hook, symbol) in Hook::SYMBOLS {
+    for (hook, symbol) in Hook::NAMES {
         writeln!(source, "static spank_f *hook_{} = {symbol};", hook.short()).unwrap();
     }
     // What the simulator exports, by type: enums are ints in this ABI.

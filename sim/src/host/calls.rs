@@ -70,10 +70,10 @@ fn shown(pointer: *const c_char) -> String {
 /// A refusal because of the place of the call: always a mistake of the plugin.
 fn misplaced(s: &State, call: &str, error: SpankError) -> SpankError {
     let place = match s.phase {
-        Some(hook) => hook.symbol(),
+        Some(hook) => hook.name(),
         None => "no callback",
     };
-    let context = Context::NAMES[s.context as usize].1;
+    let context = s.context.name();
     let detail = format!("{call} is not allowed in {place} ({context}): {}", error.message());
     s.violation(Rule::WrongContext, detail);
     error
@@ -103,7 +103,7 @@ extern "C" fn symbol_supported(symbol: *const c_char) -> c_int {
         Some(name) => {
             let mode = s.scenario.release.has_init_failure_mode()
                 && name == "slurm_spank_init_failure_mode";
-            i64::from(mode || Hook::SYMBOLS.iter().any(|(_, known)| *known == name))
+            i64::from(mode || Hook::NAMES.iter().any(|(_, known)| *known == name))
         }
     }) as c_int
 }
@@ -220,12 +220,10 @@ fn item_allowed(s: &State, item: Item) -> Answer {
 enum Value {
     U16(u16),
     U32(u32),
-    U64(u64),
     Int(i32),
     Text(String),
     Words(Vec<String>),
     Env(Vec<String>),
-    Groups(Vec<u32>),
     Null,
 }
 
@@ -255,9 +253,7 @@ extern "C" fn get_item(
         }
         let value = match item_value(s, item, key) {
             Ok(value) => value,
-            Err(error @ (SpankError::NotTask | SpankError::NotExecd)) => {
-                return Err(misplaced(s, &call, error));
-            }
+            Err(SpankError::NotTask) => return Err(misplaced(s, &call, SpankError::NotTask)),
             Err(error) => return Err(error),
         };
         // SAFETY: the pointers aren't NULL, and the plugin passes what spank.h asks for the item.
@@ -272,7 +268,6 @@ unsafe fn store(value: Value, first: *mut c_void, second: *mut c_void) {
         match value {
             Value::U16(value) => *first.cast() = value,
             Value::U32(value) => *first.cast() = value,
-            Value::U64(value) => *first.cast() = value,
             Value::Int(value) => *first.cast() = value,
             Value::Text(text) => *first.cast() = c_string(&text).into_raw(),
             Value::Null => *first.cast() = std::ptr::null_mut::<c_void>(),
@@ -280,10 +275,6 @@ unsafe fn store(value: Value, first: *mut c_void, second: *mut c_void) {
             Value::Words(words) => {
                 *first.cast() = words.len() as c_int;
                 *second.cast() = c_argv(words.iter().map(String::as_str));
-            }
-            Value::Groups(groups) => {
-                *second.cast() = groups.len() as c_int;
-                *first.cast() = groups.leak().as_mut_ptr();
             }
         }
     }
@@ -324,16 +315,7 @@ fn remote_value(s: &State, item: Item, key: u64) -> Result<Value, SpankError> {
     let step = &remote.step;
     let here = &step.layout.nodes[remote.node];
     let cpus = step.cpus.get(remote.node).copied().unwrap_or(1);
-    let cores = if cpus > 1 { format!("0-{}", cpus - 1) } else { "0".to_owned() };
     let task = s.task.as_ref().ok_or(SpankError::NotTask);
-    let executed = matches!(s.phase, Some(Hook::TaskPostFork | Hook::TaskExit | Hook::Exit));
-    let by_pid = || {
-        if !executed {
-            return Err(SpankError::NotExecd);
-        }
-        let found = remote.tasks.iter().find(|task| task.pid as u64 == key);
-        found.ok_or(SpankError::Noexist)
-    };
     Ok(match item {
         JobId => Value::U32(step.job_id),
         JobStepid => Value::U32(step.step_id),
@@ -351,8 +333,6 @@ fn remote_value(s: &State, item: Item, key: u64) -> Result<Value, SpankError> {
         TaskGlobalId => Value::U32(task?.global),
         TaskExitStatus => Value::Int(task?.exit_status.ok_or(SpankError::NotTask)?),
         TaskPid => Value::Int(task?.pid),
-        JobPidToGlobalId => Value::U32(by_pid()?.global),
-        JobPidToLocalId => Value::U32(by_pid()?.local),
         JobLocalToGlobalId => {
             let task = here.tasks.get(key as usize).ok_or(SpankError::Noexist)?;
             Value::U32(*task)
@@ -364,13 +344,8 @@ fn remote_value(s: &State, item: Item, key: u64) -> Result<Value, SpankError> {
             let local = here.tasks.iter().position(|task| u64::from(*task) == key);
             Value::U32(local.ok_or(SpankError::Noexist)? as u32)
         }
-        JobSupplementaryGids => Value::Groups(s.scenario.user.groups.clone()),
-        StepCpusPerTask => Value::U32(step.request.cpus_per_task.unwrap_or(1)),
-        JobAllocCores | StepAllocCores => Value::Text(cores),
-        JobAllocMem | StepAllocMem => Value::U64(0),
-        SlurmRestartCount | JobArrayId => Value::U32(0),
-        JobArrayTaskId => Value::U32(0xffff_fffe), // NO_VAL
-        _ => return Err(SpankError::BadArg),
+        // The others are not simulated.
+        _ => return Err(SpankError::NotAvail),
     })
 }
 

@@ -117,7 +117,7 @@ fn submit() -> Result<(), i32> {
     loop {
         let mut request = StepRequest::default();
         let (words, mut more) = cmdline::script_options(&script, component);
-        let used = cmdline::process(Tool::Sbatch, &words, &mut request, |_, _| {})?;
+        let used = cmdline::process(Tool::Sbatch, &words, &mut request)?;
         if let Some(word) = words.get(used) {
             state().error(format!("Invalid directive found in batch script: {word}"));
             return Err(255);
@@ -126,7 +126,7 @@ fn submit() -> Result<(), i32> {
             request.export = Some(export);
         }
         options::process_environment(&Env::current())?;
-        let used = cmdline::process(Tool::Sbatch, &rest, &mut request, |_, _| {})?;
+        let used = cmdline::process(Tool::Sbatch, &rest, &mut request)?;
         if rest.get(used).is_some_and(|word| word == ":") {
             rest.drain(..used);
             more = true;
@@ -162,10 +162,8 @@ fn submit_component(component: u32, script_argv: &[String], script: &str, reques
     }
     let mut environment =
         exported_to_job(request.export.as_deref(), &Env::current(), &login, release);
-    let name = request.job_name.clone().or_else(|| {
-        script_argv.first().map(|path| path.rsplit('/').next().unwrap_or_default().to_owned())
-    });
-    environment.set("SLURM_JOB_NAME", name.unwrap_or_else(|| "wrap".to_owned()));
+    let name = script_argv.first().and_then(|path| path.rsplit('/').next()).unwrap_or("wrap");
+    environment.set("SLURM_JOB_NAME", name);
     add_counts(&mut environment, &request);
     let submission = Submission {
         component,
@@ -173,7 +171,7 @@ fn submit_component(component: u32, script_argv: &[String], script: &str, reques
         script: script.to_owned(),
         environment,
         job_control: control,
-        cwd: request.chdir.clone().unwrap_or_else(cwd),
+        cwd: cwd(),
         request,
     };
     state().emit(What::Submitted(Box::new(submission)));
@@ -187,9 +185,6 @@ fn add_counts(environment: &mut Env, request: &StepRequest) {
     }
     if let Some(per_node) = request.ntasks_per_node {
         environment.set("SLURM_NTASKS_PER_NODE", per_node.to_string());
-    }
-    if let Some(cpus) = request.cpus_per_task {
-        environment.set("SLURM_CPUS_PER_TASK", cpus.to_string());
     }
     if let Some(gpus) = &request.gpus_per_node {
         environment.set("SLURM_GPUS_PER_NODE", gpus);
@@ -251,7 +246,7 @@ fn allocate(nodes: &[Node], job_id: u32) -> Result<(), i32> {
     let words = argv();
     let mut request = StepRequest::default();
     options::process_environment(&Env::current())?;
-    let used = cmdline::process(Tool::Salloc, &words, &mut request, |_, _| {})?;
+    let used = cmdline::process(Tool::Salloc, &words, &mut request)?;
     let command = words[used.min(words.len())..].to_vec();
     post_opt("Plugin stack post-option processing failed")?;
     let control = job_control();
@@ -334,7 +329,7 @@ fn prepare_step(
     let refuse = |refused: Refused| give_up(refused.0);
     request.read_environment(&environ).map_err(refuse)?;
     options::process_environment(&environ)?;
-    let used = cmdline::process(Tool::Srun, &words, &mut request, |_, _| {})?;
+    let used = cmdline::process(Tool::Srun, &words, &mut request)?;
     let command = words[used.min(words.len())..].to_vec();
     if command.is_empty() {
         return Err(give_up("No command given to execute."));
@@ -391,7 +386,7 @@ fn launch_step(
         options: options::sent(),
         total_tasks: layout.tasks(),
         layout,
-        cwd: request.chdir.clone().unwrap_or_else(cwd),
+        cwd: cwd(),
         request,
         cpus,
         body: TaskBody::Report(0),

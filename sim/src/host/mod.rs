@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The inside of a host process: it is the simulated program, with the plugin loaded into it.
 //!
-//! `shim` puts Slurm's functions where the plugin finds them, `calls` decides what each answers,
-//! `stack` loads plugins and calls them, `options` keeps their options, and one file per kind of
-//! program plays it: `client` (sbatch, salloc, srun), `stepd`, `daemon` (slurmd and its helper).
+//! From the bottom up: `shim` puts Slurm's functions where the plugin finds them, `state` is what
+//! the program knows, `watch` runs a function of a plugin, `options` keeps the options of plugins,
+//! `calls` decides what each of Slurm's functions answers, `stack` loads plugins and calls them, and
+//! one file per kind of program plays it: `client` (sbatch, salloc, srun, with `cmdline`), `stepd`,
+//! `daemon` (slurmd and its helper). Each uses only those before it.
 
 mod calls;
 mod client;
@@ -14,6 +16,7 @@ mod shim;
 mod stack;
 mod state;
 mod stepd;
+mod watch;
 
 use crate::{
     launch::{LIMIT_SIGNAL_OFFSET, TRACE_FD, TRACE_NAME},
@@ -46,9 +49,9 @@ fn start() -> io::Result<i32> {
     let scenario: Scenario = serde_json::from_str(&text)?;
     let trace = take_over_descriptors()?;
     let program = scenario.program.clone();
-    let user = scenario.user.clone();
+    let (release, user) = (scenario.release, scenario.user.clone());
     state::install(State::new(scenario, trace));
-    shim::install()?;
+    shim::install(release, &calls::OPS)?;
     if program.is_client() {
         client::watch_exit();
         if stepd::is_root() {

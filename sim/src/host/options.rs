@@ -3,8 +3,8 @@
 
 use super::{
     shim::{RawOption, c_string, text},
-    stack,
     state::{PluginOption, State, state},
+    watch,
 };
 use crate::{
     abi::{OPTION_ENV_PREFIX, OPTION_NAME_MAX, SpankError},
@@ -79,7 +79,7 @@ pub(super) fn process(index: usize, argument: Option<&str>, remote: bool) -> i32
     if let Some((callback, val)) = callback {
         let pointer: *const c_char =
             argument.as_ref().map_or(std::ptr::null(), |text| text.as_ptr());
-        let rc = stack::guarded(function, Some(plugin), || {
+        let rc = watch::run(function, Ok(plugin), || {
             // SAFETY: the plugin gave this function for this purpose; the argument is NULL or a C
             // string that outlives the call.
             unsafe { callback(val, pointer, i32::from(remote)) }

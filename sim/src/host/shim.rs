@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Loads the shared object with Slurm's functions into the global scope of this process and points
-//! it at `calls`. It is in the program itself, so that a host needs no second file.
+//! it at a table of the answers. It is in the program itself, so that a host needs no second file.
 
-use super::{calls, state::state};
+use crate::{launch::memory_file, release::Release};
 use std::{
     ffi::{CStr, CString, c_char, c_int, c_long, c_void},
-    fs::File,
     io::{self, Write},
-    os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    os::fd::AsRawFd,
 };
 
 const EXPORTS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/exports.so"));
@@ -46,21 +45,19 @@ pub(super) struct RawOption {
     pub usage: *const c_char,
     pub has_arg: c_int,
     pub val: c_int,
-    pub cb: Option<super::state::OptionFn>,
+    pub cb: Option<OptionFn>,
 }
 
+/// A callback of the stack, as in C.
+pub(super) type HookFn = unsafe extern "C" fn(*mut c_void, c_int, *mut *mut c_char) -> c_int;
+
+/// An option's callback, as in C.
+pub(super) type OptionFn = unsafe extern "C" fn(c_int, *const c_char, c_int) -> c_int;
+
 /// Makes Slurm's functions findable in this process.
-pub(super) fn install() -> io::Result<()> {
-    let prepend = state().scenario.release.has_prepend_task_argv();
-    let library = if prepend { EXPORTS_WITH_PREPEND } else { EXPORTS };
-    // SAFETY: the descriptor is new and owned from here on.
-    let mut file = unsafe {
-        let fd = libc::memfd_create(c"slurm-sim-exports".as_ptr(), libc::MFD_CLOEXEC);
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        File::from(OwnedFd::from_raw_fd(fd))
-    };
+pub(super) fn install(release: Release, ops: &Ops) -> io::Result<()> {
+    let library = if release.has_prepend_task_argv() { EXPORTS_WITH_PREPEND } else { EXPORTS };
+    let mut file = memory_file(c"slurm-sim-exports", 0).map_err(io::Error::other)?;
     file.write_all(library)?;
     let path = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     // SAFETY: the object is ours and has no constructors; sim_install copies the table.
@@ -74,7 +71,7 @@ pub(super) fn install() -> io::Result<()> {
             return Err(io::Error::other(dl_error()));
         }
         let sim_install: extern "C" fn(*const Ops) = std::mem::transmute(symbol);
-        sim_install(&calls::OPS);
+        sim_install(ops);
     }
     Ok(())
 }

@@ -4,13 +4,13 @@
 
 use super::{
     options,
-    shim::{RawOption, c_argv, dl_error, text},
-    state::{HookFn, Plugin, State, state},
+    shim::{HookFn, RawOption, c_argv, c_string, dl_error, text},
+    state::{Plugin, State, state},
+    watch,
 };
 use crate::{
     abi::{Context, Hook},
-    launch::LIMIT_SIGNAL_OFFSET,
-    trace::{Function, Level, Rule, What},
+    trace::{Function, Level, What},
 };
 use std::{
     ffi::{CStr, CString, OsString, c_int, c_void},
@@ -152,7 +152,7 @@ fn load_plugin(
         }
     };
     if let Some(init) = symbol(library, c"init") {
-        let rc = guarded(Function::PluginInit, None, || {
+        let rc = watch::run(Function::PluginInit, Err(path), || {
             // SAFETY: `init` of a Slurm plugin takes nothing and returns int.
             unsafe {
                 let init: unsafe extern "C" fn() -> c_int = std::mem::transmute(init);
@@ -165,23 +165,18 @@ fn load_plugin(
         }
     }
     let plugin = describe(library, &name, path, args, required);
-    let hooks: Vec<_> = Hook::SYMBOLS
-        .iter()
-        .map(|(hook, _)| *hook)
-        .filter(|hook| plugin.hooks[*hook as usize].is_some())
-        .collect();
-    if hooks.is_empty() {
+    if plugin.hooks.iter().all(Option::is_none) {
         close(library, path);
         let reason = format!("\"{path}\" exports 0 symbols");
         state().error(format!("spank: {reason}"));
         return Err(reason);
     }
-    if !valid_for(context, &hooks) {
+    if !valid_for(context, &plugin) {
         close(library, path);
         return Ok(());
     }
     let mut s = state();
-    s.emit(What::Loaded { name, path: path.to_owned(), version, hooks });
+    s.emit(What::Loaded { name, path: path.to_owned(), version });
     s.plugins.push(plugin);
     let index = s.plugins.len() - 1;
     if context != Context::Allocator
@@ -211,10 +206,9 @@ fn describe(
     required: bool,
 ) -> Plugin {
     let release = state().scenario.release;
-    let mut hooks = [None; Hook::SYMBOLS.len()];
-    for (hook, name) in Hook::SYMBOLS {
-        let name = super::shim::c_string(name);
-        hooks[hook as usize] = symbol(library, &name).map(|function| {
+    let mut hooks = [None; Hook::NAMES.len()];
+    for (hook, name) in Hook::NAMES {
+        hooks[*hook as usize] = symbol(library, &c_string(name)).map(|function| {
             // SAFETY: a function of this name has this type; that is the interface.
             unsafe { std::mem::transmute::<*mut c_void, HookFn>(function) }
         });
@@ -235,8 +229,8 @@ fn describe(
     }
 }
 
-fn valid_for(context: Context, hooks: &[Hook]) -> bool {
-    let has = |hook| hooks.contains(&hook);
+fn valid_for(context: Context, plugin: &Plugin) -> bool {
+    let has = |hook: Hook| plugin.hooks[hook as usize].is_some();
     match context {
         Context::JobScript => has(Hook::JobProlog) || has(Hook::JobEpilog),
         Context::Slurmd => {
@@ -248,9 +242,9 @@ fn valid_for(context: Context, hooks: &[Hook]) -> bool {
 }
 
 fn open(path: &str) -> Result<*mut c_void, String> {
-    let c_path = super::shim::c_string(path);
+    let c_path = c_string(path);
     let mut library = std::ptr::null_mut();
-    guarded_by(Function::Constructor, path.to_owned(), None, || {
+    watch::run(Function::Constructor, Err(path), || {
         // SAFETY: loading runs the plugin's constructors, which is what is wanted.
         library = unsafe { libc::dlopen(c_path.as_ptr(), libc::RTLD_LAZY) };
         0
@@ -259,7 +253,7 @@ fn open(path: &str) -> Result<*mut c_void, String> {
 }
 
 fn close(library: *mut c_void, path: &str) {
-    guarded_by(Function::Destructor, path.to_owned(), None, || {
+    watch::run(Function::Destructor, Err(path), || {
         // SAFETY: the handle came from dlopen and isn't used afterwards.
         unsafe { libc::dlclose(library) }
     });
@@ -322,7 +316,7 @@ pub(super) fn call(hook: Hook) -> i32 {
             let path = p.path.clone();
             (function, argc, p.argv, s.handle, p.required, path, p.init_failure_mode)
         };
-        let rc = guarded(Function::Hook(hook), Some(index), || {
+        let rc = watch::run(Function::Hook(hook), Ok(index), || {
             // SAFETY: the plugin exports this function for this call; the handle and the argument
             // vector outlive it.
             unsafe { function(handle as *mut c_void, argc, argv) }
@@ -352,7 +346,7 @@ pub(super) fn unload() {
     let plugins = std::mem::take(&mut state().plugins);
     for plugin in plugins {
         if let Some(fini) = symbol(plugin.library, c"fini") {
-            guarded(Function::Destructor, None, || {
+            watch::run(Function::Destructor, Err(&plugin.path), || {
                 // SAFETY: `fini` of a Slurm plugin takes nothing and returns nothing.
                 unsafe {
                     let fini: unsafe extern "C" fn() = std::mem::transmute(fini);
@@ -366,130 +360,4 @@ pub(super) fn unload() {
     let mut s = state();
     s.options.clear();
     s.context = Context::Error;
-}
-
-/// Runs a function of a loaded plugin under watch.
-pub(super) fn guarded(
-    function: Function,
-    plugin: Option<usize>,
-    run: impl FnOnce() -> c_int,
-) -> c_int {
-    let name = plugin.map(|index| state().plugins[index].name.clone()).unwrap_or_default();
-    guarded_by(function, name, plugin, run)
-}
-
-fn guarded_by(
-    function: Function,
-    plugin: String,
-    index: Option<usize>,
-    run: impl FnOnce() -> c_int,
-) -> c_int {
-    let outer = {
-        let mut s = state();
-        // SAFETY: geteuid has no failure and no memory effects.
-        let euid = unsafe { libc::geteuid() };
-        s.emit(What::Enter {
-            function: function.clone(),
-            plugin,
-            context: s.context,
-            euid,
-            task: s.task.as_ref().map(|task| task.global),
-            args: index.map(|index| s.plugins[index].args.clone()).unwrap_or_default(),
-        });
-        let outer = (s.function.take(), s.plugin.take());
-        s.function = Some(function.clone());
-        s.plugin = index;
-        outer
-    };
-    let before = ProcessState::now();
-    let timer = Timer::start(state().scenario.limit_ms);
-    let rc = run();
-    drop(timer);
-    let mut s = state();
-    // A task's own process may be changed at will: it becomes the task.
-    let of_task = [Function::Hook(Hook::TaskInit), Function::Hook(Hook::TaskInitPrivileged)];
-    if !of_task.contains(&function) {
-        for change in before.changes(&ProcessState::now()) {
-            s.violation(Rule::ProcessState, change);
-        }
-    }
-    if matches!(function, Function::Hook(_) | Function::Option { .. }) && !matches!(rc, 0 | -1) {
-        s.violation(
-            Rule::ReturnValue,
-            format!("returned {rc}; releases differ on all but 0 and -1"),
-        );
-    }
-    s.emit(What::Return { function, rc });
-    (s.function, s.plugin) = outer;
-    rc
-}
-
-/// Ends the process with its own signal when the time is up.
-struct Timer(Option<libc::timer_t>);
-
-impl Timer {
-    fn start(limit_ms: u64) -> Self {
-        // SAFETY: the structures are plain data; timer_create fills the id that is used next.
-        unsafe {
-            let mut event: libc::sigevent = std::mem::zeroed();
-            event.sigev_notify = libc::SIGEV_SIGNAL;
-            event.sigev_signo = libc::SIGRTMIN() + LIMIT_SIGNAL_OFFSET;
-            let mut id: libc::timer_t = std::mem::zeroed();
-            if libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut id) != 0 {
-                return Timer(None);
-            }
-            let mut time: libc::itimerspec = std::mem::zeroed();
-            time.it_value.tv_sec = (limit_ms / 1000) as libc::time_t;
-            time.it_value.tv_nsec = (limit_ms % 1000) as libc::c_long * 1_000_000;
-            libc::timer_settime(id, 0, &time, std::ptr::null_mut());
-            Timer(Some(id))
-        }
-    }
-}
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        if let Some(id) = self.0 {
-            // SAFETY: the id came from timer_create.
-            unsafe { libc::timer_delete(id) };
-        }
-    }
-}
-
-/// What a callback has to leave as it was.
-#[derive(PartialEq)]
-struct ProcessState {
-    users: (u32, u32),
-    umask: u32,
-    cwd: Option<PathBuf>,
-    blocked: Vec<i32>,
-}
-
-impl ProcessState {
-    fn now() -> Self {
-        // SAFETY: none of these touches memory but the signal set, which is plain data.
-        let (users, umask, blocked) = unsafe {
-            let umask = libc::umask(0o077);
-            libc::umask(umask);
-            let mut set: libc::sigset_t = std::mem::zeroed();
-            libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &mut set);
-            let blocked = (1..=64).filter(|n| libc::sigismember(&set, *n) == 1).collect();
-            ((libc::getuid(), libc::geteuid()), umask, blocked)
-        };
-        ProcessState { users, umask, cwd: std::env::current_dir().ok(), blocked }
-    }
-
-    fn changes(&self, after: &ProcessState) -> Vec<&'static str> {
-        let mut changes = Vec::new();
-        let mut check = |same: bool, what| {
-            if !same {
-                changes.push(what);
-            }
-        };
-        check(self.users == after.users, "changed the process's user");
-        check(self.umask == after.umask, "changed the process's umask");
-        check(self.cwd == after.cwd, "changed the process's working directory");
-        check(self.blocked == after.blocked, "changed the process's signal mask");
-        changes
-    }
 }

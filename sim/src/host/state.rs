@@ -2,6 +2,7 @@
 //! What the simulated program knows at any moment. One per process, because the functions that a
 //! plugin calls have no other way to it.
 
+use super::shim::{HookFn, OptionFn};
 use crate::{
     abi::{Context, Hook, SpankError},
     env::Env,
@@ -15,19 +16,13 @@ use std::{
     sync::{Mutex, MutexGuard, OnceLock},
 };
 
-/// A callback of the stack, as in C.
-pub(super) type HookFn = unsafe extern "C" fn(*mut c_void, c_int, *mut *mut c_char) -> c_int;
-
-/// An option's callback, as in C.
-pub(super) type OptionFn = unsafe extern "C" fn(c_int, *const c_char, c_int) -> c_int;
-
 /// A loaded plugin.
 pub(super) struct Plugin {
     pub name: String,
     pub path: String,
     pub required: bool,
     pub library: *mut c_void,
-    pub hooks: [Option<HookFn>; Hook::SYMBOLS.len()],
+    pub hooks: [Option<HookFn>; Hook::NAMES.len()],
     pub init_failure_mode: Option<*const c_int>,
     pub args: Vec<String>,
     pub argv: *mut *mut c_char,

@@ -1,89 +1,78 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Shows the whole Slurm path of a test without any Slurm: what the user of sbatch sees, what the
-//! controller makes of the job, the steps, and what every rank gets, held against the plan.
-#![cfg_attr(test, allow(clippy::unwrap_used))]
+//! Takes a configuration through the whole Slurm path without any Slurm: the simulated sbatch, the
+//! controller's decision and one srun for each step, with the real spank_disagg.so. What every task
+//! gets is compared with the plan.
 
-mod args;
 mod check;
-mod play;
-mod progress;
-mod show;
+mod path;
+mod planned;
 mod stage;
-mod words;
 
+use std::error::Error;
 use std::io::{self, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use serde::Serialize;
+use slurm_sim::Release;
 
-use args::{Args, Format};
-use play::Played;
-use stage::{Stage, Unusable};
+/// Take a disaggregated test through the whole Slurm path, simulated.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Exit status: 0 everything is as planned, 1 something is not, 2 invalid input."
+)]
+struct Args {
+    /// The test configuration
+    config: PathBuf,
+
+    /// Slurm release to simulate
+    #[arg(long, default_value = "22.05")]
+    release: Release,
+
+    /// How servers share nodes: exclusive or packed
+    #[arg(long, value_name = "HOW", default_value = "exclusive")]
+    placement: String,
+
+    /// The plugin; default: spank_disagg.so beside this program
+    #[arg(long, value_name = "FILE")]
+    plugin: Option<PathBuf>,
+
+    /// A line of plugstack.conf to add after the plugin's
+    #[arg(long, value_name = "LINE", default_value = "")]
+    plugstack: String,
+}
+
+/// Most differences that are printed.
+const SHOWN: usize = 20;
 
 fn main() -> ExitCode {
     slurm_sim::become_host_if_asked();
-    let args = Args::parse();
-    let stage = match Stage::new(&args) {
-        Ok(stage) => stage,
-        Err(Unusable::Input(found)) => {
-            for diagnostic in &found.0 {
-                eprintln!("{diagnostic}");
-            }
-            return ExitCode::from(2);
+    match run(&Args::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(2)
         }
-        Err(Unusable::Io(path, error)) => {
-            eprintln!("disagg-smoke: {path}: {error}");
-            return ExitCode::from(2);
-        }
-    };
-    let mut runs = Vec::new();
-    for release in &args.release.0 {
-        match play::play(&stage, &args, *release) {
-            Ok(played) => runs.push(played),
-            Err(error) => {
-                eprintln!("disagg-smoke: Slurm {release}: {error}");
-                return ExitCode::FAILURE;
-            }
-        }
-    }
-    let ok = runs.iter().all(|run| run.findings.is_empty());
-    let printed = match args.format {
-        Format::Text => print(&show::text(&stage, &args, &runs)),
-        Format::Json => json(&stage, ok, &runs).and_then(|text| print(&text)),
-    };
-    match printed {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            eprintln!("disagg-smoke: {error}");
-            ExitCode::FAILURE
-        }
-        _ if ok => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
     }
 }
 
-fn print(text: &str) -> io::Result<()> {
-    io::stdout().write_all(text.as_bytes())
-}
-
-/// The result for programs.
-fn json(stage: &Stage, ok: bool, runs: &[Played]) -> io::Result<String> {
-    #[derive(Serialize)]
-    struct Report<'a> {
-        schema: u32,
-        ok: bool,
-        config: &'a str,
-        plugin: String,
-        sbatch: &'a [String],
-        runs: &'a [Played],
+/// Whether everything is as planned.
+fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
+    let stage = stage::Stage::new(args)?;
+    let mut out = io::stdout().lock();
+    let findings = path::run(&stage, args.release, &mut out)?;
+    for finding in findings.iter().take(SHOWN) {
+        writeln!(out, "{finding}")?;
     }
-    let report = Report {
-        schema: 1,
-        ok,
-        config: &stage.plan.test.config,
-        plugin: stage.plugin.to_string_lossy().into_owned(),
-        sbatch: &stage.sbatch,
-        runs,
+    if findings.len() > SHOWN {
+        writeln!(out, "… {} more", findings.len() - SHOWN)?;
+    }
+    let verdict = match findings.len() {
+        0 => "everything is as planned".to_owned(),
+        count => format!("FAILED, differences from the plan: {count}"),
     };
-    Ok(serde_json::to_string_pretty(&report)? + "\n")
+    writeln!(out, "Slurm {}: {verdict}", args.release.version())?;
+    Ok(findings.is_empty())
 }

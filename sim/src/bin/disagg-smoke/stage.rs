@@ -1,313 +1,151 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a submission starts from: the directory, the scripts, the site's settings, the user's
-//! environment, and the plan that must come of it.
+//! What a submission starts from: the plan that it must lead to, the user and the environment, and
+//! the files of the run, all in one temporary directory.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
+use std::collections::BTreeSet;
+use std::error::Error;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use disagg::diagnostic::{Diagnostic, Diagnostics};
+use disagg::input::Surroundings;
 use disagg::input::request::{self, Options};
-use disagg::input::{Surroundings, find};
 use disagg::plan::Plan;
-use slurm_sim::Env;
+use slurm_sim::{Env, User};
 use tempfile::TempDir;
 
-use crate::args::Args;
+use crate::Args;
+use crate::planned::{self, Planned};
 
-/// The user that the simulator's clients run as when it is root itself: nobody.
-const CLIENT: u32 = 65534;
-
-/// The value that a variable has in the user's environment when the plan removes it.
+/// The value of variables that the plan removes, in the environment of the submission.
 const INHERITED: &str = "set-by-the-user";
 
 /// What a submission starts from.
 pub struct Stage {
-    /// The plan that the submission must come to.
+    /// The plan that the submission must lead to.
     pub plan: Plan,
-    /// The directory in which sbatch is started.
-    pub directory: PathBuf,
-    /// The environment that sbatch is started with.
+    /// Its steps.
+    pub steps: Vec<Planned>,
+    /// The environment of sbatch.
     pub environ: Env,
-    /// sbatch's arguments.
+    /// The arguments of sbatch.
     pub sbatch: Vec<String>,
-    /// The script that each step runs.
-    pub run_script: String,
     /// The text of plugstack.conf.
     pub plugstack: String,
-    /// The plugin as it was named or found.
-    pub plugin: PathBuf,
-    _temporary: TempDir,
-    _cluster: File,
-}
-
-/// Why there is no submission.
-pub enum Unusable {
-    /// The configuration or an option is wrong.
-    Input(Diagnostics),
-    /// A file of the run's own cannot be made.
-    Io(String, io::Error),
-}
-
-impl From<Diagnostic> for Unusable {
-    fn from(found: Diagnostic) -> Self {
-        Self::Input(found.into())
-    }
-}
-
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> Unusable {
-    let path = path.display().to_string();
-    |error| Unusable::Io(path, error)
+    /// The script that each step runs. It leaves a file in [`Stage::commands`] for each task.
+    pub run_script: String,
+    /// Where the steps leave what their commands got.
+    pub commands: PathBuf,
+    directory: TempDir,
 }
 
 impl Stage {
-    /// Plans as the command does and prepares the submission.
-    pub fn new(args: &Args) -> Result<Self, Unusable> {
-        let here = std::env::current_dir().map_err(io_error(Path::new(".")))?;
-        let plugin = plugin(args)?;
-        let made = Builder::new()?;
-        let mut environ = users_environment();
-        let site = made.site(args, &here, &mut environ)?;
-        let options = |config: String, workspace: Option<String>| Options {
-            config,
-            workspace,
-            trtllm_dir: args.trtllm_dir.as_ref().map(text),
-            placement: args.placement.as_ref().map(|(_, placement)| *placement),
-            site: Some(site.clone()),
-            ..Options::default()
-        };
-        // First with the path as it was given: so it is in the messages.
-        let first = options(args.config.clone(), None);
-        let (plan, _) = planned(&first, &environ, &here)?;
-        let directory = match &args.workspace {
-            None => made.path.clone(),
-            Some(workspace) => parent(&here.join(workspace), &plan.test.config)?,
-        };
-        let config = here.join(&plan.test.config_path);
-        let config = made.readable(&config, "config")?;
-        // Then as the plugin does in sbatch's place.
-        let mut second = options(text(&config), None);
-        second.trtllm_dir = None;
-        let (plan, _) = planned(&second, &environ, &directory)?;
+    /// Plans, and makes the files.
+    pub fn new(args: &Args) -> Result<Self, Box<dyn Error>> {
+        let config = fs::canonicalize(&args.config)
+            .map_err(|error| format!("{}: {error}", args.config.display()))?;
+        let beside = std::env::current_exe()?.with_file_name("spank_disagg.so");
+        let plugin = args.plugin.as_ref().unwrap_or(&beside);
+        let directory = tempfile::Builder::new().prefix("disagg-smoke-").tempdir()?;
+        let place = |name: &str| directory.path().join(name);
 
-        for name in plan.roles.values().flat_map(|role| &role.unset) {
-            environ.set(name.value.as_str(), INHERITED);
+        // A copy, because a name in plugstack.conf cannot hold a blank.
+        let copy = place("spank_disagg.so");
+        fs::copy(plugin, &copy).map_err(|error| {
+            format!("{}: {error}; run `make build/spank_disagg.so`", plugin.display())
+        })?;
+        let (tree, models, commands) = (place("TensorRT-LLM"), place("models"), place("commands"));
+        for made in [&tree, &models, &commands] {
+            fs::create_dir(made)?;
         }
-        let (cluster_name, cluster) = cluster()?;
-        environ.set("SLURM_CONF", cluster_name);
-        let run_script = text(made.path.join("run.sh"));
-        let job = made.path.join("job.sh");
-        let steps: String = plan
-            .instances()
-            .map(|instance| format!("srun --disagg-role={} {run_script} &\n", instance.name))
-            .collect();
-        made.write(&job, &format!("#!/bin/bash\n{steps}wait\n"))?;
-        made.write(Path::new(&run_script), "#!/bin/bash\neval \"$pytestCommand\"\n")?;
-        let mut sbatch = vec![format!("--disagg-config={}", config.display())];
-        if let Some((name, _)) = &args.placement {
-            sbatch.push(format!("--disagg-placement={name}"));
+        let site = place("site.yaml");
+        fs::write(
+            &site,
+            format!(
+                "trtllm_dir: {}\nmodels_dir: {}\nplacement: {}\n",
+                tree.display(),
+                models.display(),
+                args.placement
+            ),
+        )?;
+
+        let mut environ = users_environment(directory.path());
+        let options =
+            Options { config: text(&config), site: Some(site.clone()), ..Options::default() };
+        let around = Surroundings {
+            env: &|name| environ.get(name).map(str::to_owned),
+            current_dir: directory.path().to_owned(),
+        };
+        let (plan, _) = request::plan(&options, &around)?;
+        let steps = planned::steps(&plan);
+        for name in steps.iter().flat_map(|step| &step.unset) {
+            environ.set(name, INHERITED);
         }
-        sbatch.push(text(&job));
-        let loaded = made.readable(&plugin, "plugin")?;
-        let mut plugstack = format!("required {} site={}\n", loaded.display(), site.display());
-        for line in &args.plugstack {
-            plugstack.push_str(line);
-            plugstack.push('\n');
-        }
+        let job = place("job.sh");
+        write_script(&job, "true\n")?;
+        let run_script = place("run.sh");
+        write_script(&run_script, &run_script_text(&steps, &commands))?;
         Ok(Self {
             plan,
-            directory,
+            steps,
             environ,
-            sbatch,
-            run_script,
-            plugstack,
-            plugin,
-            _temporary: made.directory,
-            _cluster: cluster,
+            sbatch: vec![format!("--disagg-config={}", config.display()), text(&job)],
+            plugstack: format!(
+                "required {} site={}\n{}\n",
+                copy.display(),
+                site.display(),
+                args.plugstack
+            ),
+            run_script: text(&run_script),
+            commands,
+            directory,
         })
     }
 
-    /// srun's arguments for a step.
-    pub fn srun(&self, name: &str) -> Vec<String> {
-        vec![format!("--disagg-role={name}"), self.run_script.clone()]
+    /// Where sbatch is started.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The user of this process.
+    pub fn user(&self) -> Result<User, Box<dyn Error>> {
+        let process = fs::metadata("/proc/self")?;
+        let (uid, gid) = (process.uid(), process.gid());
+        Ok(User { name: "user".into(), uid, gid, groups: vec![gid], login: Env::new() })
     }
 }
 
-fn text(path: impl AsRef<Path>) -> String {
-    path.as_ref().to_string_lossy().into_owned()
+fn text(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
 }
 
-fn planned(
-    options: &Options,
-    environ: &Env,
-    current_dir: &Path,
-) -> Result<(Plan, Vec<Diagnostic>), Unusable> {
-    let around = Surroundings {
-        env: &|name| environ.get(name).map(str::to_owned),
-        current_dir: current_dir.to_owned(),
-    };
-    request::plan(options, &around).map_err(Unusable::Input)
+fn write_script(path: &Path, lines: &str) -> std::io::Result<()> {
+    fs::write(path, format!("#!/bin/bash\n{lines}"))?;
+    fs::set_permissions(path, Permissions::from_mode(0o755))
 }
 
-fn plugin(args: &Args) -> Result<PathBuf, Unusable> {
-    let path = match &args.plugin {
-        Some(path) => path.clone(),
-        None => {
-            let program = std::env::current_exe().map_err(io_error(Path::new("/proc/self/exe")))?;
-            program.with_file_name("spank_disagg.so")
-        }
-    };
-    let there = path.canonicalize();
-    there.map_err(|error| {
-        Diagnostic::error(format!("the plugin {}: {error}", path.display()))
-            .help("build it with `make build/spank_disagg.so`, or name it with --plugin")
-            .into()
-    })
+/// Runs the command of the step as run scripts do, but with functions in place of its programs:
+/// they write their arguments and environment to a file. The output of the shell is dropped, since
+/// it may repeat a secret.
+fn run_script_text(steps: &[Planned], commands: &Path) -> String {
+    let programs: BTreeSet<_> = steps.iter().filter_map(|step| step.argv.first()).collect();
+    let functions: String =
+        programs.iter().map(|name| format!("{name}() {{ got {name} \"$@\"; }}\n")).collect();
+    format!(
+        "got() {{\n\
+         \t{{ printf '%s\\0' $# \"$@\"; /usr/bin/env -0; }} >\
+         {}/$SLURM_STEP_ID.$SLURM_PROCID\n}}\n\
+         {functions}eval \"$pytestCommand\" 2>/dev/null\n",
+        commands.display()
+    )
 }
 
-/// The directory that sbatch has to be started in for this workspace.
-fn parent(workspace: &Path, config: &str) -> Result<PathBuf, Unusable> {
-    let wanted = format!("disagg_{config}");
-    match workspace.parent() {
-        Some(parent) if workspace.file_name() == Some(wanted.as_ref()) => {
-            if parent.is_dir() {
-                return Ok(parent.to_owned());
-            }
-            Err(Diagnostic::error(format!(
-                "--workspace: there is no directory {}",
-                parent.display()
-            ))
-            .into())
-        }
-        _ => Err(Diagnostic::error(format!(
-            "--workspace {}: a job that sbatch submits has the workspace {wanted}",
-            workspace.display()
-        ))
-        .help(format!("write --workspace DIRECTORY/{wanted}"))
-        .into()),
-    }
-}
-
-/// This process's environment without what an outer job or step has put there.
-fn users_environment() -> Env {
+/// The environment of this process without what an outer job or step has put there. The name of
+/// the configuration of Slurm makes this cluster another one than that of every other run: the
+/// plugin lets a role run once in a job, and each simulated job has the same number.
+fn users_environment(directory: &Path) -> Env {
     let of_slurm = ["SLURM", "SBATCH", "SALLOC", "SRUN", "_SLURM", "PMI"];
     let mut environ = Env::current();
     environ.remove_where(|name| of_slurm.iter().any(|start| name.starts_with(start)));
-    environ
-}
-
-/// A name for the simulated cluster that no other run has at this time, as SLURM_CONF. The plugin
-/// tells jobs apart by it, and leaves a file for each role of a cluster's job; so names are used
-/// again.
-fn cluster() -> Result<(String, File), Unusable> {
-    // SAFETY: geteuid has no failure and no memory effects.
-    let user = unsafe { libc::geteuid() };
-    let mut number = 0;
-    loop {
-        let path = std::env::temp_dir().join(format!("disagg-smoke-{user}-{number}.lock"));
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
-            .open(&path)
-            .map_err(io_error(&path))?;
-        if file.try_lock().is_ok() {
-            return Ok((text(path.with_extension("conf")), file));
-        }
-        number += 1;
-    }
-}
-
-/// Makes the files of a run, so that the user of the clients can read them.
-struct Builder {
-    directory: TempDir,
-    path: PathBuf,
-    /// The user of the clients, when it is another than this process's.
-    client: Option<u32>,
-}
-
-impl Builder {
-    fn new() -> Result<Self, Unusable> {
-        let temporary = std::env::temp_dir();
-        let directory = tempfile::Builder::new()
-            .prefix("disagg-smoke-")
-            .tempdir()
-            .map_err(io_error(&temporary))?;
-        let path = directory.path().to_owned();
-        // SAFETY: geteuid has no failure and no memory effects.
-        let client = (unsafe { libc::geteuid() } == 0).then_some(CLIENT);
-        fs::set_permissions(&path, Permissions::from_mode(0o755)).map_err(io_error(&path))?;
-        // sbatch writes a long plan into the directory that it is started in.
-        chown(&path, client, client).map_err(io_error(&path))?;
-        Ok(Self { directory, path, client })
-    }
-
-    fn write(&self, path: &Path, text: &str) -> Result<(), Unusable> {
-        fs::write(path, text).map_err(io_error(path))?;
-        fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(io_error(path))
-    }
-
-    fn make_directory(&self, name: &str) -> Result<PathBuf, Unusable> {
-        let path = self.path.join(name);
-        fs::create_dir_all(&path).map_err(io_error(&path))?;
-        Ok(path)
-    }
-
-    /// The file, or a copy of it where the clients' user cannot read it, or where plugstack.conf
-    /// could not hold its name.
-    fn readable(&self, file: &Path, directory: &str) -> Result<PathBuf, Unusable> {
-        let blank = file.to_string_lossy().contains(char::is_whitespace);
-        let readable = match self.client {
-            None => true,
-            Some(user) => Command::new("test")
-                .arg("-r")
-                .arg(file)
-                .uid(user)
-                .gid(user)
-                .status()
-                .is_ok_and(|status| status.success()),
-        };
-        if readable && !blank {
-            return Ok(file.to_owned());
-        }
-        let copy = self.make_directory(directory)?.join(file.file_name().unwrap_or_default());
-        fs::copy(file, &copy).map_err(io_error(file))?;
-        fs::set_permissions(&copy, Permissions::from_mode(0o755)).map_err(io_error(&copy))?;
-        Ok(copy)
-    }
-
-    /// The site's settings: those that were named, else the directories of this run.
-    fn site(&self, args: &Args, here: &Path, environ: &mut Env) -> Result<PathBuf, Unusable> {
-        if let Some(site) = &args.site {
-            return match self.readable(&here.join(site), "site") {
-                Err(Unusable::Io(path, error)) => {
-                    Err(Diagnostic::error(format!("--site {path}: {error}")).into())
-                }
-                other => other,
-            };
-        }
-        let around = || find::source_dir_of(&here.join(&args.config));
-        let tree = match args.trtllm_dir.clone().or_else(around) {
-            Some(tree) => here.join(tree),
-            None => self.make_directory("TensorRT-LLM")?,
-        };
-        let models = match &args.models_dir {
-            Some(models) => {
-                // It would win over the settings.
-                environ.unset("CLUSTER_LLM_DATA");
-                here.join(models)
-            }
-            None => self.make_directory("models")?,
-        };
-        let path = self.path.join("site.yaml");
-        // JSON's strings are YAML's.
-        let value = |path: &Path| serde_json::Value::from(text(path)).to_string();
-        let settings = format!("trtllm_dir: {}\nmodels_dir: {}\n", value(&tree), value(&models));
-        self.write(&path, &settings)?;
-        Ok(path)
-    }
+    environ.with("SLURM_CONF", text(&directory.join("slurm.conf")))
 }
