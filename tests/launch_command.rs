@@ -308,7 +308,7 @@ fn who_calls_it_wrongly_is_told_what_to_do() {
     };
     let workspace = tree.workspace().display().to_string();
     let here: &[&str] = &["--workspace", &workspace];
-    assert!(said(&[], &[]).contains("which plan? Give --workspace DIR"));
+    assert!(said(&[], &[]).contains("no plan given: pass --workspace or --plan"));
     assert!(said(here, &[]).contains("plan.json is missing: write it with `slurm-disagg submit"));
     tree.plan("A=1", &[]);
     assert!(

@@ -13,5 +13,6 @@ pub mod report;
 pub mod result;
 pub mod signals;
 pub mod submission;
+pub mod tail;
 pub mod timeline;
 pub mod workspace;

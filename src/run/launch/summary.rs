@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `summary.md`: the run as one pastes it into a pull request.
+//! `summary.md`: the run for a pull request.
 
 use std::fmt::Write;
 use std::path::Path;
+use std::time::Duration;
 
-use super::files::exit_words;
-use crate::run::result::{Moment, RunResult, StepResult};
+use crate::run::result::{Moment, RunResult};
+use crate::run::timeline::{describe, duration};
 use crate::slurm::hostlist;
 
-/// The longest report that is shown whole, in bytes.
+/// The largest report that is included, in bytes.
 const MAX_REPORT: u64 = 8 << 10;
 
 /// The summary; `report` is the benchmark's table.
@@ -30,28 +31,19 @@ pub fn markdown(result: &RunResult, report: &Path) -> String {
     row("Mode, rules", &format!("{}, {}", result.plan.mode, result.plan.rules));
     row("Plan SHA-256", &result.plan.sha256);
     if let Some(ended) = result.ended {
-        row("Took", &seconds(ended, result.started));
+        row("Took", &duration(ended.since(result.started)));
     }
     if let Some(stop) = verdict.stop_ms {
-        row(
-            "From the verdict to the end of all steps",
-            &format!("{}.{:03} s", stop / 1000, stop % 1000),
-        );
+        row("From the verdict to the end of all steps", &duration(Duration::from_millis(stop)));
     }
     if let Some(junit) = &result.junit {
-        row(
-            "Test cases",
-            &format!(
-                "{}, {} failed, {} errors, {} skipped",
-                junit.tests, junit.failures, junit.errors, junit.skipped
-            ),
-        );
+        row("JUnit", &junit.to_string());
     }
-    text.push_str("\n| Step | Nodes | Ranks | Started | Running | Ready | Ended | How |\n");
+    text.push_str("\n| Step | Nodes | Ranks | Started | Running | Ready | Ended | State |\n");
     text.push_str("|---|---|---|---|---|---|---|---|\n");
     for step in &result.steps {
         let at = |moment: Option<Moment>| {
-            moment.map_or_else(|| "–".to_owned(), |moment| seconds(moment, result.started))
+            moment.map_or_else(|| "–".to_owned(), |at| duration(at.since(result.started)))
         };
         let _ = writeln!(
             text,
@@ -63,12 +55,12 @@ pub fn markdown(result: &RunResult, report: &Path) -> String {
             at(step.running),
             at(step.ready),
             at(step.ended),
-            cell(&how(step))
+            cell(&describe(step))
         );
     }
     if !verdict.log_tail.is_empty() {
-        let whose = verdict.role.as_deref().unwrap_or("the run");
-        let _ = write!(text, "\nThe last lines of {whose}:\n");
+        let step = verdict.role.as_deref().unwrap_or("the run");
+        let _ = write!(text, "\nLast lines of {step}:\n");
         fenced(&mut text, &verdict.log_tail.join("\n"));
     }
     if let Ok(size) = std::fs::metadata(report).map(|found| found.len())
@@ -81,21 +73,7 @@ pub fn markdown(result: &RunResult, report: &Path) -> String {
     text
 }
 
-fn how(step: &StepResult) -> String {
-    let stopped = if step.stopped.is_some() { "stopped; " } else { "" };
-    match (step.exit, &step.failure) {
-        (_, Some(rank)) => format!("{stopped}rank {} on {}: {}", rank.rank, rank.node, rank.words),
-        (Some(exit), None) => format!("{stopped}{}", exit_words(exit)),
-        (None, None) if step.started.is_none() => "not started".to_owned(),
-        (None, None) => "runs".to_owned(),
-    }
-}
-
-fn seconds(moment: Moment, start: Moment) -> String {
-    format!("{:.1} s", moment.since(start).as_secs_f64())
-}
-
-/// Text for a cell of a table: on one line, nothing in it that would end the cell.
+/// Text for a cell of a table: on one line, without characters that end the cell.
 fn cell(text: &str) -> String {
     plain(text).replace('|', "\\|").replace('<', "&lt;")
 }
@@ -104,7 +82,7 @@ fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().replace('`', "'")
 }
 
-/// A block of text with a fence that is longer than any in it.
+/// A block of text in a fence that is longer than any in the text.
 fn fenced(text: &mut String, block: &str) {
     let mut fence = "```".to_owned();
     while block.contains(&fence) {
