@@ -23,7 +23,7 @@ pub fn in_log(log: &str) -> Option<VerdictKind> {
         .rev()
         .filter(|line| line.contains(NOTICE) && line.contains(" CANCELLED AT "))
         .find_map(|line| {
-            REASONS.iter().find(|(words, _)| line.contains(words)).map(|(_, kind)| *kind)
+            REASONS.iter().find(|(reason, _)| line.contains(reason)).map(|(_, kind)| *kind)
         })
 }
 

@@ -216,7 +216,7 @@ fn checked(event: Event<'_>) -> Result<Option<Event<'static>>, String> {
             match reference.resolve_char_ref().map_err(|error| error.to_string())? {
                 Some(c) => drop(allowed(c.encode_utf8(&mut [0; 4]))?),
                 None if matches!(&*reference, b"lt" | b"gt" | b"amp" | b"apos" | b"quot") => {}
-                None => return Err("an unknown entity".to_owned()),
+                None => return Err("unknown entity".to_owned()),
             }
             Ok(Some(Event::GeneralRef(reference.into_owned())))
         }
@@ -251,14 +251,14 @@ fn tag(name: &[u8]) -> Result<&str, String> {
     let is_other = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.".contains(byte);
     let is_good = name.first().is_some_and(is_first) && name.iter().all(is_other);
     let name = std::str::from_utf8(name).map_err(|error| error.to_string())?;
-    if is_good { Ok(name) } else { Err(format!("the name {name:?}")) }
+    if is_good { Ok(name) } else { Err(format!("invalid name {name:?}")) }
 }
 
 /// The text, if XML allows all its characters.
 fn allowed(text: &str) -> Result<&str, String> {
     match text.chars().find(|c| !is_allowed(*c)) {
         None => Ok(text),
-        Some(c) => Err(format!("the character {c:?}")),
+        Some(c) => Err(format!("invalid character {c:?}")),
     }
 }
 
@@ -382,6 +382,46 @@ mod tests {
         assert!(text.contains("results-GEN_1.xml is missing; it was killed"), "{text}");
     }
 
+    /// What the reader accepts and XML does not, each in the place of a test case.
+    const NOT_WELL_FORMED: [&str; 14] = [
+        "<a b=\"1\" b=\"2\"/>",
+        "<a b=\"<\"/>",
+        "<a b=\"&nbsp;\"/>",
+        "<a b=\"&#0;\"/>",
+        "<a b=\"&#x1b;\"/>",
+        "<a b/>",
+        "<1/>",
+        "<a:b/>",
+        "<a b:c=\"1\"/>",
+        "&nbsp;",
+        "&#8;",
+        "a & b",
+        "\u{1}",
+        "<a>\u{ffff}</a>",
+    ];
+
+    #[test]
+    fn a_part_that_is_not_well_formed_is_an_error() {
+        for bad in NOT_WELL_FORMED {
+            let part = format!("<testsuite>{bad}</testsuite>");
+            let files = [("GEN_0", Some(part.as_str())), ("CTX_0", Some(GOOD))];
+            let (text, summary) = merged(&files, VerdictKind::ServerEnded);
+            assert_eq!(summary.lost, ["GEN_0"], "{bad}: {text}");
+            assert!(text.contains("results-GEN_0.xml is not well-formed: "), "{text}");
+            assert!(text.contains("name=\"CTX_0\""), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_well_formed_keeps_its_meaning() {
+        let part =
+            "<testsuite a='x\"y' name='n'><!-- c --><?p q?><![CDATA[<&]]>&#10;&lt;é</testsuite>";
+        let (text, summary) = merged(&[("GEN_0", Some(part))], VerdictKind::Passed);
+        assert!(summary.lost.is_empty(), "{text}");
+        let expected = "<testsuite name=\"GEN_0\" a=\"x&quot;y\">&lt;&amp;&#10;&lt;é</testsuite>";
+        assert!(text.contains(expected), "{text}");
+    }
+
     #[test]
     fn the_verdict_is_a_test_case_of_its_own() {
         let (text, _) = merged(&[], VerdictKind::ServerEnded);
@@ -401,7 +441,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_part_breaks_the_merged_file(part in "(<testsuite( name=\"a\")?>|<testcase/>|</testsuite>|\\PC{0,9}){0,6}") {
+        fn no_part_breaks_the_merged_file(part in "(<testsuite( name=[\"']a[\"'<&])?>|<testcase/>|</testsuite>|&#?[a-z0-9]{0,3};|<!--|-->|\\PC{0,9}){0,6}") {
             merged(&[("GEN_0", Some(&part))], VerdictKind::Passed);
         }
     }

@@ -181,3 +181,52 @@ pub fn raise_descriptor_limit(steps: usize) -> Result<Rlimit, TooFewDescriptors>
         _ => Ok(before),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(script: &str) -> Process {
+        let mut bash = Command::new("bash");
+        let mut child = bash.args(["-c", script]).stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = child.stderr.take();
+        let process = Process { child, stderr, line: Vec::new() };
+        process.prepare(&getrlimit(Resource::Nofile)).unwrap();
+        process
+    }
+
+    /// All lines, and the most that one round gave.
+    fn read_all(process: &mut Process) -> (Vec<String>, usize) {
+        let (mut lines, mut most) = (Vec::new(), 0);
+        while process.stderr.is_some() {
+            let before = lines.len();
+            process.read_lines(|line| lines.push(line.to_owned()));
+            most = most.max(lines[before..].iter().map(String::len).sum());
+        }
+        (lines, most)
+    }
+
+    #[test]
+    fn a_flood_is_read_in_rounds_and_long_lines_are_cut() {
+        let mut process =
+            run("printf '%s\\n' {1..200000} >&2; head -c 99999 /dev/zero >&2; echo >&2");
+        let (lines, most) = read_all(&mut process);
+        assert_eq!((lines.len(), lines[199_999].as_str()), (200_001, "200000"));
+        assert_eq!(lines[200_000].len(), MAX_LINE);
+        assert!(most <= MAX_ROUND, "{most}");
+        process.child.wait().unwrap();
+    }
+
+    #[test]
+    fn the_end_of_a_process_is_a_status_or_a_signal() {
+        for (script, expected) in [("exit 3", Exit::Status(3)), ("kill -9 $$", Exit::Signal(9))] {
+            let mut process = run(script);
+            let exit = loop {
+                if let Some(exit) = process.try_wait() {
+                    break exit;
+                }
+            };
+            assert_eq!(exit, Some(expected));
+        }
+    }
+}

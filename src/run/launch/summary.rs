@@ -90,3 +90,109 @@ fn fenced(text: &mut String, block: &str) {
     }
     let _ = writeln!(text, "\n{fence}\n{block}\n{fence}");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::result::{
+        Exit, JunitSummary, Phase, PlanSummary, RankEnd, RunId, SCHEMA, StepResult, Stop,
+        StopSignal, Verdict, VerdictKind,
+    };
+
+    #[test]
+    fn the_summary_shows_the_run_and_keeps_its_markdown_intact() {
+        let directory = tempfile::tempdir().unwrap();
+        let report = directory.path().join("report.csv");
+        std::fs::write(&report, "requests,failed\n8,0\n").unwrap();
+        let node = ["n1".to_owned()];
+        let lost = RankEnd {
+            rank: 3,
+            node: "n1".into(),
+            exit: Some(Exit::Status(42)),
+            message: String::new(),
+        };
+        let kill = Stop { signal: StopSignal::Kill, after_ms: 2_000 };
+        let at = |ms| Some(Moment(ms));
+        let steps = vec![
+            StepResult {
+                started: at(1_100),
+                running: at(2_000),
+                ready: at(9_000),
+                ended: at(70_000),
+                failure: Some(lost),
+                ..StepResult::new("GEN_0", &node, 4, "gen_server_0.log")
+            },
+            StepResult {
+                started: at(1_100),
+                running: at(2_500),
+                stopped: at(70_000),
+                ended: at(72_000),
+                exit: Some(Exit::Signal(9)),
+                stop: Some(kill),
+                ..StepResult::new("CTX_0", &node, 2, "ctx_server_0.log")
+            },
+            StepResult::new("BENCHMARK", &node, 1, "benchmark.log"),
+        ];
+        let mut verdict = Verdict::new(VerdictKind::ServerEnded, "GEN_0 ended | <b>badly</b>");
+        verdict.role = Some("GEN_0".into());
+        verdict.log_tail = vec!["```".into(), "CUDA error".into()];
+        verdict.stop_ms = Some(2_004);
+        let result = RunResult {
+            schema: SCHEMA,
+            run: RunId::new(7, 0),
+            plan: PlanSummary {
+                test: "m.py::t[`id`]".into(),
+                config: "config\nname".into(),
+                mode: "e2e".into(),
+                rules: "classic".into(),
+                sha256: "0a".into(),
+                total_gpus: 6,
+                ..PlanSummary::default()
+            },
+            workspace: "/w".into(),
+            nodes: vec!["n1".into(), "n2".into()],
+            started: Moment(1_000),
+            ended: at(72_000),
+            phase: Phase::Done,
+            verdict,
+            steps,
+            junit: Some(JunitSummary { tests: 4, failures: 1, ..JunitSummary::default() }),
+        };
+        insta::assert_snapshot!(markdown(&result, &report), @r#"
+        ### Failed: `m.py::t['id']`
+
+        GEN_0 ended \| &lt;b>badly&lt;/b> (`server_ended`)
+
+        | | |
+        |---|---|
+        | Run | 7.0 |
+        | Nodes | n[1-2] (6 GPUs) |
+        | Configuration | config name |
+        | Mode, rules | e2e, classic |
+        | Plan SHA-256 | 0a |
+        | Took | 1:11 |
+        | From the verdict to the end of all steps | 2.0 s |
+        | JUnit | 4 tests, 1 failures, 0 errors, 0 skipped |
+
+        | Step | Nodes | Ranks | Started | Running | Ready | Ended | State |
+        |---|---|---|---|---|---|---|---|
+        | GEN_0 | n1 | 4 | 0.1 s | 1.0 s | 8.0 s | 1:09 | exit status 42 (rank 3 on n1) |
+        | CTX_0 | n1 | 2 | 0.1 s | 1.5 s | – | 1:11 | killed, signal 9 |
+        | BENCHMARK | n1 | 1 | – | – | – | – | not started |
+
+        Last lines of GEN_0:
+
+        ````
+        ```
+        CUDA error
+        ````
+
+        report.csv:
+
+        ```
+        requests,failed
+        8,0
+        ```
+        "#);
+    }
+}
