@@ -20,6 +20,30 @@ pub const FILE: &str = "result.json";
 /// The largest one that is read, in bytes.
 pub const MAX_JSON: u64 = 64 << 20;
 
+/// Defines an enum whose values have the same names in JSON and in messages.
+macro_rules! named {
+    ($(#[$about:meta])* $type:ident { $($(#[$doc:meta])* $value:ident = $name:literal,)* }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $type {
+            $($(#[$doc])* #[serde(rename = $name)] $value,)*
+        }
+
+        impl $type {
+            /// All values, in order.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$value),*];
+
+            /// The name in JSON.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$value => $name,)*
+                }
+            }
+        }
+    };
+}
+
 /// A moment, in milliseconds since the Unix epoch.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -143,39 +167,23 @@ impl PlanSummary {
     }
 }
 
-/// The phases of a run, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// The install script runs on all nodes.
-    Install,
-    /// The nodes are checked before any server starts.
-    Precheck,
-    /// Steps are being started; not all of them run yet.
-    Start,
-    /// All steps run; the readiness probe has not seen all servers yet.
-    Ready,
-    /// The benchmark measures.
-    Benchmark,
-    /// The remaining steps are being stopped.
-    Stop,
-    /// All steps have ended.
-    Done,
-}
-
-impl Phase {
-    /// Its name, as in JSON.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Install => "install",
-            Self::Precheck => "precheck",
-            Self::Start => "start",
-            Self::Ready => "ready",
-            Self::Benchmark => "benchmark",
-            Self::Stop => "stop",
-            Self::Done => "done",
-        }
+named! {
+    /// The phases of a run, in order.
+    Phase {
+        /// The install script runs on all nodes.
+        Install = "install",
+        /// The nodes are checked before any server starts.
+        Precheck = "precheck",
+        /// Steps are being started; not all of them run yet.
+        Start = "start",
+        /// All steps run; the readiness probe has not seen all servers yet.
+        Ready = "ready",
+        /// The benchmark measures.
+        Benchmark = "benchmark",
+        /// The remaining steps are being stopped.
+        Stop = "stop",
+        /// All steps have ended.
+        Done = "done",
     }
 }
 
@@ -223,96 +231,49 @@ impl Verdict {
     }
 }
 
-/// The kinds of verdicts. Their names in JSON never change their meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum VerdictKind {
-    /// The run goes on.
-    Running,
-    /// The benchmark's command passed.
-    Passed,
-    /// The benchmark's command failed.
-    BenchmarkFailed,
-    /// A server ended, in whatever way, before the benchmark did.
-    ServerEnded,
-    /// The install script failed on a node.
-    InstallFailed,
-    /// A check before the servers' start failed.
-    PrecheckFailed,
-    /// Slurm did not start a step.
-    StartFailed,
-    /// Not all steps ran within the limit of the phase `start`.
-    StartLimit,
-    /// Not all servers were ready within the limit of the phase `ready`.
-    ReadyLimit,
-    /// The benchmark did not end within the limit of the phase `benchmark`.
-    BenchmarkLimit,
-    /// The job was cancelled (`scancel`).
-    Cancelled,
-    /// The job reached its time limit.
-    TimeLimit,
-    /// The signal that announces the time limit (`sbatch --signal`) came.
-    TimeLimitNear,
-    /// The job was preempted.
-    Preempted,
-    /// The job was requeued.
-    Requeued,
-    /// A node of the job failed.
-    NodeFailed,
-    /// The launch received a termination signal, and Slurm reported no reason.
-    Terminated,
-    /// The workspace could not be written.
-    WorkspaceFailed,
+named! {
+    /// The kinds of verdicts. Their names in JSON never change their meaning.
+    VerdictKind {
+        /// The run goes on.
+        Running = "running",
+        /// The benchmark's command passed.
+        Passed = "passed",
+        /// The benchmark's command failed.
+        BenchmarkFailed = "benchmark_failed",
+        /// A server ended, in whatever way, before the benchmark did.
+        ServerEnded = "server_ended",
+        /// The install script failed on a node.
+        InstallFailed = "install_failed",
+        /// A check before the servers' start failed.
+        PrecheckFailed = "precheck_failed",
+        /// Slurm did not start a step.
+        StartFailed = "start_failed",
+        /// Not all steps ran within the limit of the phase `start`.
+        StartLimit = "start_limit",
+        /// Not all servers were ready within the limit of the phase `ready`.
+        ReadyLimit = "ready_limit",
+        /// The benchmark did not end within the limit of the phase `benchmark`.
+        BenchmarkLimit = "benchmark_limit",
+        /// The job was cancelled (`scancel`).
+        Cancelled = "cancelled",
+        /// The job reached its time limit.
+        TimeLimit = "time_limit",
+        /// The signal that announces the time limit (`sbatch --signal`) came.
+        TimeLimitNear = "time_limit_near",
+        /// The job was preempted.
+        Preempted = "preempted",
+        /// The job was requeued.
+        Requeued = "requeued",
+        /// A node of the job failed.
+        NodeFailed = "node_failed",
+        /// The launch received a termination signal, and Slurm reported no reason.
+        Terminated = "terminated",
+        /// The workspace could not be written.
+        WorkspaceFailed = "workspace_failed",
+    }
 }
 
 impl VerdictKind {
-    /// All kinds.
-    pub const ALL: [Self; 18] = [
-        Self::Running,
-        Self::Passed,
-        Self::BenchmarkFailed,
-        Self::ServerEnded,
-        Self::InstallFailed,
-        Self::PrecheckFailed,
-        Self::StartFailed,
-        Self::StartLimit,
-        Self::ReadyLimit,
-        Self::BenchmarkLimit,
-        Self::Cancelled,
-        Self::TimeLimit,
-        Self::TimeLimitNear,
-        Self::Preempted,
-        Self::Requeued,
-        Self::NodeFailed,
-        Self::Terminated,
-        Self::WorkspaceFailed,
-    ];
-
-    /// Its name, as in JSON.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Passed => "passed",
-            Self::BenchmarkFailed => "benchmark_failed",
-            Self::ServerEnded => "server_ended",
-            Self::InstallFailed => "install_failed",
-            Self::PrecheckFailed => "precheck_failed",
-            Self::StartFailed => "start_failed",
-            Self::StartLimit => "start_limit",
-            Self::ReadyLimit => "ready_limit",
-            Self::BenchmarkLimit => "benchmark_limit",
-            Self::Cancelled => "cancelled",
-            Self::TimeLimit => "time_limit",
-            Self::TimeLimitNear => "time_limit_near",
-            Self::Preempted => "preempted",
-            Self::Requeued => "requeued",
-            Self::NodeFailed => "node_failed",
-            Self::Terminated => "terminated",
-            Self::WorkspaceFailed => "workspace_failed",
-        }
-    }
-
     /// Whether the test passed.
     #[must_use]
     pub fn is_passed(self) -> bool {

@@ -265,12 +265,10 @@ impl Machine {
         let phase = self.result.phase;
         let mut group = self.result.steps.iter().filter(|step| step.phase() == phase);
         match phase {
-            Phase::Install | Phase::Precheck => {
-                if group.all(|step| step.ended.is_some()) {
-                    let phases = self.result.steps.iter().map(StepResult::phase);
-                    let later = phases.filter(|later| *later > phase).min();
-                    return self.enter(later.unwrap_or(Phase::Start));
-                }
+            Phase::Install | Phase::Precheck if group.all(|step| step.ended.is_some()) => {
+                let phases = self.result.steps.iter().map(StepResult::phase);
+                let later = phases.filter(|later| *later > phase).min();
+                return self.enter(later.unwrap_or(Phase::Start));
             }
             Phase::Start if group.all(|step| step.running.is_some()) => {
                 self.enter(if self.settings.ready { Phase::Ready } else { Phase::Benchmark });

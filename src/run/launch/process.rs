@@ -71,7 +71,7 @@ impl Process {
             fcntl_setfl(stderr, fcntl_getfl(stderr)? | OFlags::NONBLOCK)?;
         }
         // srun passes its limits on to the tasks: they get the job's, not the launch's.
-        prlimit(self.pid(), Resource::Nofile, limit.clone())?;
+        prlimit(self.pid(), Resource::Nofile, *limit)?;
         Ok(())
     }
 
