@@ -129,12 +129,15 @@ fn the_page_shows_hostile_text_and_runs_none_of_it() {
 }
 
 #[test]
-fn an_earlier_run_is_shown_from_its_own_directory_with_the_workspaces_logs() {
+fn an_earlier_run_is_shown_with_its_own_logs() {
     let workspace = workspace("runs/7.0");
+    let run = workspace.path().join("runs/7.0");
+    std::fs::write(run.join("ctx_server_0.log"), "the earlier run\n").unwrap();
     let file = workspace.path().join("page.html");
-    let output = report(&[path(&workspace.path().join("runs/7.0")), "--html", path(&file)]);
+    let output = report(&[path(&run), "--html", path(&file)]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(std::fs::read_to_string(&file).unwrap().contains("<pre>loading\n"));
+    let page = std::fs::read_to_string(&file).unwrap();
+    assert!(page.contains("<pre>the earlier run</pre>") && !page.contains("loading"), "{page}");
 }
 
 #[test]

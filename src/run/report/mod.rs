@@ -18,8 +18,10 @@ use super::tail;
 pub struct Report {
     /// The result.
     pub result: RunResult,
-    /// The directory of the result's relative paths.
+    /// The workspace.
     pub workspace: PathBuf,
+    /// The directory that the result was read from: the workspace or the run's own.
+    directory: PathBuf,
     /// The end of the timeline of a run that is not over.
     pub now: Moment,
 }
@@ -34,8 +36,9 @@ impl Report {
         let absolute = directory.canonicalize()?;
         let is_run = absolute.parent().is_some_and(|parent| parent.ends_with(RUNS));
         let above = |path: &Path| path.parent().and_then(Path::parent).map(Path::to_owned);
-        let workspace = is_run.then(|| above(&absolute)).flatten().unwrap_or(absolute);
-        Ok(Self { result, workspace, now: Moment::now() })
+        let workspace = is_run.then(|| above(&absolute)).flatten();
+        let workspace = workspace.unwrap_or_else(|| absolute.clone());
+        Ok(Self { result, workspace, directory: absolute, now: Moment::now() })
     }
 
     /// The begin and the end of the timeline, at least a millisecond apart.
@@ -50,8 +53,7 @@ impl Report {
     /// The last lines of a step's log; none where it cannot be read. Somebody else may have written
     /// the result: a log outside the workspace is not read.
     fn tail(&self, step: &StepResult, lines: usize) -> Option<Vec<String>> {
-        let log = self.workspace.join(&step.log).canonicalize().ok()?;
-        let workspace = self.workspace.canonicalize().ok()?;
-        log.starts_with(workspace).then(|| tail::lines(&log, lines).ok()).flatten()
+        let log = self.directory.join(&step.log).canonicalize().ok()?;
+        log.starts_with(&self.workspace).then(|| tail::lines(&log, lines).ok()).flatten()
     }
 }
