@@ -31,6 +31,8 @@ tr '\0' '\n' <"/proc/$$/cmdline" >"$NOTES/$name.cmdline"
 echo "srun: launching StepId=7.$$ on host n1, $tasks tasks: 0" >&2
 echo "srun: Node n1, $tasks tasks started" >&2
 export STEP_NAME="$name" STEP_OF="$NOTES"
+ulimit -Sn >"$NOTES/$name.limit"
+[ -z "$FLOOD" ] || yes "srun: $FLOOD" | head -c 3M >&2
 exec "$@"
 "#;
 
@@ -112,11 +114,31 @@ impl Tree {
 
     /// Launches in a job of two nodes.
     fn launch(&self) -> Output {
-        let mut launch = self.command();
-        launch.arg("launch").arg("--workspace").arg(self.workspace());
-        launch.env("SLURM_JOB_ID", "7").env("SLURM_JOB_NODELIST", "n[1-2]");
-        launch.env("SLURM_NTASKS", "8").env("UCX_TLS", "to be unset").env("SLURM_LOCALID", "3");
-        launch.output().unwrap()
+        self.in_job(self.command())
+            .arg("launch")
+            .arg("--workspace")
+            .arg(self.workspace())
+            .output()
+            .unwrap()
+    }
+
+    /// Launches in a job of two nodes, from bash after these commands.
+    fn launch_after(&self, commands: &str) -> Output {
+        let mut bash = Command::new("bash");
+        let launch = format!(
+            "{commands}; exec {:?} launch --workspace \"$0\"",
+            env!("CARGO_BIN_EXE_slurm-disagg")
+        );
+        bash.env_clear()
+            .envs(self.command().get_envs().filter_map(|(name, value)| Some((name, value?))));
+        bash.arg("-c").arg(launch).arg(self.workspace());
+        self.in_job(bash).output().unwrap()
+    }
+
+    fn in_job(&self, mut command: Command) -> Command {
+        command.env("SLURM_JOB_ID", "7").env("SLURM_JOB_NODELIST", "n[1-2]");
+        command.env("SLURM_NTASKS", "8").env("UCX_TLS", "to be unset").env("SLURM_LOCALID", "3");
+        command
     }
 
     fn notes(&self, instance: &str, what: &str) -> Vec<String> {
@@ -239,6 +261,40 @@ fn a_secret_is_in_no_log_and_no_argument() {
 }
 
 #[test]
+fn an_srun_that_floods_its_output_fills_no_disk() {
+    let tree = Tree::new();
+    tree.plan("A=1", &[]);
+    assert_passed(&tree, &tree.launch_after("export FLOOD=noise"));
+    let log = fs::read_to_string(tree.workspace().join("srun.log")).unwrap();
+    // Four steps, each with 1 MiB.
+    assert!(log.len() < 5 << 20, "{}", log.len());
+    for name in ["GEN_0", "CTX_0", "DISAGG_SERVER", "BENCHMARK"] {
+        let notice = format!("{name}: (srun wrote more than 1 MiB; the rest is dropped)");
+        assert_eq!(log.lines().filter(|line| *line == notice).count(), 1, "{name}");
+    }
+}
+
+#[test]
+fn the_limit_of_open_files_is_raised_for_the_launch_and_not_for_its_steps() {
+    let tree = Tree::new();
+    tree.plan("A=1", &[]);
+    // The launch alone needs more than 20.
+    assert_passed(&tree, &tree.launch_after("ulimit -Sn 20"));
+    let limit = fs::read_to_string(tree.path("notes/GEN_0.limit")).unwrap();
+    assert_eq!(limit.trim(), "20");
+
+    fs::remove_dir_all(tree.workspace().join("runs")).unwrap();
+    let ended = tree.launch_after("ulimit -n 20");
+    let log = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{log}");
+    assert!(
+        log.contains("4 steps need 36 open files, but the hard limit is 20: raise it"),
+        "{log}"
+    );
+    assert!(!tree.workspace().join("runs").exists());
+}
+
+#[test]
 fn a_second_launch_in_a_job_has_a_directory_of_its_own() {
     let tree = Tree::new();
     tree.plan("A=1", &[]);
@@ -311,7 +367,7 @@ fn who_calls_it_wrongly_is_told_what_to_do() {
     };
     let workspace = tree.workspace().display().to_string();
     let here: &[&str] = &["--workspace", &workspace];
-    assert!(said(&[], &[]).contains("which plan? Give --workspace DIR"));
+    assert!(said(&[], &[]).contains("no plan given: pass --workspace or --plan"));
     assert!(said(here, &[]).contains("plan.json is missing: write it with `slurm-disagg submit"));
     tree.plan("A=1", &[]);
     assert!(

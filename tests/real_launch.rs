@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use disagg::run::result::{Exit, Moment, Phase, RunResult, VerdictKind};
+use disagg::run::result::{Exit, Moment, Phase, RunResult, StepResult, StopSignal, VerdictKind};
 use slurm_bed::{Cluster, Job, Options, Process, Slurm, TEST_USER, built};
 
 const A_MINUTE: Duration = Duration::from_secs(60);
@@ -326,10 +326,8 @@ fn cases() -> Vec<Case> {
     use Exit::Status;
     use VerdictKind::{BenchmarkFailed, BenchmarkLimit, Passed, ReadyLimit, ServerEnded};
     let died = |fault, status| case(fault, ServerEnded, Some(Status(status)));
-    let never_ready = |fault| Case {
-        launch: "--ready --limit ready=8s --grace 2",
-        ..case(fault, ReadyLimit, None)
-    };
+    let never_ready =
+        |fault| Case { launch: "--ready --limit ready=8s", ..case(fault, ReadyLimit, None) };
     let hangs = |fault| Case {
         launch: "--limit benchmark=4s",
         role: "BENCHMARK",
@@ -372,7 +370,7 @@ fn cases() -> Vec<Case> {
         "GEN_0:flood_log:8",
     ] {
         let passes = case(fault, Passed, Some(Status(0)));
-        cases.push(Case { launch: "--grace 2", role: "BENCHMARK", ..passes });
+        cases.push(Case { launch: "--grace-after-benchmark 2", role: "BENCHMARK", ..passes });
     }
     cases
 }
@@ -423,6 +421,10 @@ fn each_fault_of_each_role_has_its_verdict_and_leaves_nothing_behind() {
         assert!(stop < Duration::from_secs(patience), "{context}");
         if case.fault.contains("ignore_sigterm") {
             assert!(stop >= Duration::from_secs(2), "{context}");
+            let of = |step: &&StepResult| case.fault.starts_with(&step.name);
+            let stop = result.steps.iter().find(of).unwrap().stop.unwrap();
+            assert_eq!(stop.signal, StopSignal::Kill, "{context}");
+            assert!(stop.after_ms >= 2_000, "{context}");
         }
         if case.fault.contains("flood_log") {
             let log = fs::metadata(site.workspace(name).join("gen_server_0.log")).unwrap();
@@ -529,15 +531,15 @@ fn a_step_whose_launch_fails_is_started_once_more() {
         let id = run(name, taken);
         let result = site.passed(id, name);
         assert_eq!(result.steps[0].step_id, Some(format!("{id}.1")));
-        assert!(site.log(name).contains("it is started again"), "{}", site.log(name));
+        assert!(site.log(name).contains("starting it again"), "{}", site.log(name));
     }
 
     let id = run("never", &[(1, 0), (2, 0), (1, 1)]);
     let (job, result) = site.ended(id, "never");
     assert_eq!(job.exit_code(), Some((1, 0)));
     assert_eq!(result.verdict.kind, VerdictKind::StartFailed);
-    for words in [", twice: ", "launch failed: ", "slurmd's logs on node[1-2]"] {
-        assert!(result.verdict.message.contains(words), "{}", result.verdict.message);
+    for part in [" twice: ", "launch failed: ", "the log of slurmd on node[1-2]"] {
+        assert!(result.verdict.message.contains(part), "{}", result.verdict.message);
     }
 }
 

@@ -19,13 +19,15 @@ fn report(arguments: &[&str]) -> Output {
 /// The result of a run in which CTX_0 died, in a directory with its logs.
 fn workspace(run_directory: &str) -> tempfile::TempDir {
     let workspace = tempfile::tempdir().unwrap();
-    let step = |name: &str, kind: &str, log: &str, moments: [Option<u64>; 4]| {
+    let step = |name: &str, purpose: &str, log: &str, moments: [Option<u64>; 4]| {
         let [started, running, stopped, ended] = moments;
+        let role = name.trim_end_matches("_0");
+        let stop = stopped.map(|_| json!({"signal": "TERM", "after_ms": 5_000}));
         json!({
-            "name": name, "role": kind, "purpose": "server", "step_id": "7.0", "nodes": ["node1"], "tasks": 4,
+            "name": name, "role": role, "purpose": purpose, "step_id": "7.0", "nodes": ["node1"], "tasks": 4,
             "log": log, "junit": null, "started": started, "running": running, "ready": null,
             "ended": ended, "exit": ended.map(|_| json!({"status": 42})), "stopped": stopped,
-            "failure": null
+            "stop": stop, "failure": null
         })
     };
     let result = json!({
@@ -44,9 +46,9 @@ fn workspace(run_directory: &str) -> tempfile::TempDir {
             "log_tail": ["one", HOSTILE], "noticed": 6_000, "stop_ms": 300
         },
         "steps": [
-            step("CTX_0", "CTX", "ctx_server_0.log", [Some(1_000), Some(2_000), None, Some(6_000)]),
-            step("GEN_0", "GEN", "gen_server_0.log", [Some(1_000), Some(3_500), Some(6_000), Some(11_000)]),
-            step("BENCHMARK", "BENCHMARK", "benchmark.log", [None; 4]),
+            step("CTX_0", "server", "ctx_server_0.log", [Some(1_000), Some(2_000), None, Some(6_000)]),
+            step("GEN_0", "server", "gen_server_0.log", [Some(1_000), Some(3_500), Some(6_000), Some(11_000)]),
+            step("BENCHMARK", "client", "benchmark.log", [None; 4]),
         ],
         "junit": {"tests": 5, "failures": 1, "errors": 3, "skipped": 0, "lost": ["CTX_0"]}
     });
@@ -68,20 +70,29 @@ fn people_get_the_verdict_the_steps_and_their_timeline() {
     let output = report(&[path(workspace.path())]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
-    for line in [
-        "  job       7, run 7.0, 2 nodes: node[1-2]",
-        "  time      took 10.0 s",
-        "  JUnit     5 tests, 1 failures, 3 errors, 0 skipped",
-        "  CTX_0      exit status 42           1.0 s     -         5.0 s   4      node1",
-        "  GEN_0      stopped, exit status 42  2.5 s     -         10.0 s  4      node1",
-        "  BENCHMARK  not started              -         -         -       4      node1",
-        "  CTX_0 |......-------------------------                             |",
-        "  GEN_0 |...............---------------xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx|",
-        "last lines of CTX_0:",
-    ] {
-        assert!(text.lines().any(|there| there == line), "{line:?} in\n{text}");
-    }
-    assert!(text.starts_with("FAILED (server_ended): CTX_0 ended"), "{text}");
+    let text = text.replace(path(workspace.path()), "WORKSPACE");
+    insta::assert_snapshot!(text, @r#"
+    FAILED (server_ended): CTX_0 ended <script>alert('"&')</script>\u{1b}[31mred\u{1b}[0m
+      test      m.py::f[disagg_upload-c]
+      workspace WORKSPACE
+      job       7, run 7.0, 2 nodes: node[1-2]
+      time      10.0 s
+      JUnit     5 tests, 1 failures, 3 errors, 0 skipped; no results of CTX_0
+
+      step       state                    starting  to ready  ran     tasks  nodes
+      CTX_0      exit status 42           1.0 s     -         5.0 s   4      node1
+      GEN_0      stopped, exit status 42  2.5 s     -         10.0 s  4      node1
+      BENCHMARK  not started              -         -         -       4      node1
+
+      CTX_0 |......-------------------------                             |
+      GEN_0 |...............---------------xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx|
+            |0                                                     10.0 s|
+             . starting   - running   = ready   x stopping
+
+    last lines of CTX_0:
+      | one
+      | <script>alert('"&')</script>\u{1b}[31mred\u{1b}[0m
+    "#);
     assert!(!text.contains('\u{1b}'), "{text}");
 }
 
@@ -110,7 +121,7 @@ fn the_page_shows_hostile_text_and_runs_none_of_it() {
     assert!(page.contains(log), "{page}");
     // The log of the step that the verdict is about is open, and a missing one is said so.
     assert!(page.contains("<details open>\n<summary>CTX_0"), "{page}");
-    assert!(page.contains("There is no log that can be read."), "{page}");
+    assert!(page.contains("The log cannot be read."), "{page}");
     assert!(page.contains("default-src 'none'"), "{page}");
     for nothing_from_elsewhere in ["http:", "https:", "src=", "href="] {
         assert!(!page.contains(nothing_from_elsewhere), "{nothing_from_elsewhere}");
@@ -118,12 +129,15 @@ fn the_page_shows_hostile_text_and_runs_none_of_it() {
 }
 
 #[test]
-fn an_earlier_run_is_shown_from_its_own_directory_with_the_workspaces_logs() {
+fn an_earlier_run_is_shown_with_its_own_logs() {
     let workspace = workspace("runs/7.0");
+    let run = workspace.path().join("runs/7.0");
+    std::fs::write(run.join("ctx_server_0.log"), "the earlier run\n").unwrap();
     let file = workspace.path().join("page.html");
-    let output = report(&[path(&workspace.path().join("runs/7.0")), "--html", path(&file)]);
+    let output = report(&[path(&run), "--html", path(&file)]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(std::fs::read_to_string(&file).unwrap().contains("<pre>loading\n"));
+    let page = std::fs::read_to_string(&file).unwrap();
+    assert!(page.contains("<pre>the earlier run</pre>") && !page.contains("loading"), "{page}");
 }
 
 #[test]
@@ -133,4 +147,23 @@ fn a_workspace_without_a_result_is_bad_input() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("result.json cannot be read"), "{text}");
+}
+
+#[test]
+fn no_file_outside_the_workspace_gets_into_the_page() {
+    let workspace = workspace("");
+    let secret = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(secret.path(), "the secret\n").unwrap();
+    let link = workspace.path().join("benchmark.log");
+    std::os::unix::fs::symlink(secret.path(), link).unwrap();
+    let result = workspace.path().join("result.json");
+    let text = std::fs::read_to_string(&result).unwrap();
+    let log = format!("\"log\":{:?}", secret.path());
+    std::fs::write(&result, text.replace("\"log\":\"gen_server_0.log\"", &log)).unwrap();
+    let file = workspace.path().join("page.html");
+    let output = report(&[path(workspace.path()), "--html", path(&file)]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let page = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(page.matches("The log cannot be read.").count(), 2, "{page}");
+    assert!(page.contains("loading\n") && !page.contains("the secret"), "{page}");
 }

@@ -13,5 +13,6 @@ pub mod result;
 pub mod signals;
 pub mod submission;
 pub mod subprocess;
+pub mod tail;
 pub mod timeline;
 pub mod workspace;

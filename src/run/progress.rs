@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How a followed job is shown: plain lines, one for each change, in a log; on a terminal a block
-//! that is painted anew, with one line for each role.
+//! How a followed job is shown: in a log one line for each change; on a terminal a block with one
+//! line for each step, which is painted again after each change.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::Instant;
 
 use super::follow::{Role, Screen, View};
 use super::result::{Moment, RunResult, StepResult, VerdictKind};
-use super::timeline::{StepState, duration};
+use super::tail;
+use super::timeline::{StepState, describe, duration};
 use crate::diagnostic::Printable;
 use crate::slurm::hostlist;
 use crate::slurm::reason::advice;
@@ -20,14 +20,14 @@ use crate::slurm::state::JobState;
 pub struct Lines<W> {
     out: W,
     began: Instant,
-    /// What was said last of each thing.
-    said: BTreeMap<(u32, String), String>,
+    /// The last line about each job and each of its steps.
+    shown: BTreeMap<(u32, String), String>,
 }
 
 impl<W: Write> Lines<W> {
     /// Lines on an output.
     pub fn new(out: W) -> Self {
-        Self { out, began: Instant::now(), said: BTreeMap::new() }
+        Self { out, began: Instant::now(), shown: BTreeMap::new() }
     }
 
     fn line(&mut self, text: &str) -> io::Result<()> {
@@ -63,9 +63,9 @@ impl<W: Write> Screen for Lines<W> {
             }
             for (what, text) in facts {
                 let key = (job, what);
-                if self.said.get(&key) != Some(&text) {
+                if self.shown.get(&key) != Some(&text) {
                     self.line(&text)?;
-                    self.said.insert(key, text);
+                    self.shown.insert(key, text);
                 }
             }
         }
@@ -87,10 +87,7 @@ fn headline(view: &View) -> String {
     let mut text = format!("job {}", view.job.job_id);
     let Some(state) = &view.state else { return text };
     let name = state.to_string();
-    text.push_str(&format!(
-        ": {}",
-        if name.is_empty() { "in a state that is not known" } else { &name }
-    ));
+    text.push_str(&format!(": {}", if name.is_empty() { "in an unknown state" } else { &name }));
     if let Some(nodes) = view.record.as_ref().and_then(|record| record.node_list.as_deref()) {
         text.push_str(&format!(" on {nodes}"));
     }
@@ -100,42 +97,36 @@ fn headline(view: &View) -> String {
     if let Some(reason) = view.reason.as_ref().filter(|_| state.is_waiting()) {
         text.push_str(&format!(" ({reason})"));
         if let Some(advice) = advice(reason) {
-            text.push_str(&format!(" {advice}"));
+            text.push_str(&format!(" {}", advice));
         }
     }
     text
 }
 
 fn step_line(name: &str, step: &StepResult) -> String {
-    let state = StepState::of(step);
-    let mut text = format!("{name}: {state}");
-    let since = match state {
+    let mut text = format!("{name}: {}", describe(step));
+    let since = match StepState::of(step) {
         StepState::Starting => {
             return format!("{text} on {}", hostlist::compress(&step.nodes));
         }
         StepState::Running => step.running,
         StepState::Ready => step.ready,
-        StepState::Stopped | StepState::Ended(_) => step.ended,
+        StepState::Stopped | StepState::Killed | StepState::Ended(_) => step.ended,
         StepState::Stopping | StepState::NotStarted => None,
     };
     if let (Some(started), Some(at)) = (step.started, since) {
         text.push_str(&format!(" after {}", duration(at.since(started))));
     }
-    if let (StepState::Ended(Some(exit)), Some(failure)) = (state, &step.failure)
-        && !exit.is_success()
-    {
-        text.push_str(&format!(" (rank {} on {}: {})", failure.rank, failure.node, failure.words));
-    }
     text
 }
 
-/// A block of lines that is painted anew: one for the job, one for each role.
+/// A block of lines on a terminal: one for the job, one for each step.
 pub struct Live<W> {
     out: W,
     began: Instant,
     /// How many lines are painted.
     painted: usize,
-    /// The terminal's columns and lines, asked for at every painting.
+    /// The terminal's columns and lines, read before each painting.
     size: fn() -> (usize, usize),
 }
 
@@ -190,11 +181,11 @@ impl<W: Write> Screen for Live<W> {
     }
 }
 
-/// The roles of a run: one line each, or one for each kind when they do not fit.
+/// The steps of a run: one line each, or one for each role when they do not fit.
 fn rows(view: &View, room: usize, now: Moment) -> Vec<String> {
     let Some(result) = &view.result else { return logs(view, room) };
     if result.steps.len() > room {
-        return kinds(result);
+        return roles(result);
     }
     let widest = result.steps.iter().map(|step| step.name.len()).max().unwrap_or_default();
     let row = |step: &StepResult| {
@@ -212,7 +203,7 @@ fn rows(view: &View, room: usize, now: Moment) -> Vec<String> {
     result.steps.iter().map(row).collect()
 }
 
-/// The roles of a run whose launch says nothing of them: what their logs say.
+/// The steps of a run without a result: the last line of each log.
 fn logs(view: &View, room: usize) -> Vec<String> {
     let (Some(workspace), Some(true)) =
         (&view.job.workspace, view.state.as_ref().map(JobState::is_running))
@@ -228,38 +219,33 @@ fn logs(view: &View, room: usize) -> Vec<String> {
     roles.iter().rev().take(room).rev().map(row).collect()
 }
 
-/// `GEN  32: 30 ready, 2 starting`.
-fn kinds(result: &RunResult) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut names: Vec<_> = result.steps.iter().filter_map(|step| step.role.as_deref()).collect();
-    names.dedup();
-    for name in names {
-        let steps = result.steps.iter().filter(|step| step.role.as_deref() == Some(name));
-        let mut counts: Vec<(String, usize)> = Vec::new();
-        for state in steps.map(|step| StepState::of(step).to_string()) {
-            match counts.iter_mut().find(|(known, _)| *known == state) {
+/// `GEN  32: 30 ready, 2 starting` for each role, in the order in which they start.
+fn roles(result: &RunResult) -> Vec<String> {
+    let mut roles: Vec<(&str, Vec<String>)> = Vec::new();
+    for step in &result.steps {
+        let (role, state) = (step.role.as_deref().unwrap_or(&step.name), StepState::of(step));
+        match roles.iter_mut().find(|(known, _)| *known == role) {
+            Some((_, states)) => states.push(state.to_string()),
+            None => roles.push((role, vec![state.to_string()])),
+        }
+    }
+    let widest = roles.iter().map(|(role, _)| role.len()).max().unwrap_or_default();
+    let line = |(role, states): &(&str, Vec<String>)| {
+        let mut counts: Vec<(&str, usize)> = Vec::new();
+        for state in states {
+            match counts.iter_mut().find(|(known, _)| known == state) {
                 Some((_, count)) => *count += 1,
                 None => counts.push((state, 1)),
             }
         }
-        if !counts.is_empty() {
-            let total: usize = counts.iter().map(|(_, count)| count).sum();
-            let parts: Vec<_> = counts.iter().map(|(s, count)| format!("{count} {s}")).collect();
-            lines.push(format!("{:<13} {total:>4}: {}", name, parts.join(", ")));
-        }
-    }
-    lines
+        let counts: Vec<_> = counts.iter().map(|(state, n)| format!("{n} {state}")).collect();
+        format!("{role:widest$} {:>4}: {}", states.len(), counts.join(", "))
+    };
+    roles.iter().map(line).collect()
 }
 
-/// The last line of a log that is not empty, among its last 4 KiB.
-fn last_line(path: &Path) -> Option<String> {
-    let mut file = File::open(path).ok()?;
-    let length = file.metadata().ok()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(4096))).ok()?;
-    let mut end = Vec::new();
-    file.take(4096).read_to_end(&mut end).ok()?;
-    let text = String::from_utf8_lossy(&end);
-    text.lines().rev().map(str::trim).find(|line| !line.is_empty()).map(str::to_owned)
+fn last_line(log: &Path) -> Option<String> {
+    tail::lines(log, 1).ok()?.pop()
 }
 
 #[cfg(test)]
@@ -268,23 +254,13 @@ mod tests {
     use super::super::result::{Phase, PlanSummary, RunId, Verdict};
     use super::*;
 
-    fn step(name: &str, role: &str, started: bool, running: bool) -> StepResult {
+    fn step(name: &str, started: bool, running: bool) -> StepResult {
+        let nodes = ["node1".to_owned(), "node2".to_owned()];
         StepResult {
-            name: name.into(),
-            role: Some(role.to_owned()),
-            purpose: None,
-            step_id: None,
-            nodes: vec!["node1".into(), "node2".into()],
-            tasks: 8,
-            log: format!("{name}.log"),
-            junit: None,
+            role: Some(name.trim_end_matches(|c: char| c == '_' || c.is_ascii_digit()).into()),
             started: started.then_some(Moment(1_000)),
             running: running.then_some(Moment(3_500)),
-            ready: None,
-            ended: None,
-            exit: None,
-            stopped: None,
-            failure: None,
+            ..StepResult::new(name, &nodes, 8, &format!("{name}.log"))
         }
     }
 
@@ -311,7 +287,7 @@ mod tests {
                 started: Moment(0),
                 ended: None,
                 phase: Phase::Start,
-                verdict: Verdict::new(VerdictKind::Running, "it goes on"),
+                verdict: Verdict::new(VerdictKind::Running, "the run is not over"),
                 steps,
                 junit: None,
             }),
@@ -324,13 +300,10 @@ mod tests {
     }
 
     #[test]
-    fn in_a_log_only_what_changes_is_said() {
+    fn a_log_gets_one_line_for_each_change() {
         let mut lines = Lines::new(Vec::new());
-        let starting = view(vec![
-            step("GEN_0", "GEN", true, false),
-            step("BENCHMARK", "BENCHMARK", false, false),
-        ]);
-        let running = view(vec![step("GEN_0", "GEN", true, true)]);
+        let starting = view(vec![step("GEN_0", true, false), step("BENCHMARK", false, false)]);
+        let running = view(vec![step("GEN_0", true, true)]);
         for view in [&starting, &starting, &running, &running] {
             lines.show(std::slice::from_ref(view)).unwrap();
         }
@@ -343,9 +316,9 @@ mod tests {
     }
 
     #[test]
-    fn on_a_terminal_each_painting_takes_the_place_of_the_last() {
+    fn on_a_terminal_each_block_replaces_the_last() {
         let mut live = Live::new(Vec::new(), || (30, 24));
-        let view = view(vec![step("GEN_0", "GEN", true, true)]);
+        let view = view(vec![step("GEN_0", true, true)]);
         live.show(std::slice::from_ref(&view)).unwrap();
         let first = text(&live.out);
         assert_eq!(first.lines().count(), 2, "{first}");
@@ -355,26 +328,26 @@ mod tests {
     }
 
     #[test]
-    fn servers_that_do_not_fit_a_terminal_are_counted() {
-        let mut steps: Vec<_> =
-            (0..32).map(|n| step(&format!("GEN_{n}"), "GEN", true, n > 1)).collect();
-        steps.push(step("BENCHMARK", "BENCHMARK", false, false));
+    fn steps_that_do_not_fit_a_terminal_are_counted_by_role() {
+        let mut steps: Vec<_> = (0..32).map(|n| step(&format!("GEN_{n}"), true, n > 1)).collect();
+        steps.push(step("BENCHMARK", false, false));
         let mut live = Live::new(Vec::new(), || (80, 10));
         live.show(&[view(steps)]).unwrap();
         let painted = text(&live.out);
-        assert!(painted.contains("GEN             32: 2 starting, 30 running"), "{painted}");
-        assert!(painted.contains("BENCHMARK        1: 1 not started"), "{painted}");
+        assert!(painted.contains("GEN         32: 2 starting, 30 running"), "{painted}");
+        assert!(painted.contains("BENCHMARK    1: 1 not started"), "{painted}");
         assert!(painted.lines().count() < 10, "{painted}");
     }
 
     #[test]
-    fn a_log_cannot_steer_the_terminal() {
+    fn a_log_cannot_control_the_terminal() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("GEN_0.log"), "first\n\u{1b}[2Jlast\n\n").unwrap();
-        let mut view = view(vec![step("GEN_0", "GEN", true, true)]);
+        let mut view = view(vec![step("GEN_0", true, true)]);
         view.job.workspace = Some(directory.path().to_owned());
         let mut live = Live::new(Vec::new(), || (200, 24));
         live.show(&[view]).unwrap();
-        assert!(text(&live.out).contains("\\u{1b}[2Jlast"), "{}", text(&live.out));
+        let painted = text(&live.out);
+        assert!(painted.ends_with("last\n") && !painted.contains('\u{1b}'), "{painted}");
     }
 }

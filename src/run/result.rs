@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a run came to: the content of `result.json`, which the launch keeps up to date while the
+//! The result of a run: the content of `result.json`, which the launch keeps up to date while the
 //! run goes on, and from which reports are made. `docs/result.md` describes it for people.
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,6 +20,30 @@ pub const FILE: &str = "result.json";
 /// The largest one that is read, in bytes.
 pub const MAX_JSON: u64 = 64 << 20;
 
+/// Defines an enum whose values have the same names in JSON and in messages.
+macro_rules! named {
+    ($(#[$about:meta])* $type:ident { $($(#[$doc:meta])* $value:ident = $name:literal,)* }) => {
+        $(#[$about])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum $type {
+            $($(#[$doc])* #[serde(rename = $name)] $value,)*
+        }
+
+        impl $type {
+            /// All values, in order.
+            pub const ALL: [Self; [$($name),*].len()] = [$(Self::$value),*];
+
+            /// The name in JSON.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$value => $name,)*
+                }
+            }
+        }
+    };
+}
+
 /// A moment, in milliseconds since the Unix epoch.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
@@ -30,8 +55,7 @@ impl Moment {
     /// Now, by the machine's clock.
     #[must_use]
     pub fn now() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+        Self(0) + SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
     }
 
     /// The time from an earlier moment to this one; zero when it is not earlier.
@@ -41,30 +65,44 @@ impl Moment {
     }
 }
 
+impl std::ops::Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(millis(duration)))
+    }
+}
+
+/// A duration in whole milliseconds, as results have it.
+#[must_use]
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A run's result, finished or not.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RunResult {
-    /// The version of the form: [`SCHEMA`].
+    /// The version of the JSON form: [`SCHEMA`].
     pub schema: u32,
-    /// Which run it is.
+    /// Which run of which job.
     pub run: RunId,
     /// What was run.
     pub plan: PlanSummary,
-    /// W, the workspace.
+    /// The workspace.
     pub workspace: String,
-    /// The job's nodes, in the order in which servers take them.
+    /// The job's nodes, in Slurm's order.
     pub nodes: Vec<String>,
     /// When the launch began.
     pub started: Moment,
-    /// When everything had ended; nothing while the run goes on.
+    /// When all steps had ended; none while the run goes on.
     pub ended: Option<Moment>,
-    /// What the run is doing, or was doing last.
+    /// The current phase.
     pub phase: Phase,
-    /// How it ended, or that it has not.
+    /// How the run ended, or that it still runs.
     pub verdict: Verdict,
-    /// All steps, in the order in which they were started, those not started yet last.
+    /// All steps, in the order in which they start.
     pub steps: Vec<StepResult>,
-    /// What the roles' JUnit files say; nothing until they are merged.
+    /// The totals of the roles' JUnit files; none until they are merged.
     pub junit: Option<JunitSummary>,
 }
 
@@ -87,7 +125,7 @@ impl RunId {
     }
 }
 
-/// What a result says of its plan.
+/// What identifies the plan of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PlanSummary {
     /// SHA-256 of the plan's JSON form on one line, in lower-case hexadecimal.
@@ -98,7 +136,7 @@ pub struct PlanSummary {
     pub config: String,
     /// SHA-256 of the configuration's bytes, in lower-case hexadecimal.
     pub config_sha256: String,
-    /// What is measured: `e2e`, `gen_only`, …
+    /// The mode of the benchmark: `e2e`, `gen_only`, …
     pub mode: String,
     /// The generation of rules.
     pub rules: String,
@@ -109,7 +147,7 @@ pub struct PlanSummary {
 }
 
 impl PlanSummary {
-    /// What is said of a plan.
+    /// The summary of a plan.
     ///
     /// # Errors
     /// None in practice: a plan has a JSON form.
@@ -129,69 +167,53 @@ impl PlanSummary {
     }
 }
 
-/// What a run is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Phase {
-    /// The install script runs on all nodes.
-    Install,
-    /// The nodes are checked before any server starts.
-    Precheck,
-    /// Steps are being started; not all of them run yet.
-    Start,
-    /// All steps run; the readiness probe has not seen all servers yet.
-    Ready,
-    /// The benchmark measures.
-    Benchmark,
-    /// The steps that are left are being ended.
-    Stop,
-    /// Nothing runs any more.
-    Done,
-}
-
-impl Phase {
-    /// Its name, as in JSON.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Install => "install",
-            Self::Precheck => "precheck",
-            Self::Start => "start",
-            Self::Ready => "ready",
-            Self::Benchmark => "benchmark",
-            Self::Stop => "stop",
-            Self::Done => "done",
-        }
+named! {
+    /// The phases of a run, in order.
+    Phase {
+        /// The install script runs on all nodes.
+        Install = "install",
+        /// The nodes are checked before any server starts.
+        Precheck = "precheck",
+        /// Steps are being started; not all of them run yet.
+        Start = "start",
+        /// All steps run; the readiness probe has not seen all servers yet.
+        Ready = "ready",
+        /// The benchmark measures.
+        Benchmark = "benchmark",
+        /// The remaining steps are being stopped.
+        Stop = "stop",
+        /// All steps have ended.
+        Done = "done",
     }
 }
 
-/// How a run ended: a kind for programs, a sentence for people, and whom it is about.
+/// How a run ended: a kind for programs, a sentence for people, and the step that caused it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// The kind.
     pub kind: VerdictKind,
-    /// One sentence: what happened, where, and what it means.
+    /// One sentence for people: what happened, and where.
     pub message: String,
-    /// The step that it is about, when it is about one: `GEN_3`, `BENCHMARK`, `INSTALL`.
+    /// The step that caused it, if one did: `GEN_3`, `BENCHMARK`, `INSTALL`.
     pub role: Option<String>,
-    /// The rank that ended first, where it is known.
+    /// The rank that failed first, where it is known.
     pub rank: Option<u32>,
-    /// The node that it was on, where it is known.
+    /// The node of that rank, where it is known.
     pub node: Option<String>,
-    /// How it ended.
+    /// How that rank, or else the step, ended.
     pub exit: Option<Exit>,
-    /// How long the step had run, in milliseconds.
+    /// How long the step ran, in milliseconds.
     pub ran_ms: Option<u64>,
-    /// The last lines of its log, the last one last.
+    /// The last lines of its log.
     pub log_tail: Vec<String>,
-    /// When it was noticed.
+    /// When the launch decided.
     pub noticed: Option<Moment>,
-    /// Milliseconds from the moment it was noticed until nothing ran any more.
+    /// Milliseconds from then until all steps had ended.
     pub stop_ms: Option<u64>,
 }
 
 impl Verdict {
-    /// A verdict that is about no step in particular.
+    /// A verdict that no step in particular caused.
     #[must_use]
     pub fn new(kind: VerdictKind, message: impl Into<String>) -> Self {
         Self {
@@ -209,96 +231,49 @@ impl Verdict {
     }
 }
 
-/// The kinds of verdicts. Their names in JSON never change their meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum VerdictKind {
-    /// The run goes on.
-    Running,
-    /// The benchmark's command passed.
-    Passed,
-    /// The benchmark's command failed.
-    BenchmarkFailed,
-    /// A server ended, in whatever way, before the benchmark did.
-    ServerEnded,
-    /// The install script failed on a node.
-    InstallFailed,
-    /// A check before the servers' start failed.
-    PrecheckFailed,
-    /// Slurm did not start a step.
-    StartFailed,
-    /// Not all steps ran within the limit of the phase `start`.
-    StartLimit,
-    /// Not all servers were ready within the limit of the phase `ready`.
-    ReadyLimit,
-    /// The benchmark did not end within the limit of the phase `benchmark`.
-    BenchmarkLimit,
-    /// The job was cancelled (`scancel`).
-    Cancelled,
-    /// The job reached its time limit.
-    TimeLimit,
-    /// The signal that was asked for before the time limit (`--signal`) came.
-    TimeLimitNear,
-    /// The job was preempted.
-    Preempted,
-    /// The job was put back into the queue.
-    Requeued,
-    /// A node of the job failed.
-    NodeFailed,
-    /// The launch was told to end by a signal, and Slurm did not say why.
-    Terminated,
-    /// The workspace could not be written.
-    WorkspaceFailed,
+named! {
+    /// The kinds of verdicts. Their names in JSON never change their meaning.
+    VerdictKind {
+        /// The run goes on.
+        Running = "running",
+        /// The benchmark's command passed.
+        Passed = "passed",
+        /// The benchmark's command failed.
+        BenchmarkFailed = "benchmark_failed",
+        /// A server ended, in whatever way, before the benchmark did.
+        ServerEnded = "server_ended",
+        /// The install script failed on a node.
+        InstallFailed = "install_failed",
+        /// A check before the servers' start failed.
+        PrecheckFailed = "precheck_failed",
+        /// Slurm did not start a step.
+        StartFailed = "start_failed",
+        /// Not all steps ran within the limit of the phase `start`.
+        StartLimit = "start_limit",
+        /// Not all servers were ready within the limit of the phase `ready`.
+        ReadyLimit = "ready_limit",
+        /// The benchmark did not end within the limit of the phase `benchmark`.
+        BenchmarkLimit = "benchmark_limit",
+        /// The job was cancelled (`scancel`).
+        Cancelled = "cancelled",
+        /// The job reached its time limit.
+        TimeLimit = "time_limit",
+        /// The signal that announces the time limit (`sbatch --signal`) came.
+        TimeLimitNear = "time_limit_near",
+        /// The job was preempted.
+        Preempted = "preempted",
+        /// The job was requeued.
+        Requeued = "requeued",
+        /// A node of the job failed.
+        NodeFailed = "node_failed",
+        /// The launch received a termination signal, and Slurm reported no reason.
+        Terminated = "terminated",
+        /// The workspace could not be written.
+        WorkspaceFailed = "workspace_failed",
+    }
 }
 
 impl VerdictKind {
-    /// All kinds.
-    pub const ALL: [Self; 18] = [
-        Self::Running,
-        Self::Passed,
-        Self::BenchmarkFailed,
-        Self::ServerEnded,
-        Self::InstallFailed,
-        Self::PrecheckFailed,
-        Self::StartFailed,
-        Self::StartLimit,
-        Self::ReadyLimit,
-        Self::BenchmarkLimit,
-        Self::Cancelled,
-        Self::TimeLimit,
-        Self::TimeLimitNear,
-        Self::Preempted,
-        Self::Requeued,
-        Self::NodeFailed,
-        Self::Terminated,
-        Self::WorkspaceFailed,
-    ];
-
-    /// Its name, as in JSON.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Running => "running",
-            Self::Passed => "passed",
-            Self::BenchmarkFailed => "benchmark_failed",
-            Self::ServerEnded => "server_ended",
-            Self::InstallFailed => "install_failed",
-            Self::PrecheckFailed => "precheck_failed",
-            Self::StartFailed => "start_failed",
-            Self::StartLimit => "start_limit",
-            Self::ReadyLimit => "ready_limit",
-            Self::BenchmarkLimit => "benchmark_limit",
-            Self::Cancelled => "cancelled",
-            Self::TimeLimit => "time_limit",
-            Self::TimeLimitNear => "time_limit_near",
-            Self::Preempted => "preempted",
-            Self::Requeued => "requeued",
-            Self::NodeFailed => "node_failed",
-            Self::Terminated => "terminated",
-            Self::WorkspaceFailed => "workspace_failed",
-        }
-    }
-
     /// Whether the test passed.
     #[must_use]
     pub fn is_passed(self) -> bool {
@@ -310,9 +285,9 @@ impl VerdictKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Exit {
-    /// It ended with this status.
+    /// It exited with this status.
     Status(i32),
-    /// A signal ended it.
+    /// This signal killed it.
     Signal(i32),
 }
 
@@ -324,39 +299,123 @@ impl Exit {
     }
 }
 
+impl fmt::Display for Exit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "exit status {status}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
+        }
+    }
+}
+
 /// One step of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct StepResult {
     /// `GEN_3`; `INSTALL` for the install script.
     pub name: String,
-    /// Its role's name; nothing for those that play no role.
+    /// The name of its role, `GEN`; none for the install script.
     pub role: Option<String>,
-    /// What its role is there for.
+    /// What the role is there for; none for the install script.
     pub purpose: Option<Purpose>,
     /// Slurm's id of the step, `JOB.STEP`, once it is known.
     pub step_id: Option<String>,
     /// Its nodes.
     pub nodes: Vec<String>,
-    /// Its tasks.
+    /// The number of its tasks.
     pub tasks: u32,
     /// Its log, relative to the workspace.
     pub log: String,
     /// Its JUnit file, relative to the workspace when it lies in it.
     pub junit: Option<String>,
-    /// When it was asked for; nothing when it never was.
+    /// When `srun` was started; none when it never was.
     pub started: Option<Moment>,
     /// When all its tasks ran.
     pub running: Option<Moment>,
-    /// When the readiness probe had its answer.
+    /// When the readiness probe got an answer.
     pub ready: Option<Moment>,
-    /// When it had ended.
+    /// When `srun` ended.
     pub ended: Option<Moment>,
-    /// How `srun` ended; the highest status among the tasks, as a rule.
+    /// How `srun` ended; usually the highest status among the tasks.
     pub exit: Option<Exit>,
-    /// When the launch began to end it; nothing when it ended by itself.
+    /// When the launch began to stop it; none when it ended by itself.
     pub stopped: Option<Moment>,
-    /// The rank that ended first with a failure, as `srun` reported it.
+    /// What ended it, once it ended after the launch began to stop it.
+    #[serde(default)]
+    pub stop: Option<Stop>,
+    /// The rank that failed first, as `srun` reported it.
     pub failure: Option<RankEnd>,
+}
+
+impl StepResult {
+    /// A step that is not started.
+    #[must_use]
+    pub fn new(name: impl Into<String>, nodes: &[String], tasks: u32, log: &str) -> Self {
+        Self {
+            name: name.into(),
+            role: None,
+            purpose: None,
+            step_id: None,
+            nodes: nodes.to_vec(),
+            tasks,
+            log: log.to_owned(),
+            junit: None,
+            started: None,
+            running: None,
+            ready: None,
+            ended: None,
+            exit: None,
+            stopped: None,
+            stop: None,
+            failure: None,
+        }
+    }
+
+    /// The phase in which it is started.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        match self.purpose {
+            None => Phase::Install,
+            Some(Purpose::Check) => Phase::Precheck,
+            Some(_) => Phase::Start,
+        }
+    }
+
+    /// Whether its end decides the run.
+    #[must_use]
+    pub fn decides(&self) -> bool {
+        self.purpose == Some(Purpose::Client)
+    }
+
+    /// Whether the run fails when it ends before the client.
+    #[must_use]
+    pub fn is_server(&self) -> bool {
+        matches!(self.purpose, Some(Purpose::Server | Purpose::Router | Purpose::Service))
+    }
+
+    /// Whether its `srun` runs.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.started.is_some() && self.ended.is_none()
+    }
+}
+
+/// How a step ended after the launch began to stop it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// The last signal that its tasks were sent.
+    pub signal: StopSignal,
+    /// Milliseconds from the first signal to the step's end.
+    pub after_ms: u64,
+}
+
+/// The signals that stop a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum StopSignal {
+    /// SIGTERM: the step may end in order.
+    Term,
+    /// SIGKILL, from Slurm or from `srun`.
+    Kill,
 }
 
 /// The end of a rank.
@@ -366,25 +425,43 @@ pub struct RankEnd {
     pub rank: u32,
     /// Its node.
     pub node: String,
-    /// How it ended, where Slurm's words say so.
+    /// How it ended, where `srun` reported it.
     pub exit: Option<Exit>,
-    /// Slurm's words: `Exited with exit code 42`.
-    pub words: String,
+    /// Slurm's message: `Exited with exit code 42`.
+    pub message: String,
 }
 
-/// What the JUnit files of the roles say in all.
+impl fmt::Display for RankEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.exit {
+            Some(exit) => write!(f, "{exit}")?,
+            None => f.write_str(&self.message)?,
+        }
+        write!(f, " (rank {} on {})", self.rank, self.node)
+    }
+}
+
+/// The totals of the roles' JUnit files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct JunitSummary {
-    /// Test cases, the run's own among them.
+    /// Test cases, including the run's own.
     pub tests: u64,
-    /// Of these, failed.
+    /// Failed test cases.
     pub failures: u64,
-    /// Of these, with an error.
+    /// Test cases with an error.
     pub errors: u64,
-    /// Of these, skipped.
+    /// Skipped test cases.
     pub skipped: u64,
     /// Roles whose file is missing or cannot be read.
     pub lost: Vec<String>,
+}
+
+impl fmt::Display for JunitSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tests, failures, errors, skipped, lost } = self;
+        write!(f, "{tests} tests, {failures} failures, {errors} errors, {skipped} skipped")?;
+        if lost.is_empty() { Ok(()) } else { write!(f, "; no results of {}", lost.join(", ")) }
+    }
 }
 
 impl RunResult {
@@ -394,7 +471,7 @@ impl RunResult {
         self.ended.is_some()
     }
 
-    /// The JSON form, for people to read too.
+    /// The JSON form, indented.
     ///
     /// # Errors
     /// None in practice: a result has no map with keys that are not strings.
@@ -405,7 +482,7 @@ impl RunResult {
     /// Reads a JSON form.
     ///
     /// # Errors
-    /// [`BadResult`] when it is none, or another version's.
+    /// [`BadResult`] when it is not a result, or has another schema.
     pub fn from_json(text: &str) -> Result<Self, BadResult> {
         #[derive(Deserialize)]
         struct Head {
@@ -418,7 +495,7 @@ impl RunResult {
         Ok(serde_json::from_str(text)?)
     }
 
-    /// Reads a workspace's, or a run's directory's.
+    /// Reads the result in a workspace or in the directory of a run.
     ///
     /// # Errors
     /// [`BadResult`].
@@ -432,17 +509,17 @@ impl RunResult {
     }
 }
 
-/// Why a result cannot be taken.
+/// Why a result cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum BadResult {
-    /// There is none, or it cannot be read.
-    #[error("{FILE} cannot be read: {0}; it is there once `slurm-disagg launch` has begun")]
+    /// It is missing, or cannot be read.
+    #[error("{FILE} cannot be read: {0}; `slurm-disagg launch` writes it when it starts")]
     Io(#[from] io::Error),
     /// It is larger than [`MAX_JSON`].
-    #[error("{FILE} is {0} bytes long; at most {MAX_JSON} are read")]
+    #[error("{FILE} is too large: {0} bytes, the limit is {MAX_JSON}")]
     TooLarge(u64),
-    /// It is not JSON, or not a result's.
-    #[error("{FILE} is not a run's result: {0}")]
+    /// It is not JSON, or not the JSON of a result.
+    #[error("{FILE} is not the result of a run: {0}")]
     Json(#[from] serde_json::Error),
     /// It was written by another version.
     #[error("{FILE} has schema {0}; this version reads schema {SCHEMA}")]
@@ -467,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn time_does_not_run_backwards() {
+    fn durations_are_never_negative() {
         assert_eq!(Moment(5).since(Moment(7)), Duration::ZERO);
         assert_eq!(Moment(7).since(Moment(5)), Duration::from_millis(2));
     }

@@ -1,36 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a step is doing, from its moments: the same words in the progress of a run and in its
-//! report.
+//! The states of a step and their wording: the same words in verdicts, progress and reports.
 
 use std::fmt;
 use std::time::Duration;
 
-use super::result::{Exit, Moment, StepResult};
+use super::result::{Exit, Moment, StepResult, Stop, StopSignal};
 
-/// What a step is doing.
+/// The state of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepState {
-    /// It was not asked for yet, or never was.
+    /// It is not started.
     NotStarted,
-    /// It was asked for; not all its tasks run yet.
+    /// Its `srun` runs; not all its tasks do yet.
     Starting,
     /// All its tasks run.
     Running,
     /// It answered the readiness probe.
     Ready,
-    /// It is being ended.
+    /// The launch is stopping it.
     Stopping,
     /// It ended by itself.
     Ended(Option<Exit>),
-    /// It was ended.
+    /// The launch stopped it.
     Stopped,
+    /// It ended only on SIGKILL.
+    Killed,
 }
 
 impl StepState {
-    /// Of a step.
+    /// The state of a step.
     #[must_use]
     pub fn of(step: &StepResult) -> Self {
+        let killed = matches!(step.stop, Some(Stop { signal: StopSignal::Kill, .. }));
         match step {
+            StepResult { ended: Some(_), stopped: Some(_), .. } if killed => Self::Killed,
             StepResult { ended: Some(_), stopped: Some(_), .. } => Self::Stopped,
             StepResult { ended: Some(_), exit, .. } => Self::Ended(*exit),
             StepResult { stopped: Some(_), .. } => Self::Stopping,
@@ -44,25 +47,48 @@ impl StepState {
 
 impl fmt::Display for StepState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotStarted => f.write_str("not started"),
-            Self::Starting => f.write_str("starting"),
-            Self::Running => f.write_str("running"),
-            Self::Ready => f.write_str("ready"),
-            Self::Stopping => f.write_str("stopping"),
-            Self::Stopped => f.write_str("stopped"),
-            Self::Ended(None) => f.write_str("ended"),
-            Self::Ended(Some(Exit::Status(0))) => f.write_str("done"),
-            Self::Ended(Some(Exit::Status(status))) => write!(f, "exit status {status}"),
-            Self::Ended(Some(Exit::Signal(signal))) => write!(f, "signal {signal}"),
-        }
+        f.write_str(match self {
+            Self::NotStarted => "not started",
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Ready => "ready",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+            Self::Killed => "killed",
+            Self::Ended(None) => "ended",
+            Self::Ended(Some(Exit::Status(0))) => "done",
+            Self::Ended(Some(exit)) => return write!(f, "{exit}"),
+        })
     }
 }
 
-/// A stretch of a step's time, for drawing.
+/// Why a step ended, or is lost: `exit status 42 (rank 3 on node1)`, `signal 9`; none while all is
+/// well.
+#[must_use]
+pub fn end_reason(step: &StepResult) -> Option<String> {
+    let rank = step.failure.as_ref().map(ToString::to_string);
+    rank.or_else(|| step.exit.map(|exit| exit.to_string()))
+}
+
+/// The state of a step with the reason of a bad end: `running`, `stopped, signal 9`,
+/// `exit status 42 (rank 3 on node1)`.
+#[must_use]
+pub fn describe(step: &StepResult) -> String {
+    let state = StepState::of(step);
+    let is_good = step.failure.is_none() && step.exit.is_none_or(Exit::is_success);
+    match (state, end_reason(step)) {
+        (state, Some(reason)) if !is_good => match state {
+            StepState::Ended(_) => reason,
+            state => format!("{state}, {reason}"),
+        },
+        (state, _) => state.to_string(),
+    }
+}
+
+/// A time span in which a step keeps its state, for drawing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span {
-    /// What it was doing: starting, running, ready or stopping.
+    /// Starting, running, ready or stopping.
     pub state: StepState,
     /// From when.
     pub from: Moment,
@@ -70,7 +96,7 @@ pub struct Span {
     pub to: Moment,
 }
 
-/// The stretches of a step in order, without empty ones; one that goes on ends `now`.
+/// The spans of a step in order, without empty ones; the last span of a running step ends `now`.
 #[must_use]
 pub fn spans(step: &StepResult, now: Moment) -> Vec<Span> {
     let end = step.ended.unwrap_or(now);
@@ -91,7 +117,7 @@ pub fn spans(step: &StepResult, now: Moment) -> Vec<Span> {
     spans
 }
 
-/// A duration as people read it: `7.2 s`, `3:04`, `1:02:03`.
+/// A duration for people: `7.2 s`, `3:04`, `1:02:03`.
 #[must_use]
 pub fn duration(of: Duration) -> String {
     let seconds = of.as_secs();
@@ -104,31 +130,17 @@ pub fn duration(of: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::result::RankEnd;
     use super::*;
 
-    pub(crate) fn step(moments: [Option<u64>; 5]) -> StepResult {
+    fn step(moments: [Option<u64>; 5]) -> StepResult {
         let [started, running, ready, stopped, ended] = moments.map(|at| at.map(Moment));
-        StepResult {
-            name: "GEN_0".into(),
-            role: None,
-            purpose: None,
-            step_id: None,
-            nodes: Vec::new(),
-            tasks: 1,
-            log: "gen_server_0.log".into(),
-            junit: None,
-            started,
-            running,
-            ready,
-            ended,
-            exit: None,
-            stopped,
-            failure: None,
-        }
+        let step = StepResult::new("A_0", &[], 1, "a_0.log");
+        StepResult { started, running, ready, ended, stopped, ..step }
     }
 
     #[test]
-    fn the_latest_moment_says_what_a_step_is_doing() {
+    fn the_latest_moment_gives_the_state() {
         for (moments, expected) in [
             ([None; 5], "not started"),
             ([Some(1), None, None, None, None], "starting"),
@@ -143,7 +155,26 @@ mod tests {
     }
 
     #[test]
-    fn the_stretches_of_a_step_follow_each_other_and_end_with_it() {
+    fn the_end_of_a_step_is_described_with_its_reason() {
+        let rank = |exit| RankEnd { rank: 3, node: "n1".into(), exit, message: "Killed".into() };
+        let ended = step([Some(1), Some(2), None, None, Some(5)]);
+        let stopped = step([Some(1), Some(2), None, Some(4), Some(5)]);
+        let (status, signal) = (Some(Exit::Status(42)), Some(Exit::Signal(9)));
+        let kill = Some(Stop { signal: StopSignal::Kill, after_ms: 1 });
+        for (step, expected) in [
+            (StepResult { exit: Some(Exit::Status(0)), ..ended.clone() }, "done"),
+            (StepResult { exit: status, ..ended.clone() }, "exit status 42"),
+            (StepResult { failure: Some(rank(None)), ..ended.clone() }, "Killed (rank 3 on n1)"),
+            (StepResult { failure: Some(rank(status)), ..ended }, "exit status 42 (rank 3 on n1)"),
+            (StepResult { exit: status, ..stopped.clone() }, "stopped, exit status 42"),
+            (StepResult { exit: signal, stop: kill, ..stopped }, "killed, signal 9"),
+        ] {
+            assert_eq!(describe(&step), expected);
+        }
+    }
+
+    #[test]
+    fn the_spans_of_a_step_follow_each_other_and_end_with_it() {
         let spans = spans(&step([Some(10), Some(20), None, Some(50), Some(60)]), Moment(99));
         let spans: Vec<_> = spans.iter().map(|s| (s.state, s.from.0, s.to.0)).collect();
         assert_eq!(
@@ -157,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_goes_on_lasts_until_now() {
+    fn the_last_span_of_a_running_step_ends_now() {
         let spans = spans(&step([Some(10), None, None, None, None]), Moment(99));
         assert_eq!(spans, [Span { state: StepState::Starting, from: Moment(10), to: Moment(99) }]);
     }

@@ -16,7 +16,7 @@ use clap_complete::Shell;
 use disagg::input::request::{Options, frontend_node, placement};
 use disagg::plan::{FrontendNode, Generation, Placement};
 use disagg::run::launch::limits::{Limits, seconds};
-use disagg::run::launch::tie::SUBCOMMAND as TIED;
+use disagg::run::launch::pdeathsig::SUBCOMMAND as PDEATHSIG;
 
 /// Plan, check and submit disaggregated LLM-serving tests on Slurm.
 ///
@@ -41,9 +41,9 @@ pub enum Command {
     Derive(DeriveArgs),
     Diff(DiffArgs),
     Launch(LaunchArgs),
-    /// Run a command that ends with the launch, however that ends.
-    #[command(name = TIED, hide = true)]
-    Tied {
+    /// Run a command that receives SIGTERM when the launch dies.
+    #[command(name = PDEATHSIG, hide = true)]
+    Pdeathsig {
         /// The launch's process id.
         parent: u32,
         /// The command.
@@ -564,9 +564,13 @@ pub struct LaunchArgs {
     #[arg(long, value_name = "TIME", value_parser = seconds, default_value = "0")]
     pub stagger: Duration,
 
-    /// Time that steps have between SIGTERM and SIGKILL.
-    #[arg(long, value_name = "TIME", value_parser = seconds, default_value = "10")]
+    /// Time between SIGTERM and SIGKILL when the run fails: a server died, a limit, a signal.
+    #[arg(long, value_name = "TIME", value_parser = seconds, default_value = "2")]
     pub grace: Duration,
+
+    /// Time between SIGTERM and SIGKILL when the benchmark has ended by itself.
+    #[arg(long, value_name = "TIME", value_parser = seconds, default_value = "10")]
+    pub grace_after_benchmark: Duration,
 
     /// Limits of the phases, as start=2m,ready=15m,benchmark=1h. start: until all steps run.
     /// ready: from then until all servers are (needs --ready). benchmark: from then to its end.

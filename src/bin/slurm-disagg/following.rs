@@ -18,6 +18,7 @@ use disagg::run::progress::{Lines, Live};
 use disagg::run::report::{self, Report};
 use disagg::run::result::RunResult;
 use disagg::run::submission::Launcher;
+use disagg::run::tail;
 
 use crate::args::{FollowingArgs, InterruptChoice};
 use crate::{Failure, Outcome, print};
@@ -191,7 +192,7 @@ fn text(entry: &Entry) -> String {
         text.push_str(&format!("  logs: {} and {workspace}/*.log\n", log.display()));
         if entry.outcome != Some(TestOutcome::Passed) {
             // The generated script traces its commands (`set -x`): these lines are no error.
-            let lines = report::tail(&log, 20 * TAIL).unwrap_or_default();
+            let lines = tail::lines(&log, 20 * TAIL).unwrap_or_default();
             let untraced: Vec<_> = lines.iter().filter(|line| !line.starts_with('+')).collect();
             for line in &untraced[untraced.len().saturating_sub(TAIL)..] {
                 text.push_str(&format!("  | {}\n", Printable(line)));

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use disagg::diagnostic::Diagnostic;
 use disagg::input::Surroundings;
-pub use disagg::run::launch::tie;
 use disagg::run::launch::{self, Allocation, LaunchError, Limits, PLAN_VARIABLE, Settings};
 use disagg::run::workspace::{self, WorkspaceError};
 
@@ -29,7 +28,7 @@ pub fn run(args: &LaunchArgs, around: &Surroundings) -> Outcome {
         })?;
     }
     let result = launch::run(&found.plan, &allocation, settings).map_err(|error| match error {
-        LaunchError::Argument(_) => refused(error),
+        LaunchError::Command(_) | LaunchError::Descriptors(_) => refused(error),
         error => Failure::Other(error.to_string()),
     })?;
     Ok(if result.verdict.kind.is_passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -38,11 +37,17 @@ pub fn run(args: &LaunchArgs, around: &Surroundings) -> Outcome {
 fn settings(args: &LaunchArgs) -> Result<Settings, Failure> {
     let limits: Limits = args.limit.unwrap_or_default();
     if limits.ready.is_some() && !args.ready {
-        let help = "add --ready, or leave the limit out";
-        let message = "--limit ready=… needs --ready: without it nobody knows when servers are";
+        let help = "add --ready, or remove the limit";
+        let message = "--limit ready=… needs --ready, which probes the servers";
         return Err(Diagnostic::error(message).help(help).into());
     }
-    Ok(Settings { stagger: args.stagger, grace: args.grace, limits, ready: args.ready })
+    Ok(Settings {
+        stagger: args.stagger,
+        grace: args.grace,
+        grace_after_benchmark: args.grace_after_benchmark,
+        limits,
+        ready: args.ready,
+    })
 }
 
 fn refused(error: impl std::fmt::Display) -> Failure {

@@ -26,6 +26,7 @@ use clap::Parser;
 use args::{Cli, Command};
 use disagg::diagnostic::{Diagnostic, Diagnostics};
 use disagg::input::Surroundings;
+use disagg::run::launch::pdeathsig;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -38,8 +39,8 @@ fn main() -> ExitCode {
             Command::Derive(args) => derive::run(args, &around),
             Command::Diff(args) => diff::run(args, &around),
             Command::Launch(args) => launch::run(args, &around),
-            Command::Tied { parent, command } => {
-                Err(Failure::Io(launch::tie::become_tied(*parent, command)))
+            Command::Pdeathsig { parent, command } => {
+                Err(Failure::Io(pdeathsig::exec(*parent, command)))
             }
             Command::Watch(args) => watch::run(args),
             Command::Cancel(args) => cancel::run(args),

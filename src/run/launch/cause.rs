@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Why Slurm ends the job: slurmstepd writes it into the logs of the steps, so that it is known even
+//! Why Slurm ends a job: slurmstepd writes the reason into the logs of the steps, so it is known even
 //! when the controller does not answer.
 
 use crate::run::result::VerdictKind;
@@ -16,33 +16,32 @@ const REASONS: [(&str, VerdictKind); 4] = [
     ("DUE TO NODE FAILURE", VerdictKind::NodeFailed),
 ];
 
-/// The reason that a step's log gives for its end.
+/// The reason for a step's end in its log.
 #[must_use]
 pub fn in_log(log: &str) -> Option<VerdictKind> {
     log.lines()
         .rev()
         .filter(|line| line.contains(NOTICE) && line.contains(" CANCELLED AT "))
         .find_map(|line| {
-            REASONS.iter().find(|(words, _)| line.contains(words)).map(|(_, kind)| *kind)
+            REASONS.iter().find(|(reason, _)| line.contains(reason)).map(|(_, kind)| *kind)
         })
 }
 
-/// What it means, as a sentence.
+/// The verdict's message.
 #[must_use]
-pub fn sentence(kind: VerdictKind) -> &'static str {
+pub fn message(kind: VerdictKind) -> &'static str {
     match kind {
         VerdictKind::TimeLimit => {
-            "the job reached its time limit before the benchmark ended; ask for more with --time"
+            "the job reached its time limit before the benchmark ended; request more with --time"
         }
         VerdictKind::TimeLimitNear => {
-            "the signal that was asked for before the time limit came (sbatch --signal); ask for \
-             more with --time"
+            "the job is close to its time limit (signal of sbatch --signal); request more with --time"
         }
-        VerdictKind::Preempted => "the job was preempted by another one",
-        VerdictKind::Requeued => "the job was put back into the queue; it will run again",
+        VerdictKind::Preempted => "the job was preempted by another job",
+        VerdictKind::Requeued => "the job was requeued and will run again",
         VerdictKind::NodeFailed => "a node of the job failed",
         VerdictKind::Cancelled => "the job was cancelled",
-        _ => "the launch was told to end by a signal, and Slurm gave no reason",
+        _ => "launcher received a termination signal; Slurm reported no reason",
     }
 }
 

@@ -5,6 +5,7 @@
 use super::environment::{Variables, expand};
 use crate::output::script::container_arguments;
 use crate::output::task::task;
+use crate::plan::template::TooLong;
 use crate::plan::{Instance, Plan, resolve};
 use crate::slurm::argument::ArgumentError;
 use crate::slurm::srun::SrunRequest;
@@ -18,22 +19,33 @@ pub struct StepCommand {
     pub environment: Vec<(String, String)>,
 }
 
+/// Why a step cannot be started as the plan has it.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// A value cannot be passed as an argument.
+    #[error(transparent)]
+    Argument(#[from] ArgumentError),
+    /// A variable's value cannot be held by an environment.
+    #[error(transparent)]
+    TooLong(#[from] TooLong),
+}
+
 /// srun opens what its own standard output is: so no path goes through srun's file name patterns.
 const OUTPUT: &str = "/dev/fd/1";
 
 /// The command of an instance on its hosts.
 ///
 /// # Errors
-/// [`ArgumentError`]: a value cannot stand in an argument.
+/// [`CommandError`].
 pub fn of_instance(
     instance: &Instance<'_>,
     hosts: &[String],
     variables: &Variables,
-) -> Result<StepCommand, ArgumentError> {
+) -> Result<StepCommand, CommandError> {
     let spec = resolve(instance);
     let task = task(&spec);
     let mut extra = vec![format!("--distribution=plane={}", spec.step.tasks_per_node)];
-    extra.extend(common(instance.plan, variables));
+    extra.extend(common(instance.plan, variables)?);
     let request = SrunRequest {
         nodes: Some(spec.step.nodes),
         ntasks: Some(spec.step.tasks),
@@ -50,20 +62,20 @@ pub fn of_instance(
     arguments.extend(task.argv.iter().map(|word| word.literal_text().into_owned()));
     let environment = task.environment.into_iter();
     let environment =
-        environment.map(|(name, value)| (name.into_owned(), expand(&value, variables)));
-    Ok(StepCommand { arguments, environment: environment.collect() })
+        environment.map(|(name, value)| Ok((name.into_owned(), expand(&value, variables)?)));
+    Ok(StepCommand { arguments, environment: environment.collect::<Result<_, TooLong>>()? })
 }
 
 /// The command that runs the install script once on each of the plan's nodes.
 ///
 /// # Errors
-/// [`ArgumentError`]: a value cannot stand in an argument.
+/// [`CommandError`].
 pub fn of_install(
     plan: &Plan,
     script: &str,
     hosts: &[String],
     variables: &Variables,
-) -> Result<StepCommand, ArgumentError> {
+) -> Result<StepCommand, CommandError> {
     let request = SrunRequest {
         nodes: Some(plan.layout.total_nodes),
         ntasks: Some(plan.layout.total_nodes),
@@ -72,7 +84,7 @@ pub fn of_install(
         kill_on_bad_exit: Some(true),
         output: Some(OUTPUT.to_owned()),
         job_name: Some("install".to_owned()),
-        extra: common(plan, variables).collect(),
+        extra: common(plan, variables)?,
         ..SrunRequest::default()
     };
     let mut arguments = request.argv()?;
@@ -82,8 +94,9 @@ pub fn of_install(
 
 /// What all steps are asked for: words on standard error about what becomes of them, logs that are
 /// added to, and the container where there is one.
-fn common<'a>(plan: &'a Plan, variables: &'a Variables) -> impl Iterator<Item = String> + 'a {
-    let own = ["--verbose", "--open-mode=append"].map(str::to_owned);
+fn common(plan: &Plan, variables: &Variables) -> Result<Vec<String>, TooLong> {
+    let own = ["--verbose", "--open-mode=append"].map(|option| Ok(option.to_owned()));
     let container = container_arguments(plan);
-    own.into_iter().chain(container.into_iter().map(|argument| expand(&argument, variables)))
+    let container = container.iter().map(|argument| expand(argument, variables));
+    own.into_iter().chain(container).collect()
 }

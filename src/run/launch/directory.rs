@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The directory of one run, `W/runs/JOB.RESTART`: everything that the run writes lies in it. The
-//! workspace's own names (`gen_server_0.log`, `results.xml`, …) are links into the latest run, so a
-//! requeued run finds none of an older one's files there, and overwrites none.
+//! The directory of one run, `W/runs/JOB.RESTART`, which holds all its files. The names in the
+//! workspace (`gen_server_0.log`, `results.xml`, …) are links into the latest run, so a requeued run
+//! finds no file of an older run, and overwrites none.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -14,23 +14,23 @@ use crate::run::result;
 
 /// Where the runs are, in the workspace.
 pub const RUNS: &str = "runs";
-/// What all sruns said about their steps.
+/// The messages of all sruns.
 pub const SRUN_LOG: &str = "srun.log";
-/// What the install script said.
+/// The output of the install script.
 pub const INSTALL_LOG: &str = "install.log";
 /// The merged JUnit file.
 pub const JUNIT: &str = "results.xml";
-/// The benchmark's numbers.
+/// The benchmark's table.
 pub const REPORT: &str = "report.csv";
 /// The summary for people.
 pub const SUMMARY: &str = "summary.md";
-/// Where ready servers say how they are reached.
+/// The directory in which ready servers publish their addresses.
 pub const ADDRESSES: &str = "addresses";
 
-/// What is written last.
+/// The files that are written last.
 const LAST: [&str; 3] = [JUNIT, SUMMARY, result::FILE];
 
-/// Space that is kept for the verdict, in bytes: a full disk must not swallow it.
+/// The bytes that are reserved for the last files, so that a full disk does not lose the verdict.
 const RESERVE: usize = 256 << 10;
 const RESERVE_FILE: &str = ".reserve";
 
@@ -42,7 +42,7 @@ pub struct RunDirectory {
     names: BTreeSet<String>,
 }
 
-/// What cannot be written.
+/// The run's directory cannot be prepared.
 #[derive(Debug, thiserror::Error)]
 #[error("{}: {error}; nothing was started", path.display())]
 pub struct DirectoryError {
@@ -54,8 +54,8 @@ pub struct DirectoryError {
 }
 
 impl RunDirectory {
-    /// Makes the directory of a run and points the workspace's names into it. `id` is changed when
-    /// the job has launched before: `7.0`, then `7.0-2`.
+    /// Creates the directory of a run and links the workspace's names into it. `id` changes when the
+    /// job has launched before: `7.0`, then `7.0-2`.
     ///
     /// # Errors
     /// [`DirectoryError`].
@@ -81,7 +81,7 @@ impl RunDirectory {
         directory.reserve()?;
         directory.remove_stale_links().map_err(directory.failed(&directory.workspace))?;
         for name in &directory.names {
-            directory.point(name).map_err(directory.failed(&directory.workspace.join(name)))?;
+            directory.link(name).map_err(directory.failed(&directory.workspace.join(name)))?;
         }
         let job_workspace = directory.workspace.join("disagg_workspace");
         make(&job_workspace)?;
@@ -100,7 +100,7 @@ impl RunDirectory {
         &self.workspace
     }
 
-    /// Opens one of the run's logs to add to it.
+    /// Opens one of the run's logs to append to it.
     ///
     /// # Errors
     /// It cannot be opened.
@@ -108,28 +108,34 @@ impl RunDirectory {
         OpenOptions::new().create(true).append(true).mode(0o644).open(self.file(name))
     }
 
-    /// Writes one of the run's files: whole or not at all.
+    /// Writes one of the run's files, whole or not at all.
     ///
     /// # Errors
-    /// It cannot be written; an older one is still there then.
-    pub fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
+    /// It cannot be written; an older one is kept.
+    pub fn write<T>(
+        &self,
+        name: &str,
+        content: impl FnOnce(&mut File) -> io::Result<T>,
+    ) -> io::Result<T> {
         let draft = self.file(&format!(".{name}.new"));
-        let written = File::create(&draft)
-            .and_then(|mut file| file.write_all(content))
-            .and_then(|()| fs::rename(&draft, self.file(name)));
+        let written =
+            File::create(&draft).and_then(|mut file| content(&mut file)).and_then(|done| {
+                fs::rename(&draft, self.file(name))?;
+                Ok(done)
+            });
         if written.is_err() {
             let _ = fs::remove_file(&draft);
         }
         written
     }
 
-    /// Gives the kept space free, for the last files to be written.
+    /// Frees the reserved bytes, for the last files.
     pub fn release_reserve(&self) {
         let _ = fs::remove_file(self.file(RESERVE_FILE));
     }
 
-    /// Takes in what a role put in the place of a link by renaming a file onto it, and removes the
-    /// links to what nobody wrote.
+    /// Moves the files that a role renamed onto a link into the run's directory, and removes the
+    /// links to files that nobody wrote.
     ///
     /// # Errors
     /// A file cannot be moved.
@@ -138,7 +144,7 @@ impl RunDirectory {
             let place = self.workspace.join(name);
             if fs::symlink_metadata(&place).is_ok_and(|found| found.is_file()) {
                 fs::rename(&place, self.file(name))?;
-                self.point(name)?;
+                self.link(name)?;
             }
             if !place.exists() && !LAST.contains(&name.as_str()) {
                 fs::remove_file(&place)?;
@@ -157,9 +163,9 @@ impl RunDirectory {
         fs::write(&path, vec![0; RESERVE]).map_err(self.failed(&path))
     }
 
-    /// Makes a name of the workspace a link to the run's file. What is there and is no link, from
+    /// Links a name in the workspace to the run's file. A file that is there and is not a link, from
     /// a run without the launch, is kept beside this run.
-    fn point(&self, name: &str) -> io::Result<()> {
+    fn link(&self, name: &str) -> io::Result<()> {
         let place = self.workspace.join(name);
         if fs::symlink_metadata(&place).is_ok_and(|found| !found.is_symlink()) {
             let run = self.path.file_name().unwrap_or_default().to_string_lossy();
@@ -174,7 +180,7 @@ impl RunDirectory {
         fs::rename(&draft, &place)
     }
 
-    /// A smaller plan than the last run's leaves links to files that this run does not have.
+    /// Removes the links of the last run: this plan may have fewer files.
     fn remove_stale_links(&self) -> io::Result<()> {
         for entry in fs::read_dir(&self.workspace)? {
             let path = entry?.path();
@@ -186,14 +192,14 @@ impl RunDirectory {
     }
 }
 
-/// A file of the workspace by its name there; nothing when the path leads elsewhere or deeper.
+/// The name of a file in the workspace; none when the path is elsewhere or deeper.
 #[must_use]
 pub fn name_in<'p>(workspace: &Path, path: &'p str) -> Option<&'p str> {
     let name = Path::new(path).strip_prefix(workspace).ok()?.to_str()?;
     (!name.is_empty() && !name.contains('/')).then_some(name)
 }
 
-/// The names in the workspace that belong to a run.
+/// The names of a run's files in the workspace.
 fn names(plan: &Plan) -> BTreeSet<String> {
     let workspace = Path::new(&plan.workspace);
     let mut names: BTreeSet<String> =

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
 use crate::output::exports;
+use crate::plan::template::TooLong;
 use crate::plan::{Plan, Template};
 
 /// Environment variables by name.
@@ -20,11 +21,13 @@ pub fn of_process() -> Variables {
 }
 
 /// What is set for all steps beside what the job has.
-#[must_use]
-pub fn for_all_steps(plan: &Plan, job: &Variables) -> Variables {
+///
+/// # Errors
+/// [`TooLong`].
+pub fn for_all_steps(plan: &Plan, job: &Variables) -> Result<Variables, TooLong> {
     let mut set = Variables::new();
     for (name, value) in plan.job_env.iter() {
-        set.insert(name.to_owned(), expand(&value.value, job));
+        set.insert(name.to_owned(), expand(&value.value, job)?);
     }
     let given = |name: &str| job.get(name).filter(|value| !value.is_empty()).is_some();
     if !given("NVIDIA_IMEX_CHANNELS") {
@@ -37,15 +40,19 @@ pub fn for_all_steps(plan: &Plan, job: &Variables) -> Variables {
     }
     if plan.run_script.is_some() || plan.install_script.is_some() {
         let exports = exports::prefix(plan).into_iter().chain(exports::exports(plan));
-        set.extend(exports.map(|export| (export.name, expand(&export.value, job))));
+        for export in exports {
+            set.insert(export.name, expand(&export.value, job)?);
+        }
     }
-    set
+    Ok(set)
 }
 
 /// A template's value among variables.
-#[must_use]
-pub fn expand(template: &Template, variables: &Variables) -> String {
-    template.expand(|name| variables.get(name).map(String::as_str)).unwrap_or_default()
+///
+/// # Errors
+/// [`TooLong`].
+pub fn expand(template: &Template, variables: &Variables) -> Result<String, TooLong> {
+    template.expand(|name| variables.get(name).map(String::as_str))
 }
 
 /// The GPUs that nvidia-smi counts on this node; nothing where it is missing or counts none.

@@ -1,44 +1,46 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The merged JUnit file: a test suite per role, and one of the run itself, so that a CI system
-//! shows what went wrong even where a role left no file, or half of one.
+//! The merged JUnit file: a test suite per role, and one of the run itself, so that a CI system shows
+//! what failed even where a role left no file, or half of one. Roles' files are not trusted: what is
+//! written is well-formed whatever they contain.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 
-use quick_xml::Writer;
 use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
 use quick_xml::reader::Reader;
+use quick_xml::{Writer, XmlVersion};
 
 use crate::run::result::{JunitSummary, Verdict};
 
-/// The largest part that is read, in bytes.
+/// The largest role's file that is read, in bytes.
 const MAX_PART: u64 = 256 << 20;
-/// Above this size, in bytes, a part's captured output stays in the part alone: a server's log of
-/// a whole day is in it.
+/// Above this size, in bytes, the captured output in a role's file is not merged: it may be the
+/// log of a whole day.
 const MAX_WHOLE: u64 = 1 << 20;
 
-/// One role's part.
+/// One role's part of the merged file.
 #[derive(Debug)]
 pub struct Part<'a> {
     /// The role.
     pub role: &'a str,
     /// Where its results are.
     pub results: Results<'a>,
-    /// How the role ended, in words, to be shown where it left no results.
+    /// How the role's step ended, for a role without results.
     pub ended: String,
 }
 
-/// Where a role's results are.
+/// The results of a role.
 #[derive(Debug)]
 pub enum Results<'a> {
-    /// In a file that it wrote.
+    /// The file that it writes.
     File(&'a Path),
-    /// It writes none: whether it passed is all there is.
+    /// It writes no file; whether its step passed.
     Passed(bool),
 }
 
-/// Writes the merged file; returns what is in it.
+/// Writes the merged file; returns its totals.
 ///
 /// # Errors
 /// It cannot be written.
@@ -49,7 +51,7 @@ pub fn merge(
 ) -> io::Result<JunitSummary> {
     let mut summary = JunitSummary::default();
     let passed = verdict.kind.is_passed();
-    // Where the test passed, a server that had to be killed at the end does not make it fail.
+    // A server that has to be killed after a pass does not make the test fail.
     let without_results = if passed { Outcome::Skipped } else { Outcome::Error };
     out.write_all(b"<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<testsuites>")?;
     for part in parts {
@@ -79,7 +81,7 @@ pub fn merge(
     Ok(summary)
 }
 
-/// Test suites as text, and what is in them.
+/// Test suites as text, and their totals.
 struct Suites {
     writer: Writer<Vec<u8>>,
     counts: JunitSummary,
@@ -119,22 +121,22 @@ impl Suites {
     }
 }
 
-/// A part's test suites, or why it cannot be taken.
+/// The test suites of a role's file, or why it cannot be read.
 fn read(path: &Path, role: &str) -> Result<Suites, String> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let size = match fs::metadata(path) {
         Ok(metadata) => metadata.len(),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(format!("it wrote no {name}"));
+            return Err(format!("{name} is missing"));
         }
         Err(error) => return Err(format!("{name}: {error}")),
     };
     if size > MAX_PART {
-        return Err(format!("{name} is {size} bytes long; at most {MAX_PART} are read"));
+        return Err(format!("{name} is too large: {size} bytes, the limit is {MAX_PART}"));
     }
     let file = File::open(path).map_err(|error| format!("{name}: {error}"))?;
     suites(BufReader::new(file), role, size <= MAX_WHOLE)
-        .map_err(|why| format!("{name} is broken: {why}"))
+        .map_err(|why| format!("{name} is not well-formed: {why}"))
 }
 
 /// Each `<testsuite>` to its end, named after the role; without captured output unless `whole`.
@@ -151,15 +153,15 @@ fn suites(xml: impl BufRead, role: &str, whole: bool) -> Result<Suites, String> 
         let in_suite = suite.is_some();
         let mut shown = in_suite && output.is_none();
         match &event {
-            Event::Eof if depth > 0 => return Err("it ends in the middle".to_owned()),
+            Event::Eof if depth > 0 => return Err("it is truncated".to_owned()),
             Event::Eof if found.is_empty() => return Err("it has no test suite".to_owned()),
             Event::Eof => return Ok(found),
-            // A document type could refer to files or grow without end: no test result needs one.
+            // A document type may refer to files or expand without limit; no test result needs one.
             Event::DocType(_) => return Err("it has a document type".to_owned()),
             Event::Start(start) | Event::Empty(start)
                 if !in_suite && start.name().as_ref() == b"testsuite" =>
             {
-                let start_of_suite = named(start, role)?;
+                let start_of_suite = element(start, Some(role))?;
                 let is_empty = matches!(event, Event::Empty(_));
                 let renamed = match is_empty {
                     true => Event::Empty(start_of_suite),
@@ -181,7 +183,7 @@ fn suites(xml: impl BufRead, role: &str, whole: bool) -> Result<Suites, String> 
                 depth += 1;
             }
             Event::End(_) => {
-                depth = depth.checked_sub(1).ok_or("an element ends that did not start")?;
+                depth = depth.checked_sub(1).ok_or("an end tag without a start tag")?;
                 if output == Some(depth) {
                     output = None;
                 }
@@ -191,23 +193,77 @@ fn suites(xml: impl BufRead, role: &str, whole: bool) -> Result<Suites, String> 
             }
             _ => {}
         }
-        if shown {
+        if shown && let Some(event) = checked(event)? {
             found.push(event).map_err(|error| error.to_string())?;
         }
     }
 }
 
-/// A suite's start with the role as its name; its other attributes stay.
-fn named(start: &BytesStart<'_>, role: &str) -> Result<BytesStart<'static>, String> {
-    let mut renamed = BytesStart::new("testsuite");
-    renamed.push_attribute(("name", role));
+/// An event without anything that XML forbids, since the reader does not check all of it; none for
+/// comments and the like.
+fn checked(event: Event<'_>) -> Result<Option<Event<'static>>, String> {
+    let text = |text: Cow<'_, str>| {
+        allowed(&text).map(|text| Some(Event::Text(BytesText::new(text).into_owned())))
+    };
+    let unreadable = |error: quick_xml::encoding::EncodingError| error.to_string();
+    match event {
+        Event::Start(start) => Ok(Some(Event::Start(element(&start, None)?))),
+        Event::Empty(start) => Ok(Some(Event::Empty(element(&start, None)?))),
+        Event::End(end) => Ok(Some(Event::End(end.into_owned()))),
+        Event::Text(found) => text(found.decode().map_err(unreadable)?),
+        Event::CData(found) => text(found.decode().map_err(unreadable)?),
+        Event::GeneralRef(reference) => {
+            match reference.resolve_char_ref().map_err(|error| error.to_string())? {
+                Some(c) => drop(allowed(c.encode_utf8(&mut [0; 4]))?),
+                None if matches!(&*reference, b"lt" | b"gt" | b"amp" | b"apos" | b"quot") => {}
+                None => return Err("unknown entity".to_owned()),
+            }
+            Ok(Some(Event::GeneralRef(reference.into_owned())))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// An element's start with checked attributes, and with another `name` where one is given.
+fn element(start: &BytesStart<'_>, name: Option<&str>) -> Result<BytesStart<'static>, String> {
+    let mut element = BytesStart::new(tag(start.name().as_ref())?.to_owned());
+    element.extend_attributes(name.map(|name| ("name", name)));
     for attribute in start.attributes() {
         let attribute = attribute.map_err(|error| error.to_string())?;
-        if attribute.key.as_ref() != b"name" {
-            renamed.push_attribute(attribute);
+        let value = attribute.normalized_value(XmlVersion::Explicit1_0);
+        allowed(&value.map_err(|error| error.to_string())?)?;
+        let raw = allowed(std::str::from_utf8(&attribute.value).map_err(|e| e.to_string())?)?;
+        if raw.contains('<') {
+            return Err("`<` in an attribute".to_owned());
+        }
+        let key = tag(attribute.key.as_ref())?;
+        if name.is_none() || key != "name" {
+            let value = raw.replace('"', "&quot;");
+            element.push_attribute((key.as_bytes(), value.as_bytes()));
         }
     }
-    Ok(renamed)
+    Ok(element)
+}
+
+/// The name of an element or attribute. A prefix may be declared in a part that is not merged.
+fn tag(name: &[u8]) -> Result<&str, String> {
+    let is_first = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b'_';
+    let is_other = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-.".contains(byte);
+    let is_good = name.first().is_some_and(is_first) && name.iter().all(is_other);
+    let name = std::str::from_utf8(name).map_err(|error| error.to_string())?;
+    if is_good { Ok(name) } else { Err(format!("invalid name {name:?}")) }
+}
+
+/// The text, if XML allows all its characters.
+fn allowed(text: &str) -> Result<&str, String> {
+    match text.chars().find(|c| !is_allowed(*c)) {
+        None => Ok(text),
+        Some(c) => Err(format!("invalid character {c:?}")),
+    }
+}
+
+fn is_allowed(c: char) -> bool {
+    !matches!(c, '\u{0}'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -255,9 +311,9 @@ fn synthetic(
     Ok(suites)
 }
 
-/// XML has no form at all for most control characters.
+/// A text without the characters that XML does not allow even escaped.
 fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\t')).collect()
+    text.chars().filter(|c| is_allowed(*c)).collect()
 }
 
 #[cfg(test)]
@@ -323,7 +379,47 @@ mod tests {
         let (text, summary) = merged(&files, VerdictKind::ServerEnded);
         assert_eq!(summary.lost, ["GEN_0", "GEN_1", "GEN_2", "GEN_3", "GEN_4"]);
         assert_eq!((summary.tests, summary.failures, summary.errors), (7, 1, 5));
-        assert!(text.contains("it wrote no results-GEN_1.xml; it was killed"), "{text}");
+        assert!(text.contains("results-GEN_1.xml is missing; it was killed"), "{text}");
+    }
+
+    /// What the reader accepts and XML does not, each in the place of a test case.
+    const NOT_WELL_FORMED: [&str; 14] = [
+        "<a b=\"1\" b=\"2\"/>",
+        "<a b=\"<\"/>",
+        "<a b=\"&nbsp;\"/>",
+        "<a b=\"&#0;\"/>",
+        "<a b=\"&#x1b;\"/>",
+        "<a b/>",
+        "<1/>",
+        "<a:b/>",
+        "<a b:c=\"1\"/>",
+        "&nbsp;",
+        "&#8;",
+        "a & b",
+        "\u{1}",
+        "<a>\u{ffff}</a>",
+    ];
+
+    #[test]
+    fn a_part_that_is_not_well_formed_is_an_error() {
+        for bad in NOT_WELL_FORMED {
+            let part = format!("<testsuite>{bad}</testsuite>");
+            let files = [("GEN_0", Some(part.as_str())), ("CTX_0", Some(GOOD))];
+            let (text, summary) = merged(&files, VerdictKind::ServerEnded);
+            assert_eq!(summary.lost, ["GEN_0"], "{bad}: {text}");
+            assert!(text.contains("results-GEN_0.xml is not well-formed: "), "{text}");
+            assert!(text.contains("name=\"CTX_0\""), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_well_formed_keeps_its_meaning() {
+        let part =
+            "<testsuite a='x\"y' name='n'><!-- c --><?p q?><![CDATA[<&]]>&#10;&lt;é</testsuite>";
+        let (text, summary) = merged(&[("GEN_0", Some(part))], VerdictKind::Passed);
+        assert!(summary.lost.is_empty(), "{text}");
+        let expected = "<testsuite name=\"GEN_0\" a=\"x&quot;y\">&lt;&amp;&#10;&lt;é</testsuite>";
+        assert!(text.contains(expected), "{text}");
     }
 
     #[test]
@@ -345,7 +441,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_part_breaks_the_merged_file(part in "(<testsuite( name=\"a\")?>|<testcase/>|</testsuite>|\\PC{0,9}){0,6}") {
+        fn no_part_breaks_the_merged_file(part in "(<testsuite( name=[\"']a[\"'<&])?>|<testcase/>|</testsuite>|&#?[a-z0-9]{0,3};|<!--|-->|\\PC{0,9}){0,6}") {
             merged(&[("GEN_0", Some(&part))], VerdictKind::Passed);
         }
     }

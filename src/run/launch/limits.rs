@@ -1,28 +1,30 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How long the phases of a run may take.
+//! The time limits of a run's phases, and how people write durations.
 
 use std::str::FromStr;
 use std::time::Duration;
 
-/// A limit for each phase; a phase without one may take as long as the job does.
+/// A limit for each phase; a phase without one is limited by the job only.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Limits {
+    /// From the start of the checks until all have ended; the plan sets it.
+    pub precheck: Option<Duration>,
     /// From the first server's start until all steps run.
     pub start: Option<Duration>,
-    /// From then until the readiness probe has seen all servers.
+    /// From then until all servers are ready.
     pub ready: Option<Duration>,
     /// From then until the benchmark ends.
     pub benchmark: Option<Duration>,
 }
 
-/// A text that gives no limits.
+/// Limits that cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitsError {
-    /// It is no time.
-    #[error("{0:?} is no time: write seconds (90), or a number with s, m or h (15m)")]
-    Time(String),
-    /// It is no phase.
-    #[error("{0:?} is no limit: write PHASE=TIME with a phase of start, ready, benchmark")]
+    /// The duration is invalid.
+    #[error("invalid duration {0:?}: use 90, 15m or 2h")]
+    Duration(String),
+    /// The phase is missing or unknown.
+    #[error("invalid limit {0:?}: use PHASE=TIME, where PHASE is start, ready or benchmark")]
     Phase(String),
 }
 
@@ -47,12 +49,12 @@ impl FromStr for Limits {
     }
 }
 
-/// A time in seconds, or with a unit: `90`, `1.5s`, `15m`, `2h`.
+/// A duration in seconds, or with a unit: `90`, `1.5s`, `15m`, `2h`.
 ///
 /// # Errors
-/// [`LimitsError::Time`]: not a number, negative, or longer than a year.
+/// [`LimitsError::Duration`]: not a number, negative, or longer than a year.
 pub fn seconds(text: &str) -> Result<Duration, LimitsError> {
-    let bad = || LimitsError::Time(text.to_owned());
+    let bad = || LimitsError::Duration(text.to_owned());
     let (number, unit) = match text.char_indices().next_back() {
         Some((at, 's')) => (&text[..at], 1.0),
         Some((at, 'm')) => (&text[..at], 60.0),
@@ -82,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_limit_is_refused() {
+    fn invalid_limits_are_refused() {
         for text in [
             "",
             "start",
@@ -96,5 +98,7 @@ mod tests {
         ] {
             assert!(text.parse::<Limits>().is_err(), "{text}");
         }
+        let error = seconds("x").unwrap_err().to_string();
+        assert_eq!(error, "invalid duration \"x\": use 90, 15m or 2h");
     }
 }

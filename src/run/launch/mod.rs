@@ -1,24 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `slurm-disagg launch`: starts the steps of a plan in a job, watches every one of them, and ends
-//! the job with a verdict as soon as a server is lost or the benchmark is over.
+//! `slurm-disagg launch`: starts the steps of a plan in a job, watches them, and ends the job with a
+//! verdict as soon as a server is lost or the benchmark has ended.
 
 pub mod allocation;
 mod cause;
-mod command;
+pub mod command;
 mod directory;
 mod environment;
 mod files;
 mod junit;
 pub mod limits;
-mod messages;
+mod log;
+mod machine;
+pub mod pdeathsig;
 mod plan_file;
 mod probe;
-mod say;
-mod step;
+mod process;
+mod srun_output;
 mod summary;
 mod supervisor;
-mod tail;
-pub mod tie;
+mod work;
 
 use std::io;
 use std::time::Duration;
@@ -27,70 +28,83 @@ pub use allocation::Allocation;
 pub use directory::{DirectoryError, RUNS};
 pub use limits::Limits;
 pub use plan_file::{PLAN_VARIABLE, PlanError, find as find_plan};
+pub use process::TooFewDescriptors;
 
 use crate::plan::Plan;
-use crate::run::result::{PlanSummary, RunResult};
+use crate::run::result::{Phase, PlanSummary, RunResult, SCHEMA, StepResult, Verdict, VerdictKind};
 use crate::run::workspace::WorkspaceError;
-use crate::slurm::argument::ArgumentError;
 
-/// What the user may choose.
+/// The settings of a launch.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// Time between the starts of two steps.
     pub stagger: Duration,
-    /// Time between SIGTERM and SIGKILL.
+    /// Time between SIGTERM and SIGKILL after a failure.
     pub grace: Duration,
-    /// How long the phases may take.
+    /// Time between SIGTERM and SIGKILL after the benchmark has ended by itself.
+    pub grace_after_benchmark: Duration,
+    /// The time limits of the phases.
     pub limits: Limits,
-    /// Whether servers are asked for their health.
+    /// Whether servers are probed for readiness.
     pub ready: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            stagger: Duration::ZERO,
-            grace: Duration::from_secs(10),
-            limits: Limits::default(),
-            ready: false,
-        }
-    }
 }
 
 /// Why nothing was started.
 #[derive(Debug, thiserror::Error)]
 pub enum LaunchError {
-    /// The run's directory cannot be made.
+    /// The run's directory cannot be created.
     #[error(transparent)]
     Directory(#[from] DirectoryError),
     /// The plan's files cannot be written.
     #[error(transparent)]
     Workspace(#[from] WorkspaceError),
-    /// A value of the plan cannot stand in a command line.
+    /// A step cannot be started as the plan has it.
     #[error("the plan cannot be launched: {0}")]
-    Argument(#[from] ArgumentError),
+    Command(#[from] command::CommandError),
     /// The plan has no JSON form.
     #[error("the plan cannot be written: {0}")]
     Json(#[from] serde_json::Error),
-    /// The system refuses what watching needs.
-    #[error("steps cannot be watched: {0}")]
+    /// The limit of open files is too low.
+    #[error(transparent)]
+    Descriptors(#[from] TooFewDescriptors),
+    /// The system refuses what the supervisor needs.
+    #[error("steps cannot be supervised: {0}")]
     System(#[from] io::Error),
 }
 
-/// Runs a plan to its end; every way in which it can end has a verdict in the result.
+/// Runs a plan; the verdict in the result is the outcome.
 ///
 /// # Errors
 /// [`LaunchError`]: nothing was started.
 pub fn run(
     plan: &Plan,
     allocation: &Allocation,
-    settings: Settings,
+    mut settings: Settings,
 ) -> Result<RunResult, LaunchError> {
     let mut run = allocation.run.clone();
     let summary = PlanSummary::new(plan)?;
-    let steps = supervisor::steps(plan, &allocation.nodes)?;
+    let work = work::Work::new(plan, &allocation.nodes)?;
+    let limit = process::raise_descriptor_limit(work.steps.len())?;
     let directory = directory::RunDirectory::create(plan, &mut run.id)?;
+    let clock = supervisor::Clock::start();
+    let precheck = plan.precheck.map(|check| Duration::from_secs(check.timeout_s.into()));
+    settings.limits.precheck = precheck;
+    let result = RunResult {
+        schema: SCHEMA,
+        run,
+        plan: summary,
+        workspace: plan.workspace.clone(),
+        nodes: allocation.nodes.clone(),
+        started: clock.now(),
+        ended: None,
+        phase: work.steps.first().map_or(Phase::Start, StepResult::phase),
+        verdict: Verdict::new(VerdictKind::Running, "the run is not over"),
+        steps: work.steps,
+        junit: None,
+    };
+    let machine = machine::Machine::new(result, settings);
+    let (commands, variables) = (work.commands, work.variables);
     let supervisor =
-        supervisor::Supervisor::new(plan, allocation, settings, directory, run, summary, steps)?;
+        supervisor::Supervisor::new(machine, clock, commands, variables, directory, limit)?;
     Ok(supervisor.run())
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Where the launch takes its plan from: a file that is named, the workspace's, or what the SPANK
-//! plugin put into the job's environment.
+//! The plan of a launch: from a given file, from the workspace, or from the job's environment, where
+//! the SPANK plugin puts it.
 
 use std::path::{Path, PathBuf};
 
@@ -9,25 +9,25 @@ use crate::input::source;
 use crate::output::files;
 use crate::plan::{BadPlan, Plan};
 
-/// The variable with the plan, or, where that would be too long, the path of a file with it.
+/// The variable that holds the plan, or the path of a file with the plan when it is too long.
 pub const PLAN_VARIABLE: &str = "SLURM_DISAGG_PLAN";
 
 /// Why there is no plan to launch.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// Nobody says which.
+    /// No plan is given.
     #[error(
-        "which plan? Give --workspace DIR (the one of `slurm-disagg submit`) or --plan FILE, or \
-         submit with sbatch --disagg-config, which sets {PLAN_VARIABLE}"
+        "no plan given: pass --workspace or --plan, or submit with sbatch --disagg-config, which sets \
+         {PLAN_VARIABLE}"
     )]
     NotGiven,
-    /// The workspace has none.
+    /// The workspace has no plan.
     #[error("{path} is missing: write it with `slurm-disagg submit --dry-run --workspace DIR …`", path = .0.display())]
     Missing(PathBuf),
     /// The file cannot be read.
     #[error("{0}")]
     Unreadable(Diagnostic),
-    /// What is there is no plan.
+    /// It is not a plan.
     #[error("{place}: {error}")]
     Bad {
         /// The file or variable.
@@ -36,10 +36,10 @@ pub enum PlanError {
         #[source]
         error: BadPlan,
     },
-    /// The plan is another workspace's.
+    /// The plan belongs to another workspace.
     #[error(
-        "the plan in {given} is for the workspace {planned}: its steps write there; launch with \
-         --workspace {planned}, or plan again"
+        "the plan in {given} belongs to workspace {planned}: launch with --workspace {planned}, or \
+         plan again"
     )]
     Elsewhere {
         /// The workspace that was given.
@@ -49,16 +49,16 @@ pub enum PlanError {
     },
 }
 
-/// A plan, and whether it already lies in its workspace.
+/// A plan, and whether it comes from its workspace.
 #[derive(Debug)]
 pub struct Found {
     /// The plan.
     pub plan: Plan,
-    /// Whether it is the workspace's own file.
+    /// Whether it was read from the workspace.
     pub in_workspace: bool,
 }
 
-/// The plan: of a file, of a workspace, or of the environment's variable.
+/// The plan from a file, from a workspace, or from the environment variable.
 ///
 /// # Errors
 /// [`PlanError`].

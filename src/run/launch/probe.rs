@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The readiness probe: which servers answer `GET /health` at the address that they published.
 //!
-//! It has a thread of its own, because a name that does not resolve and a file system that hangs
-//! must not keep the launch from noticing a death.
+//! It has its own thread: a name that does not resolve or a file system that hangs must not delay
+//! the supervisor.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -13,14 +13,14 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-/// How often servers that are not ready are looked at.
+/// The pause between two probes of the servers that are not ready.
 const INTERVAL: Duration = Duration::from_millis(250);
-/// How long one server may take to answer.
-const PATIENCE: Duration = Duration::from_secs(1);
-/// The longest address file and answer that are read, in bytes.
+/// The time that a server has to answer.
+const TIMEOUT: Duration = Duration::from_secs(1);
+/// The most bytes that are read of an address file or an answer.
 const MAX_ANSWER: u64 = 64 << 10;
 
-/// The running probe. Dropping it ends it after the look that it is at.
+/// A running probe. It ends soon after it is dropped.
 #[derive(Debug)]
 pub struct Probe {
     ready: Receiver<usize>,
@@ -30,11 +30,11 @@ pub struct Probe {
 }
 
 impl Probe {
-    /// Starts to look at `servers`, each an index of the caller's and a role, whose address files
+    /// Starts to probe `servers`, each with an index of the caller's and its name; their address files
     /// are in `directory`.
     ///
     /// # Errors
-    /// No thread or socket can be made.
+    /// The system's, for a thread or a socket.
     pub fn start(directory: PathBuf, mut servers: Vec<(usize, String)>) -> io::Result<Self> {
         let (wake, mut waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
@@ -92,15 +92,15 @@ fn look(directory: &Path, role: &str) -> Option<String> {
     }
     let addresses = (address.host.as_str(), address.port).to_socket_addrs().ok()?;
     let mut connections =
-        addresses.filter_map(|address| TcpStream::connect_timeout(&address, PATIENCE).ok());
+        addresses.filter_map(|address| TcpStream::connect_timeout(&address, TIMEOUT).ok());
     let body = get_health(connections.next()?, &address.host)?;
     Some(serde_json::from_str::<Health>(&body).ok()?.role)
 }
 
 /// The body of the answer to `GET /health`, when its status is 200.
 fn get_health(mut connection: TcpStream, host: &str) -> Option<String> {
-    connection.set_read_timeout(Some(PATIENCE)).ok()?;
-    connection.set_write_timeout(Some(PATIENCE)).ok()?;
+    connection.set_read_timeout(Some(TIMEOUT)).ok()?;
+    connection.set_write_timeout(Some(TIMEOUT)).ok()?;
     let request = format!("GET /health HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     connection.write_all(request.as_bytes()).ok()?;
     let mut answer = Vec::new();

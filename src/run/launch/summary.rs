@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `summary.md`: the run as one pastes it into a pull request.
+//! `summary.md`: the run for a pull request.
 
 use std::fmt::Write;
 use std::path::Path;
+use std::time::Duration;
 
-use super::files::exit_words;
-use crate::run::result::{Moment, RunResult, StepResult};
+use crate::run::result::{Moment, RunResult};
+use crate::run::timeline::{describe, duration};
 use crate::slurm::hostlist;
 
-/// The longest report that is shown whole, in bytes.
+/// The largest report that is included, in bytes.
 const MAX_REPORT: u64 = 8 << 10;
 
 /// The summary; `report` is the benchmark's table.
@@ -30,28 +31,19 @@ pub fn markdown(result: &RunResult, report: &Path) -> String {
     row("Mode, rules", &format!("{}, {}", result.plan.mode, result.plan.rules));
     row("Plan SHA-256", &result.plan.sha256);
     if let Some(ended) = result.ended {
-        row("Took", &seconds(ended, result.started));
+        row("Took", &duration(ended.since(result.started)));
     }
     if let Some(stop) = verdict.stop_ms {
-        row(
-            "From the verdict to the end of all steps",
-            &format!("{}.{:03} s", stop / 1000, stop % 1000),
-        );
+        row("From the verdict to the end of all steps", &duration(Duration::from_millis(stop)));
     }
     if let Some(junit) = &result.junit {
-        row(
-            "Test cases",
-            &format!(
-                "{}, {} failed, {} errors, {} skipped",
-                junit.tests, junit.failures, junit.errors, junit.skipped
-            ),
-        );
+        row("JUnit", &junit.to_string());
     }
-    text.push_str("\n| Step | Nodes | Ranks | Started | Running | Ready | Ended | How |\n");
+    text.push_str("\n| Step | Nodes | Ranks | Started | Running | Ready | Ended | State |\n");
     text.push_str("|---|---|---|---|---|---|---|---|\n");
     for step in &result.steps {
         let at = |moment: Option<Moment>| {
-            moment.map_or_else(|| "–".to_owned(), |moment| seconds(moment, result.started))
+            moment.map_or_else(|| "–".to_owned(), |at| duration(at.since(result.started)))
         };
         let _ = writeln!(
             text,
@@ -63,12 +55,12 @@ pub fn markdown(result: &RunResult, report: &Path) -> String {
             at(step.running),
             at(step.ready),
             at(step.ended),
-            cell(&how(step))
+            cell(&describe(step))
         );
     }
     if !verdict.log_tail.is_empty() {
-        let whose = verdict.role.as_deref().unwrap_or("the run");
-        let _ = write!(text, "\nThe last lines of {whose}:\n");
+        let step = verdict.role.as_deref().unwrap_or("the run");
+        let _ = write!(text, "\nLast lines of {step}:\n");
         fenced(&mut text, &verdict.log_tail.join("\n"));
     }
     if let Ok(size) = std::fs::metadata(report).map(|found| found.len())
@@ -81,21 +73,7 @@ pub fn markdown(result: &RunResult, report: &Path) -> String {
     text
 }
 
-fn how(step: &StepResult) -> String {
-    let stopped = if step.stopped.is_some() { "stopped; " } else { "" };
-    match (step.exit, &step.failure) {
-        (_, Some(rank)) => format!("{stopped}rank {} on {}: {}", rank.rank, rank.node, rank.words),
-        (Some(exit), None) => format!("{stopped}{}", exit_words(exit)),
-        (None, None) if step.started.is_none() => "not started".to_owned(),
-        (None, None) => "runs".to_owned(),
-    }
-}
-
-fn seconds(moment: Moment, start: Moment) -> String {
-    format!("{:.1} s", moment.since(start).as_secs_f64())
-}
-
-/// Text for a cell of a table: on one line, nothing in it that would end the cell.
+/// Text for a cell of a table: on one line, without characters that end the cell.
 fn cell(text: &str) -> String {
     plain(text).replace('|', "\\|").replace('<', "&lt;")
 }
@@ -104,11 +82,117 @@ fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>().replace('`', "'")
 }
 
-/// A block of text with a fence that is longer than any in it.
+/// A block of text in a fence that is longer than any in the text.
 fn fenced(text: &mut String, block: &str) {
     let mut fence = "```".to_owned();
     while block.contains(&fence) {
         fence.push('`');
     }
     let _ = writeln!(text, "\n{fence}\n{block}\n{fence}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::result::{
+        Exit, JunitSummary, Phase, PlanSummary, RankEnd, RunId, SCHEMA, StepResult, Stop,
+        StopSignal, Verdict, VerdictKind,
+    };
+
+    #[test]
+    fn the_summary_shows_the_run_and_keeps_its_markdown_intact() {
+        let directory = tempfile::tempdir().unwrap();
+        let report = directory.path().join("report.csv");
+        std::fs::write(&report, "requests,failed\n8,0\n").unwrap();
+        let node = ["n1".to_owned()];
+        let lost = RankEnd {
+            rank: 3,
+            node: "n1".into(),
+            exit: Some(Exit::Status(42)),
+            message: String::new(),
+        };
+        let kill = Stop { signal: StopSignal::Kill, after_ms: 2_000 };
+        let at = |ms| Some(Moment(ms));
+        let steps = vec![
+            StepResult {
+                started: at(1_100),
+                running: at(2_000),
+                ready: at(9_000),
+                ended: at(70_000),
+                failure: Some(lost),
+                ..StepResult::new("GEN_0", &node, 4, "gen_server_0.log")
+            },
+            StepResult {
+                started: at(1_100),
+                running: at(2_500),
+                stopped: at(70_000),
+                ended: at(72_000),
+                exit: Some(Exit::Signal(9)),
+                stop: Some(kill),
+                ..StepResult::new("CTX_0", &node, 2, "ctx_server_0.log")
+            },
+            StepResult::new("BENCHMARK", &node, 1, "benchmark.log"),
+        ];
+        let mut verdict = Verdict::new(VerdictKind::ServerEnded, "GEN_0 ended | <b>badly</b>");
+        verdict.role = Some("GEN_0".into());
+        verdict.log_tail = vec!["```".into(), "CUDA error".into()];
+        verdict.stop_ms = Some(2_004);
+        let result = RunResult {
+            schema: SCHEMA,
+            run: RunId::new(7, 0),
+            plan: PlanSummary {
+                test: "m.py::t[`id`]".into(),
+                config: "config\nname".into(),
+                mode: "e2e".into(),
+                rules: "classic".into(),
+                sha256: "0a".into(),
+                total_gpus: 6,
+                ..PlanSummary::default()
+            },
+            workspace: "/w".into(),
+            nodes: vec!["n1".into(), "n2".into()],
+            started: Moment(1_000),
+            ended: at(72_000),
+            phase: Phase::Done,
+            verdict,
+            steps,
+            junit: Some(JunitSummary { tests: 4, failures: 1, ..JunitSummary::default() }),
+        };
+        insta::assert_snapshot!(markdown(&result, &report), @r#"
+        ### Failed: `m.py::t['id']`
+
+        GEN_0 ended \| &lt;b>badly&lt;/b> (`server_ended`)
+
+        | | |
+        |---|---|
+        | Run | 7.0 |
+        | Nodes | n[1-2] (6 GPUs) |
+        | Configuration | config name |
+        | Mode, rules | e2e, classic |
+        | Plan SHA-256 | 0a |
+        | Took | 1:11 |
+        | From the verdict to the end of all steps | 2.0 s |
+        | JUnit | 4 tests, 1 failures, 0 errors, 0 skipped |
+
+        | Step | Nodes | Ranks | Started | Running | Ready | Ended | State |
+        |---|---|---|---|---|---|---|---|
+        | GEN_0 | n1 | 4 | 0.1 s | 1.0 s | 8.0 s | 1:09 | exit status 42 (rank 3 on n1) |
+        | CTX_0 | n1 | 2 | 0.1 s | 1.5 s | – | 1:11 | killed, signal 9 |
+        | BENCHMARK | n1 | 1 | – | – | – | – | not started |
+
+        Last lines of GEN_0:
+
+        ````
+        ```
+        CUDA error
+        ````
+
+        report.csv:
+
+        ```
+        requests,failed
+        8,0
+        ```
+        "#);
+    }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The report as one page that needs nothing else: no script, no file, no network.
+//! The report as one HTML page without scripts, other files or network access.
 
 use std::fmt::Write;
 
@@ -8,7 +8,7 @@ use super::super::timeline::{StepState, duration, spans};
 use super::Report;
 use super::text::{COLUMNS, headline, row};
 
-/// How many lines of each log the page has.
+/// The number of lines of each log on the page.
 const TAIL: usize = 100;
 
 const STYLE: &str = "\
@@ -78,14 +78,7 @@ fn facts(report: &Report) -> String {
         ),
     ];
     if let Some(junit) = &result.junit {
-        let mut text = format!(
-            "{} tests, {} failures, {} errors, {} skipped",
-            junit.tests, junit.failures, junit.errors, junit.skipped
-        );
-        if !junit.lost.is_empty() {
-            text.push_str(&format!("; missing: {}", junit.lost.join(", ")));
-        }
-        rows.push(("JUnit", text));
+        rows.push(("JUnit", junit.to_string()));
     }
     let mut table = String::from("<table>\n");
     for (name, value) in rows {
@@ -94,7 +87,7 @@ fn facts(report: &Report) -> String {
     table + "</table>\n"
 }
 
-/// The timeline as a drawing; a title on each stretch says its length.
+/// The timeline as SVG; the title of each span is its duration.
 fn timeline(report: &Report) -> String {
     const LEFT: f64 = 130.0;
     const WIDTH: f64 = 850.0;
@@ -141,17 +134,16 @@ fn log(report: &Report, step: &super::StepResult) -> String {
     let body = match report.tail(step, TAIL) {
         Some(lines) if lines.is_empty() => "<p>The log is empty.</p>".to_owned(),
         Some(lines) => format!("<pre>{}</pre>", escape(&lines.join("\n"))),
-        None => "<p>There is no log that can be read.</p>".to_owned(),
+        None => "<p>The log cannot be read.</p>".to_owned(),
     };
     format!(
-        "<details{open}>\n<summary>{}: the last lines of {}</summary>\n{body}\n</details>\n",
+        "<details{open}>\n<summary>{}: last lines of {}</summary>\n{body}\n</details>\n",
         escape(&step.name),
         escape(&step.log)
     )
 }
 
-/// Text as a browser shows it, in an element or in an attribute's quotes; control characters
-/// that no page may have are left out.
+/// Text for an element or a quoted attribute, without control characters.
 fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {

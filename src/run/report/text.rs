@@ -3,8 +3,8 @@
 
 use std::fmt::Write;
 
-use super::super::result::{Exit, Moment, Phase, RunResult, StepResult, VerdictKind};
-use super::super::timeline::{StepState, duration, spans};
+use super::super::result::{Moment, RunResult, StepResult, VerdictKind};
+use super::super::timeline::{StepState, describe, duration, spans};
 use super::Report;
 use crate::diagnostic::Printable;
 use crate::slurm::hostlist;
@@ -18,7 +18,7 @@ pub fn text(report: &Report) -> String {
     format!("{}\n{}", Printable(&headline(&report.result)), body(report))
 }
 
-/// The report as text, without its first line, which says the verdict.
+/// The report as text, without its first line, the verdict.
 #[must_use]
 pub fn body(report: &Report) -> String {
     let result = &report.result;
@@ -35,25 +35,21 @@ pub fn body(report: &Report) -> String {
     );
     let (begin, end) = report.range();
     let lasted = duration(end.since(begin));
-    let phase = if result.is_over() { "took" } else { phase_words(result.phase) };
-    let _ = writeln!(text, "  time      {phase} {lasted}");
+    let phase = match result.phase {
+        _ if result.is_over() => String::new(),
+        phase => format!(" (phase `{}`)", phase.name()),
+    };
+    let _ = writeln!(text, "  time      {lasted}{phase}");
     if let Some(junit) = &result.junit {
-        let _ = writeln!(
-            text,
-            "  JUnit     {} tests, {} failures, {} errors, {} skipped",
-            junit.tests, junit.failures, junit.errors, junit.skipped
-        );
-        if !junit.lost.is_empty() {
-            let _ = writeln!(text, "            missing: {}", Printable(&junit.lost.join(", ")));
-        }
+        let _ = writeln!(text, "  JUnit     {}", Printable(&junit.to_string()));
     }
     text.push('\n');
     text.push_str(&table(report));
     text.push('\n');
     text.push_str(&timeline(report));
     if !result.verdict.log_tail.is_empty() {
-        let whose = result.verdict.role.as_deref().unwrap_or("the run");
-        let _ = writeln!(text, "\nlast lines of {}:", Printable(whose));
+        let step = result.verdict.role.as_deref().unwrap_or("the run");
+        let _ = writeln!(text, "\nlast lines of {}:", Printable(step));
         for line in &result.verdict.log_tail {
             let _ = writeln!(text, "  | {}", Printable(line));
         }
@@ -71,21 +67,9 @@ pub(super) fn headline(result: &RunResult) -> String {
     }
 }
 
-fn phase_words(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Install => "installing, for",
-        Phase::Precheck => "checking the nodes, for",
-        Phase::Start => "starting, for",
-        Phase::Ready => "getting ready, for",
-        Phase::Benchmark => "measuring, for",
-        Phase::Stop => "ending, for",
-        Phase::Done => "done, for",
-    }
-}
-
 /// The columns of the table of steps.
 pub(super) const COLUMNS: [&str; 7] =
-    ["step", "end", "starting", "to ready", "ran", "tasks", "nodes"];
+    ["step", "state", "starting", "to ready", "ran", "tasks", "nodes"];
 
 /// A step as a row of the table, in the order of [`COLUMNS`].
 pub(super) fn row(step: &StepResult, now: Moment) -> [String; 7] {
@@ -93,16 +77,9 @@ pub(super) fn row(step: &StepResult, now: Moment) -> [String; 7] {
         (Some(started), Some(at)) => duration(at.since(started)),
         _ => "-".to_owned(),
     };
-    let end = match (StepState::of(step), step.exit) {
-        (StepState::Stopped, Some(Exit::Signal(signal))) => format!("stopped, signal {signal}"),
-        (StepState::Stopped, Some(Exit::Status(status))) if status != 0 => {
-            format!("stopped, exit status {status}")
-        }
-        (state, _) => state.to_string(),
-    };
     [
         step.name.clone(),
-        end,
+        describe(step),
         from_start(step.running),
         from_start(step.ready),
         from_start(step.started.map(|_| step.ended.unwrap_or(now))),
@@ -132,7 +109,7 @@ fn table(report: &Report) -> String {
     text
 }
 
-/// One line for each step: `.` starting, `-` running, `=` ready, `x` being ended.
+/// One line for each step: `.` starting, `-` running, `=` ready, `x` stopping.
 fn timeline(report: &Report) -> String {
     let (begin, end) = report.range();
     let column = |at: Moment| {
@@ -159,8 +136,7 @@ fn timeline(report: &Report) -> String {
     if !text.is_empty() {
         let length = duration(end.since(begin));
         let _ = writeln!(text, "  {:widest$} |0{length:>width$}|", "", width = WIDTH - 1);
-        let _ =
-            writeln!(text, "  {:widest$}  . starting   - running   = ready   x being ended", "");
+        let _ = writeln!(text, "  {:widest$}  . starting   - running   = ready   x stopping", "");
     }
     text
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Ties a child to the launch: it gets SIGTERM when the launch is gone, even by SIGKILL, so that no
-//! step outlives it. `srun` takes SIGTERM as an order to kill its step.
+//! Starts children that receive SIGTERM when the launch dies, even by SIGKILL (PR_SET_PDEATHSIG), so
+//! that no step outlives it: `srun` kills its step on SIGTERM.
 //!
-//! And it holds children back until all are there: the first steps would otherwise take the
+//! A gate holds the children back until all of them exist: the first steps would otherwise take the
 //! processors that the starts of the others need.
 
 use std::ffi::OsString;
@@ -14,10 +14,10 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use rustix::stdio::dup2_stdin;
 
-/// The hidden subcommand that does it.
-pub const SUBCOMMAND: &str = "tied";
+/// The hidden subcommand that sets the signal and becomes the child.
+pub const SUBCOMMAND: &str = "pdeathsig";
 
-/// Holds children back; they go on when it is dropped.
+/// Holds children back until it is dropped.
 #[derive(Debug)]
 pub struct Gate {
     read: PipeReader,
@@ -34,16 +34,16 @@ impl Gate {
         Ok(Self { read, _write: write })
     }
 
-    /// What a child waits at.
+    /// The standard input that a child waits on.
     ///
     /// # Errors
     /// The system refuses one more descriptor.
-    pub fn for_child(&self) -> io::Result<Stdio> {
+    pub fn stdin(&self) -> io::Result<Stdio> {
         Ok(self.read.try_clone()?.into())
     }
 }
 
-/// A command that runs `program` tied to this process.
+/// A command that runs `program` until this process dies.
 #[must_use]
 pub fn command(program: &str) -> Command {
     // The running file itself, whatever has become of its path.
@@ -53,24 +53,24 @@ pub fn command(program: &str) -> Command {
     command
 }
 
-/// Waits until standard input ends, and becomes a command that ends with the process `parent`;
-/// returns only when it cannot.
-pub fn become_tied(parent: u32, argv: &[OsString]) -> io::Error {
+/// Asks for SIGTERM at the death of the process `parent`, waits for the end of standard input, and
+/// becomes the command `argv`; returns only when that fails.
+pub fn exec(parent: u32, argv: &[OsString]) -> io::Error {
     if let Err(error) = set_parent_process_death_signal(Some(Signal::TERM)) {
         return error.into();
     }
-    // It may have ended before the line above.
-    let still_there = getppid().map(Pid::as_raw_pid).and_then(|pid| u32::try_from(pid).ok());
-    if still_there != Some(parent) {
-        return io::Error::other("the launch has ended already");
+    // The parent may have died before the line above.
+    let current = getppid().map(Pid::as_raw_pid).and_then(|pid| u32::try_from(pid).ok());
+    if current != Some(parent) {
+        return io::Error::other("the launch has already ended");
     }
-    let passed = io::copy(&mut io::stdin(), &mut io::sink())
+    let released = io::copy(&mut io::stdin(), &mut io::sink())
         .and_then(|_| Ok(dup2_stdin(File::open("/dev/null")?)?));
-    if let Err(error) = passed {
+    if let Err(error) = released {
         return error;
     }
     match argv.split_first() {
         Some((program, arguments)) => Command::new(program).args(arguments).exec(),
-        None => io::Error::other("there is no command to run"),
+        None => io::Error::other("no command given"),
     }
 }

@@ -1,27 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What `srun -v` says about its step on standard error: the step's id, where its tasks run, and
-//! which rank ended how. So nobody has to ask the controller, which may not answer.
+//! What `srun -v` reports about its step on standard error: the step's id, where its tasks run, and
+//! how each rank ended. So the launch does not depend on the controller, which may not answer.
 
 use std::fmt;
 
 use crate::run::result::{Exit, RankEnd};
 
-/// Something that `srun` said.
+/// A line of `srun`'s output that matters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Message {
-    /// The step exists, and its tasks are being started.
+pub enum SrunOutput {
+    /// The step exists; its tasks are being started.
     Launching(StepId),
-    /// So many of its tasks run now on one more node.
+    /// The number of its tasks that run now on one more node.
     TasksStarted(u32),
-    /// Tasks ended with this status; the next [`Message::RanksFailed`] says which.
+    /// Tasks ended with this status; the next [`SrunOutput::RanksFailed`] names them.
     TaskStatus(Exit),
-    /// Ranks ended with a failure.
+    /// Ranks failed.
     RanksFailed(RankEnd),
-    /// Slurm could not start tasks of the step on a node, and ends the rest of it; srun's words.
+    /// Slurm could not start tasks of the step on a node, and ends the rest of it.
     LaunchFailed(String),
     /// The controller or a signal ended the step.
     EndedFromOutside,
-    /// Anything else that is an error.
+    /// Any other error.
     Error,
 }
 
@@ -40,34 +40,34 @@ impl fmt::Display for StepId {
     }
 }
 
-/// Reads one line; nothing when it says nothing that matters.
+/// Parses one line; none when it does not matter.
 #[must_use]
-pub fn parse(line: &str) -> Option<Message> {
+pub fn parse(line: &str) -> Option<SrunOutput> {
     let text = line.strip_prefix("srun: ")?;
     if let Some((_, rest)) = text.split_once("launching StepId=") {
-        return step_id(rest.split(' ').next()?).map(Message::Launching);
+        return step_id(rest.split(' ').next()?).map(SrunOutput::Launching);
     }
     if let Some(tasks) = text.strip_suffix(" tasks started")
         && text.contains("Node ")
     {
-        return tasks.rsplit(' ').next()?.parse().ok().map(Message::TasksStarted);
+        return tasks.rsplit(' ').next()?.parse().ok().map(SrunOutput::TasksStarted);
     }
     if text.contains("task exit notification")
         && let Some((_, status)) = text.split_once("(status=0x")
     {
         let status = i32::from_str_radix(status.split(')').next()?, 16).ok()?;
-        return Some(Message::TaskStatus(exit(status)));
+        return Some(SrunOutput::TaskStatus(exit(status)));
     }
     if text == "forcing job termination"
         || (text.starts_with("Complete ") && text.ends_with(" received"))
     {
-        return Some(Message::EndedFromOutside);
+        return Some(SrunOutput::EndedFromOutside);
     }
     let error = text.strip_prefix("error: ")?;
     if is_launch_failure(error) {
-        return Some(Message::LaunchFailed(error.to_owned()));
+        return Some(SrunOutput::LaunchFailed(error.to_owned()));
     }
-    Some(ranks(error).map_or(Message::Error, Message::RanksFailed))
+    Some(ranks(error).map_or(SrunOutput::Error, SrunOutput::RanksFailed))
 }
 
 /// `task 0 launch failed: Unspecified error`, `Task launch for StepId=7.3 failed on node node1: …`.
@@ -101,13 +101,8 @@ fn ranks(text: &str) -> Option<RankEnd> {
             && !node.is_empty()
         {
             let code = after.strip_prefix("Exited with exit code ").and_then(|c| c.parse().ok());
-            let words = after.to_owned();
-            return Some(RankEnd {
-                rank,
-                node: node.to_owned(),
-                exit: code.map(Exit::Status),
-                words,
-            });
+            let (exit, node) = (code.map(Exit::Status), node.to_owned());
+            return Some(RankEnd { rank, node, exit, message: after.to_owned() });
         }
         (node, rest) = (part, after);
     }
@@ -127,7 +122,7 @@ mod tests {
 
     #[test]
     fn the_step_s_id_is_read_from_its_start() {
-        let id = Some(Message::Launching(StepId { job: 1, step: 2 }));
+        let id = Some(SrunOutput::Launching(StepId { job: 1, step: 2 }));
         assert_eq!(parse("srun: launching StepId=1.2 on host node1, 4 tasks: [0-3]"), id);
         assert_eq!(
             parse("srun: launch/slurm: x: launching StepId=1.2+0 on host n, 1 tasks: 0"),
@@ -138,8 +133,8 @@ mod tests {
     #[test]
     fn started_tasks_are_counted_per_node() {
         let line = "srun: launch/slurm: _task_start: Node node1, 4 tasks started";
-        assert_eq!(parse(line), Some(Message::TasksStarted(4)));
-        assert_eq!(parse("srun: Node node1, 64 tasks started"), Some(Message::TasksStarted(64)));
+        assert_eq!(parse(line), Some(SrunOutput::TasksStarted(4)));
+        assert_eq!(parse("srun: Node node1, 64 tasks started"), Some(SrunOutput::TasksStarted(64)));
     }
 
     #[test]
@@ -150,15 +145,15 @@ mod tests {
                  StepId=1.2 (status={hex})."
             ))
         };
-        assert_eq!(status("0x2a00"), Some(Message::TaskStatus(Exit::Status(42))));
-        assert_eq!(status("0x0009"), Some(Message::TaskStatus(Exit::Signal(9))));
-        assert_eq!(status("0x008b"), Some(Message::TaskStatus(Exit::Signal(11))));
+        assert_eq!(status("0x2a00"), Some(SrunOutput::TaskStatus(Exit::Status(42))));
+        assert_eq!(status("0x0009"), Some(SrunOutput::TaskStatus(Exit::Signal(9))));
+        assert_eq!(status("0x008b"), Some(SrunOutput::TaskStatus(Exit::Signal(11))));
     }
 
     #[test]
-    fn the_guilty_rank_is_named_with_its_node() {
+    fn the_failed_rank_is_named_with_its_node() {
         let end = |line| match parse(line) {
-            Some(Message::RanksFailed(end)) => (end.rank, end.node, end.exit, end.words),
+            Some(SrunOutput::RanksFailed(end)) => (end.rank, end.node, end.exit, end.message),
             other => panic!("{line}: {other:?}"),
         };
         let code = "Exited with exit code 42";
@@ -179,29 +174,29 @@ mod tests {
     }
 
     #[test]
-    fn a_launch_that_failed_is_told_from_a_rank_that_did() {
-        for words in [
+    fn a_failed_launch_differs_from_a_failed_rank() {
+        for error in [
             "task 0 launch failed: Unspecified error",
             "Task launch for StepId=1.2 failed on node node1: Unable to contact slurmd",
         ] {
-            let line = format!("srun: error: {words}");
-            assert_eq!(parse(&line), Some(Message::LaunchFailed(words.to_owned())));
+            let line = format!("srun: error: {error}");
+            assert_eq!(parse(&line), Some(SrunOutput::LaunchFailed(error.to_owned())));
         }
         let line = "srun: error: node1: task 0: launch failed: Killed";
-        assert!(matches!(parse(line), Some(Message::RanksFailed(_))), "{:?}", parse(line));
+        assert!(matches!(parse(line), Some(SrunOutput::RanksFailed(_))), "{:?}", parse(line));
     }
 
     #[test]
-    fn an_end_from_outside_is_told_from_a_failure() {
+    fn an_end_from_outside_differs_from_a_failure() {
         for line in [
             "srun: forcing job termination",
             "srun: Complete StepId=11.0+0 received",
             "srun: Complete JobId=1 SLUID=sE01M871TSQG00 StepId=1.0 received",
         ] {
-            assert_eq!(parse(line), Some(Message::EndedFromOutside), "{line}");
+            assert_eq!(parse(line), Some(SrunOutput::EndedFromOutside), "{line}");
         }
         let line = "srun: error: Unable to create step for job 9: Requested nodes are busy";
-        assert_eq!(parse(line), Some(Message::Error));
+        assert_eq!(parse(line), Some(SrunOutput::Error));
         for line in
             ["srun: job-name            : A", "launching StepId=1.2", "srun: Node n, tasks started"]
         {

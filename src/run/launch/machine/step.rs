@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the machine knows of one step beside its result, and how `srun`'s output changes both.
+
+use std::time::Duration;
+
+use super::super::srun_output::{self, SrunOutput};
+use crate::run::result::{Exit, Moment, RankEnd, StepResult, Stop, StopSignal, millis};
+
+/// Failures of ranks that `srun` reports within this time have no reliable order.
+const AT_ONCE: Duration = Duration::from_millis(100);
+
+/// A step of the run.
+#[derive(Debug, Default)]
+pub struct Step {
+    /// How far it is stopped, once the launch stops it.
+    pub stop: Option<Stopping>,
+    /// The controller or a signal to `srun` ended it, not the launch.
+    pub ended_from_outside: bool,
+    /// The last error that `srun` reported before the step existed, else its last line.
+    pub last_line: Option<String>,
+    /// Why `srun` could not be started.
+    pub start_error: Option<String>,
+    /// Why Slurm could not start its tasks.
+    pub launch_failure: Option<String>,
+    /// Whether this is the second start, after a launch failure.
+    pub is_second: bool,
+    tasks_started: u32,
+    /// When the first failure of a rank was reported.
+    failed_at: Option<Moment>,
+    /// The status that belongs to the next failure of ranks.
+    status: Option<Exit>,
+}
+
+/// How far a step is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopping {
+    /// The last stage.
+    pub stage: Stage,
+    /// When the next stage is due, if there is one.
+    pub next: Option<Moment>,
+}
+
+/// The stages of stopping a step, each harder than the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Its tasks were sent SIGTERM.
+    Terminated,
+    /// `srun` was sent SIGTERM; it kills its step then.
+    SrunTerminated,
+    /// Slurm was asked to kill its tasks.
+    Killed,
+    /// `srun` itself was killed.
+    Abandoned,
+}
+
+impl Step {
+    /// Takes in a line of `srun`'s output; returns whether the result changed.
+    pub fn read(&mut self, result: &mut StepResult, line: &str, now: Moment) -> bool {
+        if result.step_id.is_none() {
+            self.keep_last(line);
+        }
+        let Some(output) = srun_output::parse(line) else { return false };
+        match output {
+            SrunOutput::LaunchFailed(error) => {
+                self.launch_failure.get_or_insert(error);
+                result.running = None;
+            }
+            // srun then kills the ranks on other nodes, as on any bad exit.
+            _ if self.launch_failure.is_some() => {}
+            SrunOutput::Launching(id) => result.step_id = Some(id.to_string()),
+            SrunOutput::TasksStarted(tasks) => {
+                self.tasks_started = self.tasks_started.saturating_add(tasks);
+                if self.tasks_started >= result.tasks && result.running.is_none() {
+                    result.running = Some(now);
+                }
+            }
+            SrunOutput::TaskStatus(exit) => self.status = Some(exit),
+            SrunOutput::RanksFailed(mut end) => {
+                end.exit = self.status.take().or(end.exit);
+                let is_cause = match (&result.failure, self.failed_at) {
+                    (Some(first), Some(at)) => is_more_likely(&end, first, now.since(at)),
+                    _ => self.stop.is_none(),
+                };
+                if is_cause {
+                    result.failure = Some(end);
+                    self.failed_at = self.failed_at.or(Some(now));
+                }
+            }
+            SrunOutput::EndedFromOutside => self.ended_from_outside |= self.stop.is_none(),
+            SrunOutput::Error => {}
+        }
+        true
+    }
+
+    /// Keeps the line that tells best why the step may not come to exist.
+    fn keep_last(&mut self, line: &str) {
+        // srun prints its usage after the error.
+        if line.starts_with("Try ") {
+            return;
+        }
+        let is_error = |line: &str| line.contains("error: ");
+        if is_error(line) || !self.last_line.as_deref().is_some_and(is_error) {
+            self.last_line = Some(line.to_owned());
+        }
+    }
+
+    /// Its `srun` has ended.
+    pub fn ended(&mut self, result: &mut StepResult, exit: Option<Exit>, now: Moment) {
+        (result.ended, result.exit) = (Some(now), exit);
+        if let (Some(stop), Some(stopped)) = (self.stop, result.stopped) {
+            let signal = match stop.stage {
+                Stage::Terminated => StopSignal::Term,
+                _ => StopSignal::Kill,
+            };
+            result.stop = Some(Stop { signal, after_ms: millis(now.since(stopped)) });
+        }
+    }
+
+    /// Makes it a step that is not started, for its second start.
+    pub fn start_again(&mut self, result: &mut StepResult) {
+        (result.step_id, result.failure, result.exit) = (None, None, None);
+        (result.started, result.running, result.ended) = (None, None, None);
+        *self = Self { is_second: true, ..Self::default() };
+    }
+}
+
+/// Whether a rank's end is a more likely cause of the others than the one reported first. Slurm
+/// reports ranks that end each other in any order, those of one node and one status at a time.
+fn is_more_likely(end: &RankEnd, first: &RankEnd, later: Duration) -> bool {
+    // Slurm ends the other ranks with SIGTERM and SIGKILL.
+    let crashed = |end: &RankEnd| matches!(end.exit, Some(Exit::Signal(signal)) if ![15, 9].contains(&signal));
+    if end.exit == first.exit {
+        end.rank < first.rank
+    } else {
+        later < AT_ONCE && crashed(end) && !crashed(first)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end(rank: u32, exit: Exit) -> RankEnd {
+        RankEnd { rank, node: "n".into(), exit: Some(exit), message: String::new() }
+    }
+
+    #[test]
+    fn a_crash_is_the_cause_of_failures_at_the_same_moment() {
+        let (failed, crashed) = (end(4, Exit::Status(1)), end(5, Exit::Signal(11)));
+        assert!(is_more_likely(&crashed, &failed, Duration::ZERO));
+        assert!(!is_more_likely(&failed, &crashed, Duration::ZERO));
+        let later = Duration::from_secs(1);
+        assert!(!is_more_likely(&crashed, &failed, later), "it crashed while it was ending");
+        let killed = end(5, Exit::Signal(9));
+        assert!(!is_more_likely(&killed, &failed, Duration::ZERO), "Slurm killed it");
+    }
+
+    #[test]
+    fn of_ranks_that_end_alike_the_lowest_is_named() {
+        let (four, zero) = (end(4, Exit::Status(42)), end(0, Exit::Status(42)));
+        assert!(is_more_likely(&zero, &four, Duration::from_secs(1)));
+        assert!(!is_more_likely(&four, &zero, Duration::ZERO));
+    }
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a step's end, or a phase that takes too long, means for the run, and how people read it.
+
+use std::time::Duration;
+
+use super::{Action, Machine};
+use crate::run::result::{Exit, Phase, StepResult, VerdictKind, millis};
+use crate::run::timeline::{duration, end_reason};
+use crate::slurm::hostlist;
+
+impl Machine {
+    /// Decides that the current phase takes too long.
+    pub(super) fn over_limit(&mut self, limit: Duration) {
+        let phase = self.result.phase;
+        type Test = fn(&StepResult) -> bool;
+        let (kind, state, is_late): (_, _, Test) = match phase {
+            Phase::Precheck => (VerdictKind::PrecheckFailed, "done", |step| step.ended.is_none()),
+            Phase::Start => (VerdictKind::StartLimit, "running", |step| step.running.is_none()),
+            Phase::Ready => {
+                (VerdictKind::ReadyLimit, "ready", |step| step.is_server() && step.ready.is_none())
+            }
+            _ => (VerdictKind::BenchmarkLimit, "done", StepResult::decides),
+        };
+        let in_group = |step: &StepResult| step.phase() == self.group();
+        let late = |(index, step)| (in_group(step) && is_late(step)).then_some(index);
+        let late: Vec<usize> = self.result.steps.iter().enumerate().filter_map(late).collect();
+        let who = late.first().map_or("the run", |index| self.name(*index));
+        let are = match late.len() {
+            0 | 1 => "is".to_owned(),
+            several => format!("and {} more are", several - 1),
+        };
+        let message = format!(
+            "{who} {are} not {state} after {} s (limit of phase `{}`)",
+            limit.as_secs_f64(),
+            phase.name()
+        );
+        self.decide(kind, message, late.first().copied());
+    }
+
+    /// The verdict that a step's end means; none when the run goes on.
+    pub(super) fn meaning(&self, index: usize) -> Option<(VerdictKind, String)> {
+        let (step, result) = (&self.steps[index], &self.result.steps[index]);
+        let name = &result.name;
+        let how = end_reason(result).unwrap_or_else(|| "no exit status".to_owned());
+        let until = result.stopped.or(result.ended).unwrap_or(self.now);
+        let after = match result.running.or(result.started) {
+            Some(since) => format!(" after {}", duration(until.since(since))),
+            None => String::new(),
+        };
+        let is_success = result.failure.is_none() && result.exit.is_some_and(Exit::is_success);
+        Some(match result.phase() {
+            _ if let Some(error) = &step.start_error => {
+                (VerdictKind::StartFailed, format!("{name} cannot be started: {error}"))
+            }
+            Phase::Install | Phase::Precheck if is_success => return None,
+            _ if let Some(error) = &step.launch_failure => {
+                let nodes = hostlist::compress(&result.nodes);
+                let message = format!(
+                    "Slurm failed to launch {name} twice: {error}; see the log of slurmd on {nodes}"
+                );
+                (VerdictKind::StartFailed, message)
+            }
+            _ if result.step_id.is_none() => {
+                let why = step.last_line.as_ref().unwrap_or(&how);
+                (VerdictKind::StartFailed, format!("Slurm did not start {name}: {why}"))
+            }
+            Phase::Install => {
+                (VerdictKind::InstallFailed, format!("the install script failed{after}: {how}"))
+            }
+            Phase::Precheck => {
+                (VerdictKind::PrecheckFailed, format!("{name} failed{after}: {how}"))
+            }
+            _ if !result.decides() => {
+                let outside = match step.ended_from_outside {
+                    true => "; it was cancelled or signalled from outside the launch",
+                    false => "",
+                };
+                let message = format!("{name} ended{after}, before the benchmark: {how}{outside}");
+                (VerdictKind::ServerEnded, message)
+            }
+            _ if is_success => (VerdictKind::Passed, format!("{name} passed{after}")),
+            _ => (VerdictKind::BenchmarkFailed, format!("{name} failed{after}: {how}")),
+        })
+    }
+
+    /// Adds what is known of the step that the verdict is about; more is known when it has ended.
+    pub(super) fn complete_verdict(&mut self, index: usize) {
+        if self.result.verdict.role.as_deref() != Some(self.name(index)) {
+            return;
+        }
+        let meaning = self.meaning(index);
+        let result = &self.result.steps[index];
+        let verdict = &mut self.result.verdict;
+        let failure = result.failure.as_ref();
+        // Once a step is stopped, srun's status is no longer the step's own.
+        let is_own = result.stopped.is_none();
+        if let Some((kind, message)) = meaning
+            && kind == verdict.kind
+            && ((is_own && result.ended.is_some()) || failure.is_some())
+        {
+            verdict.message = message;
+        }
+        let only_node = result.nodes.first().filter(|_| result.nodes.len() == 1);
+        verdict.rank = failure.map(|end| end.rank).or((result.tasks == 1).then_some(0));
+        verdict.node = failure.map(|end| &end.node).or(only_node).cloned();
+        let own = result.exit.filter(|_| is_own);
+        verdict.exit = failure.and_then(|end| end.exit).or(own).or(verdict.exit);
+        let until = verdict.noticed.unwrap_or_default();
+        let since = result.running.or(result.started);
+        verdict.ran_ms = verdict.ran_ms.or(since.map(|since| millis(until.since(since))));
+        if verdict.kind != VerdictKind::Passed {
+            self.actions.push(Action::ReadTail(index));
+        }
+        self.changed = true;
+    }
+}

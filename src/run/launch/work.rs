@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The steps of a plan on the nodes of a job: what is started, and how the result names it.
+
+use std::path::Path;
+
+use super::command::{self, CommandError, StepCommand};
+use super::directory::{INSTALL_LOG, name_in};
+use super::environment::{self, Variables};
+use crate::plan::{Instance, Plan, resolve};
+use crate::run::result::StepResult;
+
+/// The name of the install step.
+const INSTALL: &str = "INSTALL";
+
+/// The steps of a plan, in the order in which they start.
+#[derive(Debug)]
+pub struct Work {
+    /// A result of each step before it starts.
+    pub steps: Vec<StepResult>,
+    /// The `srun` of each step, in the same order.
+    pub commands: Vec<StepCommand>,
+    /// The environment of all of them.
+    pub variables: Variables,
+}
+
+impl Work {
+    /// The steps of a plan on a job's nodes.
+    ///
+    /// # Errors
+    /// [`CommandError`].
+    pub fn new(plan: &Plan, nodes: &[String]) -> Result<Self, CommandError> {
+        let mut all = environment::of_process();
+        let variables = environment::for_all_steps(plan, &all)?;
+        all.extend(variables.clone());
+        let mut work = Self { steps: Vec::new(), commands: Vec::new(), variables };
+        if let Some(script) = &plan.install_script {
+            let tasks = plan.layout.total_nodes;
+            let hosts = &nodes[..(tasks as usize).min(nodes.len())];
+            work.steps.push(StepResult::new(INSTALL, hosts, tasks, INSTALL_LOG));
+            work.commands.push(command::of_install(plan, script, hosts, &all)?);
+        }
+        for instance in plan.checks().chain(plan.instances()) {
+            let hosts = instance.hosts(nodes).unwrap_or_default();
+            work.steps.push(step_result(plan, &instance, hosts));
+            work.commands.push(command::of_instance(&instance, hosts, &all)?);
+        }
+        Ok(work)
+    }
+}
+
+fn step_result(plan: &Plan, instance: &Instance<'_>, hosts: &[String]) -> StepResult {
+    let workspace = Path::new(&plan.workspace);
+    let spec = resolve(instance);
+    let relative = |path: &str| name_in(workspace, path).unwrap_or(path).to_owned();
+    StepResult {
+        role: Some(instance.role_name.to_owned()),
+        purpose: Some(instance.role.purpose),
+        junit: spec.junit_file().map(|path| relative(&path)),
+        ..StepResult::new(&instance.name, hosts, spec.step.tasks, &spec.log_file())
+    }
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The end of a log, however long the log and its lines are: for verdicts, reports and progress.
+
+use std::fs::OpenOptions;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+
+/// The most bytes that are read of a log.
+const MAX_WINDOW: u64 = 64 << 10;
+/// How many bytes are read for each line that is wanted.
+const LINE: u64 = 4 << 10;
+/// The most characters of a line that are shown.
+const WIDTH: usize = 400;
+
+/// The last `count` lines of a log that are not blank, without colours and control characters.
+///
+/// # Errors
+/// The log cannot be read, or is not a regular file.
+pub fn lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
+    let text = text(path, (count as u64).saturating_mul(LINE))?;
+    let mut lines: Vec<_> = text
+        .lines()
+        .rev()
+        .map(|line| printable(line.trim_end()))
+        .filter(|line| !line.trim().is_empty())
+        .take(count)
+        .collect();
+    lines.reverse();
+    Ok(lines)
+}
+
+/// The last bytes of a log as text, at most `window` and at most 64 KiB.
+///
+/// # Errors
+/// The log cannot be read, or is not a regular file.
+pub fn text(path: &Path, window: u64) -> io::Result<String> {
+    // Without O_NONBLOCK a FIFO in the log's place would block the open.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let window = window.min(MAX_WINDOW);
+    file.seek(SeekFrom::Start(metadata.len().saturating_sub(window)))?;
+    let mut bytes = Vec::new();
+    file.take(window).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The first characters of a line, without escape sequences and control characters.
+fn printable(line: &str) -> String {
+    let mut text = String::new();
+    let mut rest = line.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            // A sequence `ESC [ … letter`.
+            '\u{1b}' if rest.peek() == Some(&'[') => {
+                rest.next();
+                while rest.next().is_some_and(|c| !('@'..='~').contains(&c)) {}
+            }
+            '\t' => text.push('\t'),
+            c if c.is_control() => {}
+            c => text.push(c),
+        }
+    }
+    match text.char_indices().nth(WIDTH) {
+        Some((end, _)) => text[..end].to_owned(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(content: impl AsRef<[u8]>) -> tempfile::NamedTempFile {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), content).unwrap();
+        file
+    }
+
+    #[test]
+    fn only_the_end_of_a_long_log_is_read() {
+        let file = log((0..100_000).map(|n| format!("line {n}\n\n")).collect::<String>());
+        assert_eq!(lines(file.path(), 2).unwrap(), ["line 99998", "line 99999"]);
+        assert!(lines(file.path(), 100_000).unwrap().len() < 100_000);
+    }
+
+    #[test]
+    fn a_log_of_one_endless_line_is_cut() {
+        let file = log(vec![b'x'; 1 << 20]);
+        assert_eq!(lines(file.path(), 12).unwrap(), ["x".repeat(WIDTH)]);
+    }
+
+    #[test]
+    fn colours_and_control_characters_are_removed() {
+        let file = log("\x1b[31mred\x1b[0m\x07\tend\r\n\x1b[0m\nlast");
+        assert_eq!(lines(file.path(), 5).unwrap(), ["red\tend", "last"]);
+    }
+
+    #[test]
+    fn what_is_not_a_regular_file_is_an_error_and_blocks_nobody() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        for path in [fifo.as_path(), directory.path(), Path::new("/nonexistent/log")] {
+            assert!(lines(path, 1).is_err(), "{}", path.display());
+        }
+    }
+}
