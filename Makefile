@@ -21,7 +21,6 @@ ZSHCOMPDIR ?= $(PREFIX)/share/zsh/site-functions
 FISHCOMPDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 DESTDIR ?=
 SLURM_INCLUDE ?= /usr/include
-export SLURM_INCLUDE
 CONFIG ?= tests/standin/configs/standin_3nodes.yaml
 run check-c-examples: export CONFIG := $(CONFIG)
 CLUSTER ?= /tmp/slurm-disagg-cluster

@@ -242,7 +242,7 @@ fn a_plugin_without_the_options_fails_with_what_sbatch_says() {
 }
 
 #[test]
-fn a_broken_configuration_is_told_with_its_place() {
+fn a_broken_configuration_is_reported_with_its_place() {
     let bench = Bench::new();
     let path = bench.path("broken.yaml");
     fs::write(&path, "hardware:\n  gpus_per_node: 0\n").unwrap();
