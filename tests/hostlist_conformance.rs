@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Hostlists against the installed `scontrol`, which needs a configuration but no running Slurm:
-//! one interactive scontrol answers all questions of a test.
+//! one interactive scontrol runs all commands of a test.
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
 
@@ -15,8 +15,8 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
-/// A host that stands between two answers; no list under test has it.
-const MARK: &str = "end-of-answer";
+/// A host printed after the output of each command; no list under test has it.
+const MARK: &str = "end-of-output";
 
 /// A configuration that scontrol accepts, removed when the test is over.
 struct Config(PathBuf);
@@ -41,8 +41,8 @@ impl Drop for Config {
     }
 }
 
-/// What scontrol prints for each question; nothing when no scontrol is installed, with a word on it.
-fn ask(test: &str, questions: &[String]) -> Option<Vec<Vec<String>>> {
+/// The lines that scontrol prints for each command; `None` when it is not installed, which is logged.
+fn scontrol(test: &str, commands: &[String]) -> Option<Vec<Vec<String>>> {
     let config = Config::new(test);
     let spawned = Command::new("scontrol")
         .env("SLURM_CONF", config.path())
@@ -55,42 +55,41 @@ fn ask(test: &str, questions: &[String]) -> Option<Vec<Vec<String>>> {
         return None;
     };
     let mut input = String::new();
-    for question in questions {
-        input.push_str(&format!("{question}\nshow hostnames {MARK}\n"));
+    for command in commands {
+        input.push_str(&format!("{command}\nshow hostnames {MARK}\n"));
     }
     let mut stdin = scontrol.stdin.take().unwrap();
     let writer = std::thread::spawn(move || stdin.write_all(input.as_bytes()).unwrap());
-    let output = scontrol.wait_with_output().unwrap();
+    let ended = scontrol.wait_with_output().unwrap();
     writer.join().unwrap();
 
-    let mut answers = Vec::new();
-    let mut answer = Vec::new();
-    for line in String::from_utf8(output.stdout).unwrap().lines() {
+    let mut outputs = Vec::new();
+    let mut lines = Vec::new();
+    for line in String::from_utf8(ended.stdout).unwrap().lines() {
         match line {
-            MARK => answers.push(std::mem::take(&mut answer)),
+            MARK => outputs.push(std::mem::take(&mut lines)),
             echo if echo.starts_with("scontrol:") => {}
-            line => answer.push(line.to_owned()),
+            line => lines.push(line.to_owned()),
         }
     }
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(answers.len(), questions.len(), "scontrol stopped early: {errors}");
-    Some(answers)
+    let errors = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(outputs.len(), commands.len(), "scontrol stopped early: {errors}");
+    Some(outputs)
 }
 
 fn assert_expands_alike(test: &str, lists: &[String]) {
-    let questions: Vec<String> =
-        lists.iter().map(|list| format!("show hostnames {list}")).collect();
-    let Some(answers) = ask(test, &questions) else { return };
-    for (list, scontrol) in lists.iter().zip(answers) {
+    let commands: Vec<String> = lists.iter().map(|list| format!("show hostnames {list}")).collect();
+    let Some(outputs) = scontrol(test, &commands) else { return };
+    for (list, scontrol) in lists.iter().zip(outputs) {
         assert_eq!(expand(list).as_ref(), Ok(&scontrol), "{list}");
     }
 }
 
 fn assert_compresses_alike(test: &str, names: &[Vec<String>]) {
-    let questions: Vec<String> =
+    let commands: Vec<String> =
         names.iter().map(|names| format!("show hostlist {}", names.join(","))).collect();
-    let Some(answers) = ask(test, &questions) else { return };
-    for (names, scontrol) in names.iter().zip(answers) {
+    let Some(outputs) = scontrol(test, &commands) else { return };
+    for (names, scontrol) in names.iter().zip(outputs) {
         assert_eq!([compress(names)], scontrol.as_slice(), "{names:?}");
     }
 }
@@ -243,11 +242,10 @@ fn what_scontrol_refuses_is_refused() {
     for list in ["n[1-2]]", "n[[1-2]]"] {
         assert!(expand(list).is_err(), "{list}");
     }
-    let questions: Vec<String> =
-        lists.iter().map(|list| format!("show hostnames {list}")).collect();
-    let Some(answers) = ask("refused", &questions) else { return };
-    for (list, answer) in lists.iter().zip(answers) {
-        assert_eq!(answer, Vec::<String>::new(), "scontrol expands {list}");
+    let commands: Vec<String> = lists.iter().map(|list| format!("show hostnames {list}")).collect();
+    let Some(outputs) = scontrol("refused", &commands) else { return };
+    for (list, output) in lists.iter().zip(outputs) {
+        assert_eq!(output, Vec::<String>::new(), "scontrol expands {list}");
     }
 }
 

@@ -32,7 +32,6 @@ pub fn sbatch_request(job: &Job) -> Result<SbatchRequest, ScriptError> {
         job_name: Some(job.name.value.clone()),
         time: Some(job.time.value.parse()?),
         segment: job.segment.as_ref().map(|segment| segment.value),
-        ..SbatchRequest::default()
     })
 }
 

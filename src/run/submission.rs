@@ -5,13 +5,14 @@
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::io::{self, Seek, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::client::{self, Client, SlurmError, Submitted};
-use super::interrupt::Interrupts;
+use super::interrupt::{Interrupts, readable};
 use super::result::Moment;
 use crate::atomic_file;
 use crate::output::script::{self, ScriptError};
@@ -246,9 +247,10 @@ fn find(comment: &str, error: String, interrupts: &Interrupts) -> Result<Submitt
             Err(SlurmError::Unresponsive(_)) if began.elapsed() < SEARCH_TIMEOUT => {}
             Err(reason) => break reason.to_string(),
         }
-        match interrupts.wait(SEARCH_INTERVAL) {
-            Ok(None) => {}
-            Ok(Some(_)) => break SlurmError::Interrupted.to_string(),
+        // A signal stays pending, as it does while sbatch runs.
+        match readable(&[interrupts.as_fd()], SEARCH_INTERVAL) {
+            Ok(ready) if ready == [false] => {}
+            Ok(_) => break SlurmError::Interrupted.to_string(),
             Err(reason) => break reason.to_string(),
         }
     };

@@ -1,0 +1,469 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `submit`, `watch` and `cancel` on a real Slurm, with the stand-in test suite: the output and the
+//! exit status. Every test has a cluster of its own.
+
+#![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
+
+mod site;
+
+use std::io::Write;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use site::*;
+use slurm_bed::{Options, Slurm};
+
+#[test]
+fn one_command_takes_a_test_from_nothing_to_passed() {
+    let site = Site::new();
+    let output = site.submit(SOME_SECONDS, &[]);
+    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+    assert!(
+        output.stdout.contains("PASSED: disagg_upload-standin_3nodes, job 1"),
+        "{}",
+        output.stdout
+    );
+    for expected in ["job 1: RUNNING on node[1-3]", "GEN_0: running after", "BENCHMARK: done after"]
+    {
+        assert!(output.stderr.contains(expected), "{expected}: {}", output.stderr);
+    }
+    // The report: its table and its timeline.
+    for expected in ["  . starting   - running", "  BENCHMARK      done", "5 tests, 0 failures"] {
+        assert!(output.stdout.contains(expected), "{expected}: {}", output.stdout);
+    }
+}
+
+#[test]
+fn the_generated_script_takes_a_test_to_passed_without_this_program_on_the_nodes() {
+    let site = Site::new();
+    let output = site.submit(&[], &["--launcher=bash"]);
+    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+    assert!(
+        output.stdout.contains("PASSED: disagg_upload-standin_3nodes, job 1"),
+        "{}",
+        output.stdout
+    );
+    assert!(site.workspace().join("results-BENCHMARK.xml").is_file());
+}
+
+#[test]
+fn a_test_of_one_server_is_submitted_like_any_other() {
+    let site = Site::new();
+    for (id, launcher, nodes) in [
+        ("aggr_upload-standin_servers-two_nodes", "native", "node[1-2]"),
+        ("aggr_upload-standin_servers-small", "bash", "node1"),
+        ("aggr_upload-ctx_only-standin_3nodes", "native", "node1"),
+        ("aggr_upload-ctx_only-standin_3nodes", "bash", "node1"),
+    ] {
+        let workspace = site.workspace().join(format!("{id}-{launcher}"));
+        let (launcher, tree) = (format!("--launcher={launcher}"), format!("{STANDIN}/tree"));
+        let arguments =
+            ["submit", "--test-id", id, &launcher, "--trtllm-dir", &tree, "--workspace"];
+        let mut submit = site.command(&[], &arguments);
+        let output = output_of(submit.arg(&workspace).output().unwrap());
+        assert_eq!(output.code, Some(0), "{id} {launcher}: {}{}", output.stdout, output.stderr);
+        assert!(
+            output.stdout.contains(&format!("PASSED: {id}, job")),
+            "{launcher}: {}",
+            output.stdout
+        );
+        assert!(output.stderr.contains(&format!(" on {nodes}\n")), "{id}: {}", output.stderr);
+        let results = std::fs::read_to_string(workspace.join("results-AGGREGATED.xml")).unwrap();
+        assert!(results.contains(&format!("[{id}]")), "{id} {launcher}: {results}");
+    }
+}
+
+#[test]
+fn a_benchmark_that_fails_is_exit_status_1_with_the_verdict() {
+    let site = Site::new();
+    let output = site.submit(&["STANDIN_FAULT=BENCHMARK:fail"], &["--json"]);
+    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
+    let entry = &output.json()["jobs"][0];
+    assert_eq!(entry["outcome"], "failed");
+    assert_eq!(entry["result"]["verdict"]["kind"], "benchmark_failed");
+    assert_eq!(entry["message"], entry["result"]["verdict"]["message"]);
+}
+
+#[test]
+fn a_server_that_dies_is_exit_status_1_and_is_named() {
+    let site = Site::new();
+    let output = site.submit(&["STANDIN_FAULT=CTX_0:die_after:2"], &[]);
+    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
+    assert!(
+        output.stdout.contains("FAILED: disagg_upload-standin_3nodes, job 1: CTX_0"),
+        "{}",
+        output.stdout
+    );
+    assert!(output.stdout.contains("last lines of CTX_0:"), "{}", output.stdout);
+}
+
+#[test]
+fn without_a_verdict_a_failed_job_is_shown_with_the_last_lines_of_its_log() {
+    let site = Site::new();
+    let output = site.submit(&["STANDIN_FAULT=BENCHMARK:fail"], &["--launcher=bash"]);
+    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
+    assert!(output.stdout.contains("FAILED: "), "{}", output.stdout);
+    assert!(output.stdout.contains("BENCHMARK ended with status 1"), "{}", output.stdout);
+}
+
+#[test]
+fn a_job_that_nobody_waited_for_is_taken_up_by_its_id_and_by_its_workspace() {
+    let site = Site::new();
+    let job = site.submitted(SOME_SECONDS);
+    let (by_id, by_workspace) = (site.watch(&job.to_string()), site.watch(path(&site.workspace())));
+    for output in [by_id, by_workspace] {
+        assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+        assert!(
+            output.stdout.contains("PASSED: disagg_upload-standin_3nodes"),
+            "{}",
+            output.stdout
+        );
+    }
+}
+
+#[test]
+fn a_cancelled_job_has_failed() {
+    let site = Site::new();
+    let job = site.submitted(ENDLESS);
+    site.wait_until_it_runs(job);
+    let mut watching =
+        Running::start(&site, site.command(&[], &["watch", path(&site.workspace())]));
+    watching.until("BENCHMARK: running");
+    let output = site.run(&[], &["cancel", path(&site.workspace())]);
+    assert_eq!((output.code, output.stdout), (Some(0), format!("cancelling job {job}\n")));
+    let output = watching.end();
+    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
+    assert!(output.stdout.contains("the job was cancelled"), "{}", output.stdout);
+    let output = site.run(&[], &["cancel", &job.to_string()]);
+    assert_eq!((output.code, output.stdout), (Some(0), format!("job {job} has already ended\n")));
+}
+
+#[test]
+fn an_interruption_leaves_the_job_running() {
+    let site = Site::new();
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut submitting = Running::start(&site, site.submit_command(ENDLESS, &["--force"]));
+        submitting.until("RUNNING");
+        submitting.signal(signal);
+        let output = submitting.end();
+        assert_eq!(output.code, Some(code), "{}{}", output.stdout, output.stderr);
+        assert!(output.stdout.contains("the job continues"), "{}", output.stdout);
+        let note = std::fs::read(site.workspace().join("submission.json")).unwrap();
+        let note: Value = serde_json::from_slice(&note).unwrap();
+        let job = u32::try_from(note["job_id"].as_u64().unwrap()).unwrap();
+        assert_eq!(site.cluster.job(job).state(), "RUNNING");
+        site.run(&[], &["cancel", &job.to_string()]);
+        site.cluster.wait_job(job, LIMIT);
+    }
+}
+
+#[test]
+fn an_interruption_cancels_the_job_where_that_was_asked_for() {
+    let site = Site::new();
+    let mut submitting =
+        Running::start(&site, site.submit_command(ENDLESS, &["--on-interrupt=cancel", "--json"]));
+    submitting.until("RUNNING");
+    submitting.signal("INT");
+    let output = submitting.end();
+    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
+    assert_eq!(output.json()["jobs"][0]["outcome"], "failed");
+    assert_eq!(output.json()["jobs"][0]["state"], "CANCELLED");
+}
+
+#[test]
+fn on_a_terminal_ctrl_c_asks_whether_to_cancel() {
+    let site = Site::new();
+    let job = site.submitted(ENDLESS);
+    site.wait_until_it_runs(job);
+    let question = format!("Cancel job {job}?");
+    for (answer, code, state) in [("c\n\u{3}n\n", 130, "RUNNING"), ("what\ny\n", 1, "CANCELLED")] {
+        let (mut child, mut keys, mut screen) = on_a_terminal(&site, &["watch", &job.to_string()]);
+        for typed in answer.split('\u{3}') {
+            // It goes on painting after `continue`.
+            screen.until("DISAGG_SERVER");
+            keys.write_all(b"\x03").unwrap();
+            screen.until(&question);
+            keys.write_all(typed.as_bytes()).unwrap();
+        }
+        let text = screen.end();
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{text}");
+        assert_eq!(site.cluster.job(job).state(), state);
+    }
+}
+
+#[test]
+fn a_controller_that_is_restarted_is_waited_for() {
+    let site = Site::new();
+    let job = site.submitted(&["STANDIN_TOKEN_SECONDS=1", "STANDIN_REQUESTS=2"]);
+    site.wait_until_it_runs(job);
+    let mut watching = Running::start(&site, site.command(&[], &["watch", &job.to_string()]));
+    watching.until("BENCHMARK: running");
+    site.cluster.stop("slurmctld", "TERM");
+    watching.until("Slurm does not respond");
+    site.cluster.restart("slurmctld");
+    watching.until("Slurm responds again");
+    let output = watching.end();
+    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+    assert_eq!(output.stderr.matches("does not respond").count(), 1, "{}", output.stderr);
+}
+
+#[test]
+fn a_job_is_found_whatever_a_sites_sbatch_prints_after_its_id() {
+    let site = Site::new();
+    // The second one is no id of this job.
+    for (after, searched) in [("echo You have 100 GPU hours left", false), ("echo 4711", true)] {
+        let directory = wrapped_sbatch(&site, after);
+        let slurm = Slurm::under_test().prefix.join("bin");
+        let path = std::env::var("PATH").unwrap();
+        let path = format!("PATH={directory}:{STANDIN}/bin:{}:{path}", slurm.display());
+        let output = site.submit(&[&path], &["--json"]);
+        assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+        let looked = output.stderr.contains("checking whether Slurm has accepted the job");
+        assert_eq!(looked, searched, "{}", output.stderr);
+        assert!(site.workspace().join("submission.json").is_file());
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+}
+
+/// Stops the controller, submits until sbatch has timed out, and continues.
+fn submit_to_a_stopped_controller(site: &Site, then: impl Fn(&mut Running)) -> Output {
+    let pid = std::fs::read_to_string(site.cluster.dir().join("run/slurmctld.pid")).unwrap();
+    let controller = |signal: &str| {
+        let mut kill = Command::new("kill");
+        assert!(kill.args(["-s", signal, pid.trim()]).status().unwrap().success());
+    };
+    controller("STOP");
+    let mut submitting = Running::start(site, site.submit_command(&[], &["--json"]));
+    submitting.until("checking whether Slurm has accepted the job");
+    then(&mut submitting);
+    controller("CONT");
+    submitting.end()
+}
+
+#[test]
+fn a_job_that_is_accepted_after_sbatch_has_timed_out_is_found_and_followed() {
+    let site = Site::with(Options::nodes(3).conf("MessageTimeout=4"));
+    let output = submit_to_a_stopped_controller(&site, |_| {});
+    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+    let job = &output.json()["jobs"][0];
+    assert_eq!((&job["outcome"], &job["job_id"]), (&"passed".into(), &1.into()));
+    let recorded = std::fs::read(site.workspace().join("submission.json")).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&recorded).unwrap()["job_id"], 1);
+}
+
+#[test]
+fn a_search_that_is_interrupted_leaves_the_outcome_open_and_names_the_comment() {
+    let site = Site::with(Options::nodes(3).conf("MessageTimeout=4"));
+    let output = submit_to_a_stopped_controller(&site, |submitting| submitting.signal("INT"));
+    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
+    let job = &output.json()["jobs"][0];
+    assert_eq!((&job["outcome"], &job["job_id"]), (&"unknown".into(), &Value::Null));
+    let comment = || site.cluster.run(["squeue", "-h", "-t", "all", "-o", "%k"]).stdout;
+    wait_for(|| comment().starts_with("slurm-disagg "));
+    let message = job["message"].as_str().unwrap();
+    assert!(message.contains(comment().trim()), "{message}");
+}
+
+#[test]
+fn what_sbatch_refuses_is_shown_as_sbatch_said_it() {
+    let site = Site::new();
+    let output = site.submit(&[], &["--partition=nowhere"]);
+    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
+    for expected in ["REFUSED: ", "sbatch: error: invalid partition specified: nowhere"] {
+        assert!(output.stdout.contains(expected), "{}", output.stdout);
+    }
+    assert!(!site.workspace().join("submission.json").exists());
+}
+
+#[test]
+fn test_only_says_when_the_job_would_start_and_leaves_nothing() {
+    let site = Site::new();
+    let output = site.submit(&[], &["--test-only"]);
+    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+    assert!(output.stdout.contains("ACCEPTED: "), "{}", output.stdout);
+    assert!(output.stdout.contains("to start at"), "{}", output.stdout);
+    assert!(!site.workspace().exists());
+    assert_eq!(site.cluster.run(["squeue", "-h", "-t", "all"]).checked(), "");
+    let output = site.submit(&[], &["--test-only", "--time=99-0", "--partition=nowhere"]);
+    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
+}
+
+#[test]
+fn an_sbatch_variable_of_the_environment_does_not_change_the_plan() {
+    let site = Site::new();
+    let job = {
+        let settings = ["SBATCH_JOB_NAME=other", "SBATCH_TIMELIMIT=1-0", "SQUEUE_USERS=nobody"];
+        let output = site.submit(&settings, &["--json"]);
+        assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+        u32::try_from(output.json()["jobs"][0]["job_id"].as_u64().unwrap()).unwrap()
+    };
+    let job = site.cluster.job(job);
+    assert_eq!((job.field("JobName"), job.field("TimeLimit")), ("disagg_perf_test", "00:10:00"));
+}
+
+#[test]
+fn as_json_the_outcome_has_job_state_and_files() {
+    let site = Site::new();
+    let output = site.submit(&[], &["--json"]);
+    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+    let all = output.json();
+    let entry = &all["jobs"][0];
+    assert_eq!((&all["schema"], &entry["outcome"]), (&1.into(), &"passed".into()));
+    assert_eq!((&entry["state"], &entry["exit_code"]), (&"COMPLETED".into(), &"0:0".into()));
+    assert_eq!(entry["test"], "disagg_upload-standin_3nodes");
+    for file in entry["files"].as_array().unwrap() {
+        assert!(Path::new(file.as_str().unwrap()).is_file(), "{file}");
+    }
+}
+
+#[test]
+fn a_job_that_waits_says_why_until_it_runs() {
+    let site = Site::new();
+    let other = site.cluster.submit(["-N3", "--exclusive", "--wrap=sleep 1000"]);
+    site.wait_until_it_runs(other);
+    let mut submitting = Running::start(&site, site.submit_command(&[], &[]));
+    submitting.until("PENDING (Resources) It is next; it waits for enough nodes");
+    site.cluster.run(["scancel", &other.to_string()]).ok();
+    let output = submitting.end();
+    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+}
+
+#[test]
+fn a_job_that_can_never_start_says_what_to_change() {
+    let small = "PartitionName=small Nodes=node[1-3] MaxNodes=2 State=UP";
+    let site = Site::with(Options::nodes(3).conf(small));
+    let options = ["--on-interrupt=cancel", "--partition=small"];
+    let mut submitting = Running::start(&site, site.submit_command(&[], &options));
+    submitting.until("PENDING (PartitionNodeLimit) It asks for more (or fewer) nodes");
+    submitting.signal("INT");
+    let output = submitting.end();
+    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
+}
+
+#[test]
+fn a_requeued_job_is_followed_into_its_next_run() {
+    let site = Site::new();
+    let job = site.submitted(ENDLESS);
+    site.wait_until_it_runs(job);
+    let mut watching = Running::start(&site, site.command(&[], &["watch", &job.to_string()]));
+    watching.until("RUNNING");
+    site.cluster.run(["scontrol", "requeue", &job.to_string()]).ok();
+    watching.until("PENDING (restart 1) (BeginTime)");
+    site.cluster.run(["scancel", &job.to_string()]).ok();
+    assert_eq!(watching.end().code, Some(1));
+}
+
+#[test]
+fn a_node_that_fails_is_named_as_the_cause() {
+    let site = Site::with(Options::nodes(3).conf("JobRequeue=0"));
+    let job = site.submitted(ENDLESS);
+    site.wait_until_it_runs(job);
+    let down = ["scontrol", "update", "NodeName=node2", "State=DOWN", "Reason=test"];
+    site.cluster.run(down).ok();
+    let output = site.watch(&job.to_string());
+    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
+    // From Slurm, or from the launch if it could still write a verdict.
+    let shows = |expected| output.stdout.contains(expected);
+    assert!(
+        shows("one of its nodes failed") || shows("a node of the job failed"),
+        "{}",
+        output.stdout
+    );
+}
+
+#[test]
+fn the_workspace_of_a_job_that_has_not_ended_is_left_alone() {
+    let site = Site::new();
+    let job = site.submitted(ENDLESS);
+    let output = site.submit(&[], &[]);
+    assert_eq!(output.code, Some(2), "{}{}", output.stdout, output.stderr);
+    assert!(output.stderr.contains(&format!("error: job {job} of ")), "{}", output.stderr);
+    site.run(&[], &["cancel", &job.to_string()]);
+}
+
+#[test]
+fn a_test_list_is_submitted_as_one_job_for_each_test() {
+    let site = Site::new();
+    let list = site.cluster.work().join("list.txt");
+    let id = |id: &str| format!("perf/test_perf_sanity.py::test_e2e[{id}]\n");
+    let tests = ["standin_3nodes", "standin_gen_only"];
+    let text: String = tests.iter().map(|name| id(&format!("disagg_upload-{name}"))).collect();
+    std::fs::write(&list, text).unwrap();
+    let submit = |settings: &[&str], arguments: &[&str]| {
+        let mut command = site.command(settings, &["submit", "--json"]);
+        command.arg("--test-list").arg(&list).arg("--trtllm-dir").arg(format!("{STANDIN}/tree"));
+        command.arg("--workspace").arg(site.workspace()).args(arguments);
+        output_of(command.output().unwrap())
+    };
+    // Only the first test has a CTX server.
+    let all = submit(&["STANDIN_FAULT=CTX_0:die_at_start"], &[]);
+    assert_eq!(all.code, Some(1), "{}{}", all.stdout, all.stderr);
+    let outcomes = |output: &Output| -> Vec<String> {
+        let all = output.json();
+        let outcome = |entry: &Value| entry["outcome"].as_str().unwrap().to_owned();
+        all["jobs"].as_array().unwrap().iter().map(outcome).collect()
+    };
+    assert_eq!(outcomes(&all), ["failed", "passed"], "{}", all.stderr);
+    for name in tests {
+        let workspace = site.workspace().join(format!("disagg_upload-{name}"));
+        assert!(workspace.join("submission.json").is_file());
+    }
+    let some = submit(&[], &["--only", "*gen_only"]);
+    assert_eq!((some.code, outcomes(&some)), (Some(0), vec!["passed".to_owned()]));
+    let none = submit(&[], &["--only", "nothing like it"]);
+    assert_eq!(none.code, Some(2), "{}", none.stderr);
+}
+
+#[test]
+fn a_job_that_slurm_has_forgotten_is_not_taken_for_a_passed_one() {
+    let site = Site::with(Options::nodes(3).conf("MinJobAge=2"));
+    let job = site.submitted_by("--launcher=bash", &[]);
+    wait_for(|| site.has_forgotten(job));
+    let output = site.watch(path(&site.workspace()));
+    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
+    assert!(output.stdout.contains("UNKNOWN: "), "{}", output.stdout);
+    let output = site.watch(&job.to_string());
+    assert_eq!(output.code, Some(2), "{}{}", output.stdout, output.stderr);
+    assert!(output.stderr.contains(&format!("unknown job {job}")), "{}", output.stderr);
+}
+
+#[test]
+fn a_forgotten_job_is_judged_by_the_verdict_that_it_left() {
+    let site = Site::with(Options::nodes(3).conf("MinJobAge=2"));
+    let job = site.submitted(&[]);
+    wait_for(|| site.has_forgotten(job));
+    let output = site.watch(path(&site.workspace()));
+    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+}
+
+#[test]
+fn accounting_says_how_a_forgotten_job_ended() {
+    let site = Site::with(Options::nodes(3).conf("MinJobAge=2").accounting());
+    let job = site.submitted_by("--launcher=bash", &[]);
+    let id = job.to_string();
+    let state = || site.cluster.run(["sacct", "-n", "-X", "-o", "State", "-j", &id]).stdout;
+    wait_for(|| site.has_forgotten(job) && state().contains("COMPLETED"));
+    let output = site.watch(path(&site.workspace()));
+    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+}
+
+#[test]
+fn options_of_the_launch_reach_it_and_wrong_ones_stop_the_submission() {
+    let site = Site::new();
+    let output = site.submit(SOME_SECONDS, &["--json", "--", "--ready", "--limit", "ready=2m"]);
+    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+    let all = output.json();
+    let steps = all["jobs"][0]["result"]["steps"].as_array().unwrap();
+    let server = steps.iter().find(|step| step["name"] == "GEN_0").unwrap();
+    assert!(server["ready"].is_u64(), "{server}");
+    for (arguments, expected) in [
+        (&["--", "--redy"][..], "--redy"),
+        (&["--", "--workspace", "/elsewhere"], "--workspace"),
+        (&["--launcher=bash", "--", "--ready"], "an option of the native launcher"),
+    ] {
+        let output = site.submit(&[], arguments);
+        assert_eq!(output.code, Some(2), "{}{}", output.stdout, output.stderr);
+        assert!(output.stderr.contains(expected), "{}", output.stderr);
+    }
+}

@@ -1,0 +1,241 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A cluster of its own for a test, and the command on it as an ordinary user runs it.
+
+use std::fs::{File, Permissions};
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{self, Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use disagg::run::interrupt::readable;
+use rustix::io::Errno;
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use serde_json::Value;
+use slurm_bed::{Cluster, Options, Slurm, TEST_USER};
+
+pub const DISAGG: &str = env!("CARGO_BIN_EXE_slurm-disagg");
+pub const STANDIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/standin");
+/// Longer than anything here takes on a busy machine.
+pub const LIMIT: Duration = Duration::from_secs(120);
+
+/// Settings under which the stand-in's benchmark runs until it is stopped.
+pub const ENDLESS: &[&str] = &["STANDIN_TOKEN_SECONDS=60"];
+/// Settings under which it runs for some seconds.
+pub const SOME_SECONDS: &[&str] = &["STANDIN_TOKEN_SECONDS=0.5", "STANDIN_REQUESTS=4"];
+
+/// A cluster, and commands on it as an ordinary user.
+pub struct Site {
+    pub cluster: Cluster,
+}
+
+pub struct Output {
+    pub code: Option<i32>,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        Self::with(Options::nodes(3))
+    }
+
+    pub fn with(options: Options) -> Self {
+        Self { cluster: Cluster::start(&options.mpi("pmix")) }
+    }
+
+    pub fn workspace(&self) -> PathBuf {
+        self.cluster.work().join("w")
+    }
+
+    pub fn command(&self, settings: &[&str], arguments: &[&str]) -> Command {
+        let mut command = self.cluster.command_as(TEST_USER, "env");
+        let path = std::env::var("PATH").unwrap();
+        let slurm = Slurm::under_test().prefix.join("bin");
+        command.arg("CLUSTER_LLM_DATA=/tmp");
+        command.arg(format!("PATH={STANDIN}/bin:{}:{path}", slurm.display()));
+        command.args(settings).arg(DISAGG).args(arguments);
+        command
+    }
+
+    pub fn run(&self, settings: &[&str], arguments: &[&str]) -> Output {
+        output_of(self.command(settings, arguments).output().unwrap())
+    }
+
+    /// `submit` of the test on three nodes.
+    pub fn submit_command(&self, settings: &[&str], arguments: &[&str]) -> Command {
+        let mut command = self.command(settings, &["submit"]);
+        command.arg("--config-file").arg(format!("{STANDIN}/configs/standin_3nodes.yaml"));
+        command.arg("--trtllm-dir").arg(format!("{STANDIN}/tree"));
+        command.arg("--workspace").arg(self.workspace()).args(arguments);
+        command
+    }
+
+    pub fn submit(&self, settings: &[&str], arguments: &[&str]) -> Output {
+        output_of(self.submit_command(settings, arguments).output().unwrap())
+    }
+
+    /// Submits without waiting; gives the job's id.
+    pub fn submitted(&self, settings: &[&str]) -> u32 {
+        self.submitted_by("--launcher=native", settings)
+    }
+
+    pub fn submitted_by(&self, launcher: &str, settings: &[&str]) -> u32 {
+        let output = self.submit(settings, &["--no-wait", "--json", launcher]);
+        assert_eq!(output.code, Some(0), "{}", output.stderr);
+        let id = output.json()["jobs"][0]["job_id"].as_u64().unwrap();
+        u32::try_from(id).unwrap()
+    }
+
+    pub fn watch(&self, target: &str) -> Output {
+        self.run(&[], &["watch", target])
+    }
+
+    pub fn has_forgotten(&self, job: u32) -> bool {
+        self.cluster.run(["scontrol", "show", "job", &job.to_string()]).code != Some(0)
+    }
+
+    pub fn wait_until_it_runs(&self, job: u32) {
+        self.cluster.wait_until(job, LIMIT, |job| job.state() == "RUNNING");
+    }
+}
+
+/// Waits until a condition holds.
+pub fn wait_for(condition: impl Fn() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !condition() {
+        assert!(Instant::now() < deadline, "the condition does not hold after {LIMIT:?}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+impl Output {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}", self.stdout))
+    }
+}
+
+pub fn output_of(output: process::Output) -> Output {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    Output { code: output.status.code(), stdout, stderr }
+}
+
+/// The output of a command, read as it comes; no wait is longer than [`LIMIT`].
+pub struct Reader<'site, F> {
+    site: &'site Site,
+    file: F,
+    text: String,
+    /// How much of the text has been searched.
+    searched: usize,
+}
+
+impl<'site, F: Read + AsFd> Reader<'site, F> {
+    pub fn new(site: &'site Site, file: F) -> Self {
+        Self { site, file, text: String::new(), searched: 0 }
+    }
+
+    /// Reads on until this text comes.
+    pub fn until(&mut self, expected: &str) {
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            if let Some(at) = self.text[self.searched..].find(expected) {
+                self.searched += at + expected.len();
+                return;
+            }
+            assert!(self.more(deadline), "it ended without {expected:?}: {}", self.text);
+        }
+    }
+
+    /// Reads to the end; gives all of it.
+    pub fn end(mut self) -> String {
+        let deadline = Instant::now() + LIMIT;
+        while self.more(deadline) {}
+        self.text
+    }
+
+    /// Reads what is there; gives whether there may be more.
+    fn more(&mut self, deadline: Instant) -> bool {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let ready = readable(&[self.file.as_fd()], left).unwrap();
+        let Self { site, text, .. } = self;
+        assert!(!left.is_zero(), "after {LIMIT:?}: {text}\n{}", site.cluster.evidence());
+        if ready == [false] {
+            return true;
+        }
+        let mut buffer = [0; 4096];
+        let length = match self.file.read(&mut buffer) {
+            // The end of a terminal.
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::IO) => 0,
+            length => length.unwrap(),
+        };
+        self.text.push_str(&String::from_utf8_lossy(&buffer[..length]));
+        length > 0
+    }
+}
+
+/// A command that runs, and its output so far.
+pub struct Running<'site> {
+    child: Child,
+    stderr: Reader<'site, ChildStderr>,
+}
+
+impl<'site> Running<'site> {
+    pub fn start(site: &'site Site, mut command: Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stderr = Reader::new(site, child.stderr.take().unwrap());
+        Self { child, stderr }
+    }
+
+    /// Reads standard error until this text comes.
+    pub fn until(&mut self, expected: &str) {
+        self.stderr.until(expected);
+    }
+
+    /// Sends a signal to the command itself, as `kill` does.
+    pub fn signal(&self, name: &str) {
+        let command = self.stderr.site.cluster.processes().into_iter();
+        let mut commands = command.filter(|process| process.command.starts_with(DISAGG));
+        let pid = commands.next().unwrap().pid.to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    pub fn end(mut self) -> Output {
+        let stdout = Reader::new(self.stderr.site, self.child.stdout.take().unwrap());
+        let (stderr, stdout) = (self.stderr.end(), stdout.end());
+        Output { code: self.child.wait().unwrap().code(), stdout, stderr }
+    }
+}
+
+pub fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+/// A command on a terminal of its own: what is typed there, and what it shows.
+pub fn on_a_terminal<'site>(
+    site: &'site Site,
+    arguments: &[&str],
+) -> (Child, File, Reader<'site, File>) {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
+    let terminal = openpt(flags).unwrap();
+    unlockpt(&terminal).unwrap();
+    let other_end = || Stdio::from(ioctl_tiocgptpeer(&terminal, flags).unwrap());
+    let mut command = site.cluster.command_as(TEST_USER, "setsid");
+    command.args(["--ctty", "--wait", "env", "TERM=xterm", DISAGG]).args(arguments);
+    let child = command.stdin(other_end()).stdout(other_end()).stderr(other_end()).spawn().unwrap();
+    let terminal = File::from(terminal);
+    (child, terminal.try_clone().unwrap(), Reader::new(site, terminal))
+}
+
+/// A directory with an sbatch that runs the real one and some shell after it.
+pub fn wrapped_sbatch(site: &Site, after: &str) -> String {
+    let directory = site.cluster.work().join("bin");
+    std::fs::create_dir(&directory).unwrap();
+    let sbatch = Slurm::under_test().prefix.join("bin/sbatch");
+    let script = format!("#!/bin/sh\n{} \"$@\"\n{after}\n", sbatch.display());
+    std::fs::write(directory.join("sbatch"), script).unwrap();
+    std::fs::set_permissions(directory.join("sbatch"), Permissions::from_mode(0o755)).unwrap();
+    directory.display().to_string()
+}
