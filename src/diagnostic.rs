@@ -84,7 +84,7 @@ impl Source {
         line.map_or("", |line| &self.text[line.text.clone()])
     }
 
-    /// What stands at a position, up to the end of its line.
+    /// The text at a position, up to the end of its line.
     pub fn rest_of_line(&self, at: Position) -> &str {
         let line = self.index().lines.get((at.line as usize).wrapping_sub(1));
         line.map_or("", |line| {
@@ -193,7 +193,7 @@ impl fmt::Display for Location {
 /// How much a diagnostic weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
-    /// Worth knowing; nothing is wrong.
+    /// For information; nothing is wrong.
     Note,
     /// Probably a mistake; the plan is made all the same.
     Warning,
@@ -212,7 +212,7 @@ impl Severity {
     }
 }
 
-/// One thing that is wrong, or worth saying, with its place and what to do.
+/// One problem, with its place and what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     /// How much it weighs.
@@ -290,7 +290,7 @@ impl fmt::Display for Diagnostic {
 
 /// The widest excerpt of a source line that is shown, in characters.
 const EXCERPT: usize = 120;
-/// What stands for the secret part of a line.
+/// What replaces the secret part of a line.
 const HIDDEN: &str = "********";
 
 /// The source line and a caret under it; nothing for a blank line.
@@ -321,7 +321,7 @@ fn excerpt(f: &mut fmt::Formatter<'_>, location: &Location) -> fmt::Result {
     write!(f, "\n {number} | {}\n {margin} | {indent}{carets}", shown.trim_end())
 }
 
-/// A character of a source line in one column, so that the caret stands under its place.
+/// A character of a source line in one column, so that the caret is under its place.
 fn one_wide(c: char) -> char {
     match c {
         '\t' => ' ',
@@ -358,7 +358,7 @@ pub struct Diagnostics(pub Vec<Diagnostic>);
 const MOST: usize = 100;
 
 impl Diagnostics {
-    /// Adds one. After the first hundred, one more stands for all that follow.
+    /// Adds one. After the first hundred, one more replaces all that follow.
     pub fn push(&mut self, diagnostic: Diagnostic) {
         if let Some(rest) = self.0.get_mut(MOST) {
             rest.severity = rest.severity.max(diagnostic.severity);
@@ -413,6 +413,9 @@ pub fn nearest<'a>(
     most: usize,
 ) -> Vec<&'a str> {
     let length = word.chars().count();
+    if length > LONGEST_COMPARED {
+        return Vec::new();
+    }
     let limit = (length / 3).max(1);
     let mut scored: Vec<_> = candidates
         .into_iter()
@@ -424,6 +427,9 @@ pub fn nearest<'a>(
     scored.dedup();
     scored.into_iter().take(most).map(|(_, candidate)| candidate).collect()
 }
+
+/// The longest word that has a nearest one: the time for a comparison grows with the square.
+const LONGEST_COMPARED: usize = 200;
 
 fn edit_distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());

@@ -52,6 +52,12 @@ const YAML: &[&str] = &[
     "${A}",
     "$A",
     "`id`",
+    "$[1]",
+    "$'x'",
+    "~/x",
+    "\\0\"",
+    "：",
+    "\u{a0}",
     "A=1 ",
     "gen",
     "ctx",
@@ -194,9 +200,8 @@ fn placed(errors: &Diagnostics, text: &str) {
     for diagnostic in &errors.0 {
         assert!(!diagnostic.to_string().is_empty());
         if let Some(location) = &diagnostic.location {
-            // What is missing at the end of a text is said to be after its last line.
-            let lines = location.source.text.split('\n').count() + 1;
-            let line = location.position.line as usize;
+            let lines = location.source.last_position().line;
+            let line = location.position.line;
             assert!((1..=lines).contains(&line), "line {line} of {lines}: {diagnostic}\n{text:?}");
             assert!(location.position.column >= 1, "{diagnostic}");
         }

@@ -25,7 +25,7 @@ const MAX_PRECHECK_TIME: u32 = 1_000_000;
 /// The most GPUs that a node may have.
 const MAX_GPUS_PER_NODE: u32 = 1024;
 
-/// A configuration and what is worth saying about it.
+/// A configuration and its warnings.
 pub type Read = (Config, Vec<Diagnostic>);
 
 /// Reads a configuration file; messages call it `shown`.

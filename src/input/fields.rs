@@ -37,7 +37,7 @@ impl<'d> Section<'d> {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
-    /// Where it stands; the start of the file when it is not there.
+    /// Its place; the start of the file when it is missing.
     pub fn position(&self) -> Position {
         let start = Position { line: 1, column: 1, length: 1 };
         self.node.map_or(start, |node| node.position)
@@ -398,17 +398,28 @@ impl<'d> Fields<'d> {
         })
     }
 
-    /// The position of a byte of a scalar's text, where the text stands in the file as it
-    /// is; else that of the scalar.
+    /// The position of a byte of a scalar's text, where the file has the text as it is, on one
+    /// line or in a `|` block; else that of the scalar.
     fn inside(&self, node: &Node, text: &str, offset: usize) -> Position {
         let start = node.position;
-        let shown = self.document.source.rest_of_line(start);
+        let source = &self.document.source;
+        let shown = source.rest_of_line(start);
         let quote = usize::from(shown.starts_with(['"', '\'']));
-        if !shown[quote..].starts_with(text) {
-            return start;
+        if shown[quote..].starts_with(text) {
+            let before = quote + text[..offset].chars().count();
+            return Position { column: start.column + before as u32, length: 1, ..start };
         }
-        let before = quote + text[..offset].chars().count();
-        Position { column: start.column + before as u32, length: 1, ..start }
+        let before = text[..offset].rsplit('\n').next().unwrap_or_default();
+        let lines = text[..offset].matches('\n').count() as u32;
+        let line_end = text[offset..].find('\n').map_or(text.len(), |at| offset + at);
+        let written = &text[offset - before.len()..line_end];
+        let in_block = [start.line, start.line + 1].into_iter().find_map(|first| {
+            let line = source.line(first + lines);
+            let indent = line.len() - line.trim_start_matches(' ').len();
+            let column = indent + before.chars().count() + 1;
+            (line[indent..] == *written).then_some((first + lines, column))
+        });
+        in_block.map_or(start, |(line, column)| Position { line, column: column as u32, length: 1 })
     }
 
     /// One or several numbers: a number, a text of numbers, or a list of either.
@@ -462,4 +473,55 @@ fn number(word: &str) -> Option<u64> {
     let valid = shape && digits.bytes().all(|b| b.is_ascii_digit());
     let value: i128 = valid.then(|| digits.parse().ok()).flatten()?;
     (1..=MAX_NUMBER).contains(&value).then_some(value as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::diagnostic::Source;
+    use crate::input::yaml;
+
+    fn refused(text: &str) -> String {
+        let document = yaml::parse(&Arc::new(Source::new("a.yaml", text))).unwrap();
+        let (mut fields, root) = Fields::new(&document);
+        let _ = fields.assignments(&root, "e");
+        let _ = fields.integer(&root, "n", 1..=9);
+        fields.section(&root, "s");
+        fields.warn_of_typos(&root, &["e", "n", "s"]);
+        let found = fields.diagnostics.0.into_iter().chain(fields.bad_fields.0);
+        Diagnostics(found.collect()).to_string()
+    }
+
+    #[test]
+    fn an_error_in_an_environment_string_has_its_place_in_the_file() {
+        for (text, place) in [
+            ("e: A=1 B=$(id)", "1:10"),
+            ("e: 'é=1'", "1:5"),
+            ("e: \"A=1 B=~\"", "1:11"),
+            ("n: 1\ne: |\n  A=1\n  B=2 C=$(id)\n", "4:9"),
+            ("e: A=1\n  B=$(id)\n", "1:4"),
+            ("e: >\n  A=1\n  B=$(id)\n", "2:3"),
+        ] {
+            let error = refused(text);
+            assert!(error.starts_with(&format!("a.yaml:{place}: error: e: ")), "{text:?}\n{error}");
+        }
+    }
+
+    #[test]
+    fn full_width_characters_are_named() {
+        assert!(refused("n: ４").contains("write plain digits, 0 to 9"));
+        assert!(refused("s:\n  a：4").contains("it has a full-width colon"));
+    }
+
+    #[test]
+    fn only_so_many_keys_are_compared_with_known_ones() {
+        let text: String = (0..2000).map(|i| format!("nn{i}: 1\n")).collect();
+        let document = yaml::parse(&Arc::new(Source::new("a.yaml", text))).unwrap();
+        let (mut fields, root) = Fields::new(&document);
+        fields.refuse_unknown(&root, &["n"]);
+        assert_eq!(fields.unknown_keys, MOST_TYPOS + 1);
+        assert!(fields.diagnostics.has_errors());
+    }
 }

@@ -59,7 +59,8 @@ fn first_in(
     names: &[&str],
 ) -> Result<Found, Diagnostic> {
     let Some(source_dir) = source_dir else {
-        let message = format!("configuration {what}: the source tree to look in is not known");
+        let message =
+            format!("configuration {what} is a name, and there is no source tree to look in");
         return Err(Diagnostic::error(message)
             .help("give --trtllm-dir, or the path of the configuration's file"));
     };

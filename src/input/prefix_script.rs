@@ -21,7 +21,7 @@ const VARIABLE: &str = "pytestCommand";
 /// The most that all values of a script may hold together, in bytes.
 const MAX_VALUES: usize = 1 << 20;
 
-/// A base command and what is worth saying about it.
+/// A base command and its warnings.
 pub type Read = (BaseCommand, Vec<Diagnostic>);
 
 /// Reads the base command from a script prefix; messages call it `shown`.

@@ -27,13 +27,13 @@ pub struct TestList {
 pub struct Entry {
     /// Its number, from 1.
     pub number: usize,
-    /// Its text, without what stands around it.
+    /// Its text, without list marks around it.
     pub text: String,
     /// The pytest module.
     pub module: Option<String>,
     /// The test function.
     pub function: Option<String>,
-    /// Where it stands.
+    /// Its place.
     pub location: Location,
     /// What its id can mean (see [`TestId::readings`]), or why it cannot be planned.
     pub readings: Result<Vec<TestId>, Diagnostic>,

@@ -23,7 +23,7 @@ const MAX_REPEATED: Size = Size { nodes: 20_000, bytes: 1 << 20 };
 /// A node of a document.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// Where it stands.
+    /// Its place.
     pub position: Position,
     /// What it is.
     pub value: Value,
@@ -50,7 +50,7 @@ pub enum Value {
 pub struct Key {
     /// Its text.
     pub name: String,
-    /// Where it stands.
+    /// Its place.
     pub position: Position,
 }
 
@@ -73,7 +73,7 @@ impl Node {
     }
 }
 
-/// A document and what is worth saying about it.
+/// A document and its warnings.
 #[derive(Debug)]
 pub struct Document {
     /// The text.
