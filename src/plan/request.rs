@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! All that a plan is computed from. `input` fills it; nothing else is ever consulted.
+//! Everything that a plan is computed from. `input` fills it; the planner uses nothing else.
 
 use super::command::{BaseCommand, Directories};
 use super::config::Config;
@@ -8,12 +8,12 @@ use super::origin::Traced;
 use super::test_id::{Generation, TestId};
 use super::ucx;
 
-/// What is asked for.
+/// The input of the planner.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// The test configuration.
     pub config: Config,
-    /// D, M and W.
+    /// The source tree, the models and the workspace.
     pub directories: Directories,
     /// The pytest module, function and test-id prefix (`PERF_TEST_MODULE`, …).
     pub test: TestNames,
@@ -25,13 +25,13 @@ pub struct Request {
     pub stage: Option<Traced<String>>,
     /// The site's own rows of the table of [`super::ucx`].
     pub ucx: Vec<ucx::Row>,
-    /// Whether caches are checked before the servers start; the configuration says it without.
+    /// Whether caches are checked before the servers start; the configuration decides without one.
     pub precheck: Option<Traced<bool>>,
-    /// The generation of rules; the test id's form decides without one.
+    /// The rule set; the form of the test id decides without one.
     pub rules: Option<Traced<Generation>>,
     /// How servers share nodes.
     pub placement: Traced<Placement>,
-    /// The node of DISAGG_SERVER and BENCHMARK.
+    /// The node of the router and the client.
     pub frontend_node: Traced<FrontendNode>,
     /// The MPI type of the workers' steps.
     pub mpi: Traced<String>,
@@ -47,7 +47,7 @@ pub struct Request {
     pub secrets: Vec<String>,
 }
 
-/// How the test is named to pytest.
+/// The parts of the test's name in pytest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TestNames {
     /// `PERF_TEST_MODULE`.
@@ -65,9 +65,9 @@ pub struct JobSettings {
     pub partition: Option<Traced<String>>,
     /// The account; Slurm's default without one.
     pub account: Option<Traced<String>>,
-    /// The time limit, in Slurm's form; the configuration's without one.
+    /// The time limit of the command line, in Slurm's form. It wins over the configuration's.
     pub time: Option<Traced<String>>,
-    /// The time limit of tests whose configuration names none.
+    /// The time limit of site.yaml, for configurations that name none.
     pub default_time: Option<Traced<String>>,
     /// The job's name.
     pub name: Option<Traced<String>>,
@@ -80,6 +80,6 @@ pub struct JobSettings {
 pub struct ContainerSettings {
     /// The image.
     pub image: Traced<String>,
-    /// Mounts besides those of D, W and M, as `SOURCE:TARGET[:FLAGS]`.
+    /// Mounts besides those of the source tree, the models and the workspace, as `SOURCE:TARGET[:FLAGS]`.
     pub mounts: Vec<Traced<String>>,
 }

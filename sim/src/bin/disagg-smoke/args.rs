@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Parser, ValueEnum};
-use disagg::input::request;
+use disagg::input::values::Choice;
 use disagg::plan::Placement;
 use slurm_sim::{Fault, Release, SpankError};
 
@@ -108,7 +108,7 @@ impl FromStr for Releases {
 }
 
 fn placement(name: &str) -> Result<(String, Placement), String> {
-    request::placement(name).map(|placement| (name.to_owned(), placement))
+    Placement::named(name).map(|placement| (name.to_owned(), placement))
 }
 
 fn fault(text: &str) -> Result<Fault, String> {
