@@ -10,6 +10,7 @@ use disagg::input::settings::{self, Options, Place, Setting, TABLE};
 use disagg::input::values::Shape;
 use disagg::input::{Surroundings, request};
 use disagg::plan::Request;
+use disagg::plan::request::GpuRequest;
 
 /// A directory with configurations and a settings file.
 struct Site {
@@ -135,6 +136,62 @@ fn an_empty_value_and_a_control_character_are_refused_by_the_name_of_the_option_
                 assert!(message.contains(&place), "{place}: {message}");
             }
         }
+    }
+}
+
+#[test]
+fn what_ordinary_clusters_need_reaches_the_request_from_options_and_site_yaml() {
+    let site = Site::new(
+        "qos: low\nconstraint: gb200&nvme\nreservation: tests\nexclusive: true\nmem: '0'\n\
+         gpu_request: gres\nsbatch_args: [--mail-type=END]\nsrun_args: --cpu-bind=none\n",
+    );
+    let job = site.request(&site.options(), None).unwrap().job;
+    assert_eq!(job.qos.unwrap().value, "low");
+    assert_eq!(job.constraint.unwrap().value, "gb200&nvme");
+    assert_eq!(job.reservation.unwrap().value, "tests");
+    assert!(job.exclusive.unwrap().value);
+    assert_eq!(job.mem.unwrap().value, "0");
+    assert_eq!(job.gpu_request.value, GpuRequest::Gres);
+    assert!(job.sbatch_args[0].origin.location.is_some());
+    assert_eq!(job.srun_args[0].value, "--cpu-bind=none");
+
+    let mut options = site.options();
+    for (setting, value) in [
+        (&settings::QOS, "high"),
+        (&settings::EXCLUSIVE, "false"),
+        (&settings::GPU_REQUEST, "none"),
+        (&settings::SBATCH_ARGS, "--comment"),
+        (&settings::SBATCH_ARGS, "two words"),
+        (&settings::SBATCH_ARGS, "-c 4"),
+    ] {
+        options.set(setting, value).unwrap();
+    }
+    let job = site.request(&options, None).unwrap().job;
+    assert_eq!(job.qos.as_ref().unwrap().origin.to_string(), "--qos");
+    assert!(!job.exclusive.unwrap().value);
+    assert_eq!(job.gpu_request.value, GpuRequest::None);
+    let words: Vec<_> = job.sbatch_args.iter().map(|word| word.value.as_str()).collect();
+    assert_eq!(words, ["--mail-type=END", "--comment=two words", "-c4"]);
+
+    let plain = Site::new("").options();
+    let job = Site::new("").request(&plain, None).unwrap().job;
+    assert_eq!(job.gpu_request.value, GpuRequest::PerNode);
+    assert!(job.qos.is_none() && job.exclusive.is_none() && job.sbatch_args.is_empty());
+}
+
+#[test]
+fn an_argument_that_contradicts_the_plan_is_refused_at_its_place() {
+    let site = Site::new("account: llm\nsbatch_args: [--nodes=3, -Aother]\n");
+    let mut options = site.options();
+    options.set(&settings::SRUN_ARGS, "--mpi=none").unwrap();
+    let message = site.request(&options, None).unwrap_err();
+    for part in [
+        "site.yaml:2:14: error: sbatch_args: --nodes=3 contradicts the plan, which decides --nodes",
+        "error: sbatch_args: -Aother (--account) contradicts the plan, which decides --account",
+        "help: set --account, CLUSTER_ACCOUNT (environment) or account (site.yaml)",
+        "error: --srun-arg: --mpi=none contradicts the plan, which decides --mpi",
+    ] {
+        assert!(message.contains(part), "{part}\n---\n{message}");
     }
 }
 

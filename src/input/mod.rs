@@ -9,6 +9,7 @@ pub mod request;
 pub mod scalar;
 pub mod settings;
 pub mod site;
+mod slurm_args;
 pub mod source;
 pub mod test_list;
 pub mod values;

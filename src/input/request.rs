@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 pub use super::settings::Options;
 use super::settings::{self, Setting, Settings};
+use super::slurm_args::{self, Program};
 use super::test_list::{Entry, Pick};
 use super::values::Choice;
 use super::{Surroundings, config, find, prefix_script, site, test_list};
@@ -257,7 +258,23 @@ fn build_test(
             )
         })),
     };
+    let mut extra =
+        |program, of_site: &Option<_>, setting: &Setting, given_here: &Option<Vec<_>>| {
+            let option = Origin::input(setting.option.unwrap_or(setting.name));
+            let here = given_here
+                .iter()
+                .flatten()
+                .map(|word: &String| Traced::new(word.clone(), option.clone()));
+            slurm_args::check(program, each(of_site.clone()).chain(here), &given, &mut errors)
+        };
     let job = JobSettings {
+        sbatch_args: extra(
+            Program::Sbatch,
+            &site.sbatch_args,
+            &settings::SBATCH_ARGS,
+            &options.sbatch_args,
+        ),
+        srun_args: extra(Program::Srun, &site.srun_args, &settings::SRUN_ARGS, &options.srun_args),
         partition: given.partition,
         account: given.account,
         // The configuration's time limit stands between the two.
@@ -265,6 +282,12 @@ fn build_test(
         default_time: site.time,
         name: given.job_name,
         segment: given.segment,
+        qos: given.qos,
+        constraint: given.constraint,
+        reservation: given.reservation,
+        exclusive: given.exclusive,
+        mem: given.mem,
+        gpu_request: choice(given.gpu_request, &settings::GPU_REQUEST),
     };
     let request = Request {
         config,

@@ -12,6 +12,7 @@ use super::fields::{Fields, Section};
 use super::values::{Form, Shape, Value};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::plan::config::Field;
+use crate::plan::request::GpuRequest;
 use crate::plan::{FrontendNode, Generation, Origin, Placement, Traced, ucx};
 
 /// One setting: what it is called in each place, what it means, and which values it has.
@@ -366,6 +367,26 @@ settings! {
         .option("--account", "NAME").variable("CLUSTER_ACCOUNT").key("account", "llm")
         .default("Slurm's");
 
+    QOS qos: String = Setting::new("Slurm quality of service")
+        .option("--qos", "NAME").key("qos", "normal").default("Slurm's");
+
+    RESERVATION reservation: String = Setting::new("Slurm reservation")
+        .option("--reservation", "NAME").key("reservation", "gb200_tests");
+
+    CONSTRAINT constraint: String = Setting::new("Node features that the job needs, as for sbatch")
+        .option("--constraint", "FEATURES").key("constraint", "gb200&nvme");
+
+    EXCLUSIVE exclusive: bool = Setting::new("Whether the job has its nodes for itself")
+        .option("--exclusive", "true|false").key("exclusive", "true").default("false");
+
+    MEM mem: String = Setting::new("Memory of each node, in Slurm's form: 64G, 1500M or 0 (all)")
+        .option("--mem", "SIZE").key("mem", "'0'").default("Slurm's").form(Form::Memory);
+
+    GPU_REQUEST gpu_request: GpuRequest = Setting::new(
+        "How the job asks for its GPUs: with --gpus-per-node (per-node), with --gres=gpu:N \
+         (gres), or not at all, for clusters whose Slurm does not count GPUs (none)",
+    ).option("--gpu-request", "HOW").key("gpu_request", "per-node").default("per-node");
+
     TIME time: String = Setting::new("Time limit of the job, in Slurm's form")
         .option("--time", "TIME").config("slurm.job_time", Wins::Config).key("time", "04:00:00")
         .default("04:00:00").form(Form::Time);
@@ -378,6 +399,15 @@ settings! {
         "Whether this cluster's Slurm has --segment (24.05 or later, topology/block): only then a \
          configuration's slurm.set_segment is used",
     ).key("segment", "false").default("false");
+
+    SBATCH_ARGS sbatch_args: Vec<String> = Setting::new(
+        "Further options for sbatch, each as --name=value; those of the command line are added to \
+         those of site.yaml. One that contradicts the plan is an error",
+    ).option("--sbatch-arg", "OPTION").key("sbatch_args", "[--mail-type=END]");
+
+    SRUN_ARGS srun_args: Vec<String> = Setting::new(
+        "Further options for the srun of each step, as for sbatch",
+    ).option("--srun-arg", "OPTION").key("srun_args", "[--cpu-bind=none]");
 
     MPI mpi: String = Setting::new("MPI type of the servers' steps, as for srun")
         .option("--mpi", "TYPE").variable("MPI_TYPE").key("mpi_type", "pmix").default("pmix");

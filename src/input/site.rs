@@ -136,12 +136,18 @@ mod tests {
     fn a_text_that_is_empty_or_of_the_wrong_form_is_an_error_at_its_place() {
         for (line, what) in [
             ("account: ''", "1:10: error: account must not be empty"),
-            ("partition: ' '", "1:12: error: partition must not be empty"),
-            ("secrets: ['']", "1:10: error: secrets must not be empty"),
+            ("qos: ' '", "1:6: error: qos must not be empty"),
+            ("sbatch_args: ['']", "1:14: error: sbatch_args must not be empty"),
             ("time: soon", "1:7: error: time: "),
+            ("mem: lots", "1:6: error: mem: invalid memory size \"lots\": use 64G"),
+            ("mem: 64GB", "1:6: error: mem: invalid memory size"),
+            ("gpu_request: gpus", "1:14: error: gpu_request must be one of: per-node, gres, none"),
         ] {
             let error = site(line, &[]).unwrap_err().to_string();
             assert!(error.contains(&format!("site.yaml:{what}")), "{line}: {error}");
+        }
+        for mem in ["0", "64G", "1500m", "'8'"] {
+            assert!(site(&format!("mem: {mem}"), &[]).is_ok(), "{mem}");
         }
     }
 }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::fields::{Fields, Section};
 use crate::plan::config::Field;
+use crate::plan::request::GpuRequest;
 use crate::plan::{FrontendNode, Generation, Placement};
 use crate::slurm::time::TimeLimit;
 
@@ -29,6 +30,8 @@ pub(super) enum Form {
     MayBeEmpty,
     /// A time in Slurm's form.
     Time,
+    /// A size of memory in Slurm's form.
+    Memory,
 }
 
 /// A type of values.
@@ -76,6 +79,12 @@ impl Value for String {
             _ if self.trim().is_empty() => Err(" must not be empty".into()),
             Form::Line => Ok(()),
             Form::Time => self.parse::<TimeLimit>().map(|_| ()).map_err(|e| format!(": {e}")),
+            Form::Memory => {
+                let digits = self.trim_end_matches(['K', 'M', 'G', 'T', 'k', 'm', 'g', 't']);
+                let is_size = self.len() - digits.len() <= 1 && digits.parse::<u64>().is_ok();
+                let wrong = || format!(": invalid memory size {self:?}: use 64G, 1500M or 0 (all)");
+                is_size.then_some(()).ok_or_else(wrong)
+            }
         }
     }
 }
@@ -181,4 +190,9 @@ impl Choice for FrontendNode {
 impl Choice for Generation {
     const CHOICES: &'static [(&'static str, Self)] =
         &[("classic", Self::Classic), ("unified", Self::Unified)];
+}
+
+impl Choice for GpuRequest {
+    const CHOICES: &'static [(&'static str, Self)] =
+        &[("per-node", Self::PerNode), ("gres", Self::Gres), ("none", Self::None)];
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Everything that a plan is computed from. `input` fills it; the planner uses nothing else.
 
+use serde::{Deserialize, Serialize};
+
 use super::command::{BaseCommand, Directories};
 use super::config::Config;
 use super::layout::{FrontendNode, Placement};
@@ -73,6 +75,35 @@ pub struct JobSettings {
     pub name: Option<Traced<String>>,
     /// Whether the cluster knows `--segment` (topology/block); without it none is asked for.
     pub segment: Option<Traced<bool>>,
+    /// The quality of service; Slurm's default without one.
+    pub qos: Option<Traced<String>>,
+    /// Features that the nodes must have.
+    pub constraint: Option<Traced<String>>,
+    /// The reservation.
+    pub reservation: Option<Traced<String>>,
+    /// Whether the job has its nodes for itself.
+    pub exclusive: Option<Traced<bool>>,
+    /// Memory of each node, in Slurm's form; Slurm's default without one.
+    pub mem: Option<Traced<String>>,
+    /// How GPUs are asked for.
+    pub gpu_request: Traced<GpuRequest>,
+    /// Further options for sbatch, one word each; none contradicts the plan.
+    pub sbatch_args: Vec<Traced<String>>,
+    /// Further options for the srun of each step, one word each; none contradicts the plan.
+    pub srun_args: Vec<Traced<String>>,
+}
+
+/// How a job asks for its GPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GpuRequest {
+    /// `--gpus-per-node=N`.
+    #[default]
+    PerNode,
+    /// `--gres=gpu:N`.
+    Gres,
+    /// Not at all: Slurm does not count the cluster's GPUs.
+    None,
 }
 
 /// The container that the steps run in (pyxis).
