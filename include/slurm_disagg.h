@@ -194,11 +194,11 @@ typedef struct {
 } disagg_diagnostic;
 
 /**
- * What a plan is asked for. Set every byte to zero, then `size` and what you have to say:
+ * The input of a plan. Set every byte to zero, then `size` and the members that you need:
  * `disagg_options options = {.size = sizeof options, .config = "my_test.yaml"};`
  *
- * All but `config` may be NULL; then the environment, the site's settings files and the defaults
- * speak, in this order. The texts are only read during the call.
+ * All but `config` may be NULL: then the environment, the settings files and the defaults decide,
+ * in this order. The texts are only read during the call.
  */
 typedef struct {
     /**
@@ -211,24 +211,24 @@ typedef struct {
      */
     const char *config;
     /**
-     * D, the TensorRT-LLM source tree; else the tree that the configuration lies in.
+     * The TensorRT-LLM source tree; NULL: the tree that contains the configuration.
      */
     const char *trtllm_dir;
     /**
-     * M, the directory of the models; else `CLUSTER_LLM_DATA` of the environment.
+     * The directory of the models; NULL: `CLUSTER_LLM_DATA` of the environment.
      */
     const char *models_dir;
     /**
-     * W, the directory for the files of the submission; else `disagg_` and the configuration's
-     * name, in the current directory.
+     * The directory for the files and results of the run; NULL: `disagg_` and the
+     * configuration's name, in the current directory.
      */
     const char *workspace;
     /**
-     * A settings file to read instead of the machine's and the user's.
+     * The settings file to read instead of those of the machine and the user.
      */
     const char *site;
     /**
-     * The generation of rules, such as `classic`; else the test id's form decides.
+     * The rule set, `classic` or `unified`; NULL: the form of the test id decides.
      */
     const char *rules;
     /**
@@ -236,7 +236,7 @@ typedef struct {
      */
     const char *placement;
     /**
-     * The node of DISAGG_SERVER and BENCHMARK: `first`, `last`, `ctx` or `own`.
+     * The node of the router and the client: `first`, `last`, `ctx` or `own`.
      */
     const char *frontend_node;
     /**
@@ -256,7 +256,7 @@ typedef struct {
      */
     const char *job_name;
     /**
-     * The MPI type of CTX and GEN steps, as `srun --mpi` takes it.
+     * The MPI type of the servers' steps, as `srun --mpi` takes it.
      */
     const char *mpi;
     /**

@@ -354,9 +354,40 @@ fn line_ends_and_control_characters_never_reach_a_script() {
         ["c.yaml", "--workspace", "w\nx"],
         ["c.yaml", "--container-image", "i\r"],
         ["c.yaml", "--job-name", "\u{7f}"],
+        ["c.yaml", "--account", ""],
+        ["c.yaml", "--qos", ""],
+        ["c.yaml", "--sbatch-arg", "--comment=a\nb"],
     ] {
         place.refused(&[&base[..], &arguments].concat());
     }
+}
+
+#[test]
+fn options_of_settings_are_read_and_refused_as_the_table_says() {
+    let place = Place::new();
+    place.write("c.yaml", three_nodes());
+    let plan = ["plan", "c.yaml", "--trtllm-dir", "/llm", "--format", "json"];
+    let shown =
+        place.ok(&[&plan[..], &["--time", "7", "--placement=packed", "--exclusive"]].concat());
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!((&shown["job"]["time"], &shown["placement"]), (&"7".into(), &"packed".into()));
+    let more = ["--exclusive=false", "--sbatch-arg", "--mail-type=END", "--sbatch-arg=-H"];
+    place.ok(&[&plan[..], &more].concat());
+    for (arguments, part) in [
+        (&["--account="][..], "error: --account must not be empty"),
+        (&["--time", "soon"], "error: --time: "),
+        (&["--mem=lots"], "error: --mem: invalid memory size \"lots\": use 64G, 1500M or 0 (all)"),
+        (&["--placement=tight"], "[possible values: exclusive, packed]"),
+        (&["--rules=old"], "[possible values: classic, unified]"),
+        (&["--exclusive=maybe"], "[possible values: true, false]"),
+        (&["--sbatch-arg", "-N2"], "error: --sbatch-arg: -N2 (--nodes) contradicts the plan"),
+        (&["--sbatch-arg=job.sh"], "error: --sbatch-arg: \"job.sh\" is not an option"),
+    ] {
+        let message = place.refused(&[&plan[..], arguments].concat());
+        assert!(message.contains(part), "{arguments:?}: {message}");
+    }
+    let message = place.refused(&["diff", "c.yaml", "--rules", "classic"]);
+    assert!(message.contains("--rules needs both A and B"), "{message}");
 }
 
 #[test]

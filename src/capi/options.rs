@@ -1,25 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a program asks for, and what surrounds it.
+//! A program's input, environment and directory.
 
 use std::ffi::c_char;
 use std::path::PathBuf;
-
-use serde::Deserialize;
-use serde::de::IntoDeserializer;
-use serde::de::value::{Error, StrDeserializer};
 
 use super::entry::Failure;
 use super::ffi::{growing, optional, strings, take, text};
 use super::status::disagg_status;
 use crate::input::Surroundings;
-use crate::input::request::{self, Options};
-use crate::plan::Generation;
+use crate::input::settings::{self, Options};
 
-/// What a plan is asked for. Set every byte to zero, then `size` and what you have to say:
+/// The input of a plan. Set every byte to zero, then `size` and the members that you need:
 /// `disagg_options options = {.size = sizeof options, .config = "my_test.yaml"};`
 ///
-/// All but `config` may be NULL; then the environment, the site's settings files and the defaults
-/// speak, in this order. The texts are only read during the call.
+/// All but `config` may be NULL: then the environment, the settings files and the defaults decide,
+/// in this order. The texts are only read during the call.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct disagg_options {
@@ -28,20 +23,20 @@ pub struct disagg_options {
     /// The test configuration: the path of a YAML file, or a name to be looked up in the source
     /// tree. A text with a slash, or that ends in `.yaml` or `.yml`, is a path.
     pub config: *const c_char,
-    /// D, the TensorRT-LLM source tree; else the tree that the configuration lies in.
+    /// The TensorRT-LLM source tree; NULL: the tree that contains the configuration.
     pub trtllm_dir: *const c_char,
-    /// M, the directory of the models; else `CLUSTER_LLM_DATA` of the environment.
+    /// The directory of the models; NULL: `CLUSTER_LLM_DATA` of the environment.
     pub models_dir: *const c_char,
-    /// W, the directory for the files of the submission; else `disagg_` and the configuration's
-    /// name, in the current directory.
+    /// The directory for the files and results of the run; NULL: `disagg_` and the
+    /// configuration's name, in the current directory.
     pub workspace: *const c_char,
-    /// A settings file to read instead of the machine's and the user's.
+    /// The settings file to read instead of those of the machine and the user.
     pub site: *const c_char,
-    /// The generation of rules, such as `classic`; else the test id's form decides.
+    /// The rule set, `classic` or `unified`; NULL: the form of the test id decides.
     pub rules: *const c_char,
     /// How servers share nodes: `exclusive` or `packed`.
     pub placement: *const c_char,
-    /// The node of DISAGG_SERVER and BENCHMARK: `first`, `last`, `ctx` or `own`.
+    /// The node of the router and the client: `first`, `last`, `ctx` or `own`.
     pub frontend_node: *const c_char,
     /// The Slurm account.
     pub account: *const c_char,
@@ -51,7 +46,7 @@ pub struct disagg_options {
     pub time: *const c_char,
     /// The job's name.
     pub job_name: *const c_char,
-    /// The MPI type of CTX and GEN steps, as `srun --mpi` takes it.
+    /// The MPI type of the servers' steps, as `srun --mpi` takes it.
     pub mpi: *const c_char,
     /// The container image that the steps run in.
     pub container_image: *const c_char,
@@ -88,48 +83,45 @@ impl Asked {
         // SAFETY: the caller vouches for it.
         let c = unsafe { take(options, "options") }?;
         // SAFETY: the caller vouches for every text of the struct.
-        let said =
+        let given =
             |pointer, field: &str| unsafe { optional(pointer, &format!("options->{field}")) };
-        let rules = |name: &str| {
-            let name: StrDeserializer<Error> = name.into_deserializer();
-            Generation::deserialize(name).map_err(|error| error.to_string())
+        let mut options = Options {
+            // SAFETY: as above.
+            config: unsafe { text(c.config, "options->config") }?.to_owned(),
+            ..Options::default()
         };
+        for (setting, pointer) in [
+            (&settings::TRTLLM_DIR, c.trtllm_dir),
+            (&settings::MODELS_DIR, c.models_dir),
+            (&settings::WORKSPACE, c.workspace),
+            (&settings::SITE, c.site),
+            (&settings::RULES, c.rules),
+            (&settings::PLACEMENT, c.placement),
+            (&settings::FRONTEND_NODE, c.frontend_node),
+            (&settings::ACCOUNT, c.account),
+            (&settings::PARTITION, c.partition),
+            (&settings::TIME, c.time),
+            (&settings::JOB_NAME, c.job_name),
+            (&settings::MPI, c.mpi),
+            (&settings::CONTAINER_IMAGE, c.container_image),
+            (&settings::RUN_SCRIPT, c.run_script),
+            (&settings::INSTALL_SCRIPT, c.install_script),
+        ] {
+            let Some(text) = given(pointer, setting.name)? else { continue };
+            options.set(setting, &text).map_err(|error| {
+                let name = setting.name;
+                Failure::argument(format!("`options->{name}` is {text:?}: {error}"))
+            })?;
+        }
         Ok(Self {
-            options: Options {
-                // SAFETY: as above.
-                config: unsafe { text(c.config, "options->config") }?.to_owned(),
-                trtllm_dir: said(c.trtllm_dir, "trtllm_dir")?,
-                models_dir: said(c.models_dir, "models_dir")?,
-                workspace: said(c.workspace, "workspace")?,
-                site: said(c.site, "site")?.map(PathBuf::from),
-                rules: chosen(said(c.rules, "rules")?, "rules", rules)?,
-                placement: chosen(
-                    said(c.placement, "placement")?,
-                    "placement",
-                    request::placement,
-                )?,
-                frontend_node: chosen(
-                    said(c.frontend_node, "frontend_node")?,
-                    "frontend_node",
-                    request::frontend_node,
-                )?,
-                account: said(c.account, "account")?,
-                partition: said(c.partition, "partition")?,
-                time: said(c.time, "time")?,
-                job_name: said(c.job_name, "job_name")?,
-                mpi: said(c.mpi, "mpi")?,
-                container_image: said(c.container_image, "container_image")?,
-                run_script: said(c.run_script, "run_script")?,
-                install_script: said(c.install_script, "install_script")?,
-                ..Options::default()
-            },
+            options,
             // SAFETY: as above.
             environment: unsafe { environment(c.environment) },
-            current_dir: current_dir(said(c.current_dir, "current_dir")?)?,
+            current_dir: current_dir(given(c.current_dir, "current_dir")?)?,
         })
     }
 
-    /// Calls `body` with the surroundings that were asked for.
+    /// Calls `body` with the environment and directory of the options.
     pub(super) fn around<T>(&self, body: impl FnOnce(&Surroundings) -> T) -> T {
         let lookup = |name: &str| match &self.environment {
             None => std::env::var(name).ok(),
@@ -138,18 +130,6 @@ impl Asked {
             }
         };
         body(&Surroundings { env: &lookup, current_dir: self.current_dir.clone() })
-    }
-}
-
-fn chosen<T>(
-    name: Option<String>,
-    field: &str,
-    read: impl Fn(&str) -> Result<T, String>,
-) -> Result<Option<T>, Failure> {
-    let Some(name) = name else { return Ok(None) };
-    match read(&name) {
-        Ok(value) => Ok(Some(value)),
-        Err(error) => Err(Failure::argument(format!("`options->{field}` is {name:?}: {error}"))),
     }
 }
 

@@ -12,10 +12,10 @@ use super::ffi::{Texts, fill, given, growing, hand_over, item, sized, text};
 use super::options::{Asked, disagg_options};
 use super::status::disagg_status;
 use crate::diagnostic::{Diagnostic, Location, Position, Source};
-use crate::input::site::{FRONTEND_NODES, PLACEMENTS};
+use crate::input::values::Choice;
 use crate::input::{request, source};
 use crate::output::script;
-use crate::plan::{BadPlan, MAX_JSON, Plan, Purpose};
+use crate::plan::{BadPlan, FrontendNode, MAX_JSON, Placement, Plan, Purpose};
 use crate::slurm::time::{TimeError, TimeLimit};
 
 /// What a plan says on the size of the test.
@@ -200,8 +200,8 @@ fn test(plan: &Plan, texts: &mut Texts) -> Result<disagg_test, Failure> {
         config_path: keep(&test.config_path)?,
         config_sha256: keep(&test.config_sha256)?,
         rules: keep(plan.rules.name())?,
-        placement: keep(named(PLACEMENTS, plan.placement))?,
-        frontend_node: keep(named(FRONTEND_NODES, plan.frontend_node))?,
+        placement: keep(named(Placement::CHOICES, plan.placement))?,
+        frontend_node: keep(named(FrontendNode::CHOICES, plan.frontend_node))?,
     })
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What people hand in: the request, the test configuration, test lists, the site's settings.
+//! What people hand in: the request, the test configuration, test lists, settings.
 
 pub mod config;
 pub mod fields;
@@ -7,16 +7,19 @@ pub mod find;
 pub mod prefix_script;
 pub mod request;
 pub mod scalar;
+pub mod settings;
 pub mod site;
+mod slurm_args;
 pub mod source;
 pub mod test_list;
+pub mod values;
 pub mod yaml;
 mod yaml_error;
 
 use std::path::PathBuf;
 
-/// What the process that asks for a plan is surrounded by; explicit, so that a plugin, a test and
-/// a command can each say it.
+/// The environment and the directory that a plan is made in. Explicit, so that plugins, tests and
+/// the C library can give their own.
 pub struct Surroundings<'a> {
     /// Looks an environment variable up; `None` when it is not set or not UTF-8.
     pub env: &'a dyn Fn(&str) -> Option<String>,
@@ -25,7 +28,7 @@ pub struct Surroundings<'a> {
 }
 
 impl Surroundings<'static> {
-    /// Those of this process.
+    /// That of this process.
     ///
     /// # Errors
     /// The current directory is gone or unreadable.

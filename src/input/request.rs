@@ -1,76 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
-//! From what a person said (options, environment, settings, configuration) to a request.
+//! From the options, settings and configuration that a person gives to a request.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::site::{FRONTEND_NODES, PLACEMENTS, Site};
+pub use super::settings::Options;
+use super::settings::{self, Setting, Settings};
+use super::slurm_args::{self, Program};
 use super::test_list::{Entry, Pick};
+use super::values::Choice;
 use super::{Surroundings, config, find, prefix_script, site, test_list};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
 use crate::plan::command::Directories;
 use crate::plan::request::{ContainerSettings, JobSettings, Request, TestNames};
-use crate::plan::{FrontendNode, Generation, Origin, Placement, TestId, Traced};
-use crate::slurm::time::TimeLimit;
+use crate::plan::{Generation, Origin, TestId, Traced};
 
-/// What was said on a command line. All but the configuration may be left out.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Options {
-    /// The configuration, by name or path; may be empty where a test id or list names it.
-    pub config: String,
-    /// The test id.
-    pub test_id: Option<String>,
-    /// A test list, by name or path, that names the test.
-    pub test_list: Option<String>,
-    /// Which entry of the list, from 1; 0 and less mean the first, as shards are counted.
-    pub test_number: Option<i64>,
-    /// Which test of the list: its id, a part of it, or a pattern with `*`.
-    pub test_match: Option<String>,
-    /// A script prefix that holds the base command.
-    pub prefix_script: Option<String>,
-    /// The name of the pipeline's stage, which names the generation of GPU.
-    pub stage_name: Option<String>,
-    /// D, the source tree; else the site's, else the tree that the configuration lies in.
-    pub trtllm_dir: Option<String>,
-    /// M, the models; else the site's.
-    pub models_dir: Option<String>,
-    /// W, the workspace; else `disagg_<config>` in the current directory.
-    pub workspace: Option<String>,
-    /// The settings file to read instead of the usual ones.
-    pub site: Option<PathBuf>,
-    /// The generation of rules; else the test id's form decides.
-    pub rules: Option<Generation>,
-    /// How servers share nodes.
-    pub placement: Option<Placement>,
-    /// The node of DISAGG_SERVER and BENCHMARK.
-    pub frontend_node: Option<FrontendNode>,
-    /// The account.
-    pub account: Option<String>,
-    /// The partition.
-    pub partition: Option<String>,
-    /// The time limit.
-    pub time: Option<String>,
-    /// The job's name.
-    pub job_name: Option<String>,
-    /// The MPI type.
-    pub mpi: Option<String>,
-    /// The container image.
-    pub container_image: Option<String>,
-    /// The run script.
-    pub run_script: Option<String>,
-    /// The install script.
-    pub install_script: Option<String>,
-}
-
-/// The MPI type of CTX and GEN steps when nothing else is said.
-const DEFAULT_MPI: &str = "pmix";
 /// Variables whose values are never shown, whatever the site says.
 const SECRETS: &[&str] = &["HF_TOKEN"];
 
-/// Builds the request, with what is worth saying about its inputs.
+/// Builds the request, with warnings about its inputs.
 ///
 /// # Errors
-/// All that is wrong with the options, the settings and the configuration.
+/// Everything that is wrong with the options, the settings and the configuration.
 pub fn build(
     options: &Options,
     around: &Surroundings,
@@ -78,37 +29,34 @@ pub fn build(
     build_from(options, None, around)
 }
 
-/// [`build`], with the configuration's text where no file is to be read: `options.config` is then
-/// its path.
+/// [`build`], or, with the configuration's text, the same without reading a file:
+/// `options.config` is then its path.
 fn build_from(
     options: &Options,
     text: Option<&Arc<Source>>,
     around: &Surroundings,
 ) -> Result<(Request, Vec<Diagnostic>), Diagnostics> {
-    let site = site::load(around, options.site.as_deref())?;
+    let settings = settings(options, around)?;
     match &options.test_list {
         Some(list) => {
-            let path = find::test_list(
-                list,
-                tree(options, &site, around).as_deref(),
-                &around.current_dir,
-            )?;
+            let tree = tree(&settings.all, around);
+            let path = find::test_list(list, tree.as_deref(), &around.current_dir)?;
             let list = test_list::read(&path, list, options.rules)?;
             let pick = match (&options.test_match, options.test_number) {
                 (Some(pattern), _) => Pick::Matching(pattern),
                 (None, Some(number)) => Pick::Number(number),
                 (None, None) => Pick::Only,
             };
-            build_test(options, text, around, site, Some(Named::of_entry(list.pick(pick)?)?))
+            build_test(options, text, around, settings, Some(Named::of_entry(list.pick(pick)?)?))
         }
         None => {
             let named = options.test_id.as_deref().map(|id| Named::of_id(id, options.rules));
-            build_test(options, text, around, site, named.transpose()?)
+            build_test(options, text, around, settings, named.transpose()?)
         }
     }
 }
 
-/// Builds the request for one entry of a test list, for those who want all of them.
+/// Builds the request for one entry of a test list.
 ///
 /// # Errors
 /// As [`build`].
@@ -117,8 +65,27 @@ pub fn build_entry(
     around: &Surroundings,
     entry: &Entry,
 ) -> Result<(Request, Vec<Diagnostic>), Diagnostics> {
-    let site = site::load(around, options.site.as_deref())?;
-    build_test(options, None, around, site, Some(Named::of_entry(entry)?))
+    let settings = settings(options, around)?;
+    build_test(options, None, around, settings, Some(Named::of_entry(entry)?))
+}
+
+/// The settings with and without those of the options.
+struct Loaded {
+    /// Of site.yaml and the environment.
+    site: Settings,
+    /// Of the options too.
+    all: Settings,
+}
+
+fn settings(options: &Options, around: &Surroundings) -> Result<Loaded, Diagnostics> {
+    let mut errors = Diagnostics::default();
+    let explicit = Settings::default().with(options, &mut errors);
+    if errors.has_errors() {
+        return Err(errors);
+    }
+    let site = site::load(around, explicit.site.as_ref().map(|site| site.value.as_path()))?;
+    let all = site.with(options, &mut errors);
+    Ok(Loaded { site, all })
 }
 
 /// A test that is named by its id.
@@ -147,15 +114,13 @@ impl Named {
     }
 }
 
-/// The source tree that the options or the site name.
-fn tree(options: &Options, site: &Site, around: &Surroundings) -> Option<PathBuf> {
-    let named = options.trtllm_dir.as_deref();
-    named
-        .or(site.trtllm_dir.as_ref().map(|directory| directory.value.as_str()))
-        .map(|path| PathBuf::from(absolute(&around.current_dir, path)))
+/// The source tree that the settings name.
+fn tree(settings: &Settings, around: &Surroundings) -> Option<PathBuf> {
+    let tree = settings.trtllm_dir.as_ref()?;
+    Some(PathBuf::from(absolute(&around.current_dir, &tree.value)))
 }
 
-/// The configuration's file, and which reading of the id it is that of.
+/// The file of the configuration, and the index of the id's reading that it belongs to.
 fn find_config(
     options: &Options,
     named: Option<&Named>,
@@ -164,7 +129,7 @@ fn find_config(
     has_text: bool,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<(PathBuf, usize), Diagnostic> {
-    // A text that is at hand needs no file: its path is taken as it is said.
+    // A configuration that is given as text needs no file: its path is taken as it is.
     let locate = || match has_text {
         true => Ok(around.current_dir.join(&options.config)),
         false => find::config(&options.config, tree, &around.current_dir),
@@ -185,7 +150,7 @@ fn find_config(
                 found.path.display(),
                 other.display()
             ))
-            .help("give the path with --config-file to say which one is meant")
+            .help("give the path with --config-file to choose one")
         }));
         return Ok((found.path, found.index));
     }
@@ -208,10 +173,10 @@ fn build_test(
     options: &Options,
     text: Option<&Arc<Source>>,
     around: &Surroundings,
-    site: Site,
+    Loaded { site, all: given }: Loaded,
     named: Option<Named>,
 ) -> Result<(Request, Vec<Diagnostic>), Diagnostics> {
-    let tree = tree(options, &site, around);
+    let tree = tree(&given, around);
     let mut warnings = Vec::new();
     let (path, index) = find_config(
         options,
@@ -227,8 +192,8 @@ fn build_test(
         None => config::read(&path, &path.to_string_lossy())?,
     };
     warnings.extend(about_config);
-    let base = match &options.prefix_script {
-        Some(script) => {
+    let base = match &given.prefix_script {
+        Some(Traced { value: script, .. }) => {
             let (base, about_script) =
                 prefix_script::read(&around.current_dir.join(script), script)?;
             warnings.extend(about_script);
@@ -252,160 +217,129 @@ fn build_test(
     };
 
     let mut errors = Diagnostics::default();
-    let mut chosen = Chosen { errors: &mut errors };
     let tree_around = find::source_dir_of(&path).map(|tree| {
         Traced::new(
             tree.to_string_lossy().into_owned(),
-            Origin::input("the source tree that the configuration lies in"),
+            Origin::input("the source tree that contains the configuration"),
         )
     });
-    let source = chosen.directory(
-        "the TensorRT-LLM source tree",
-        "--trtllm-dir",
-        "trtllm_dir in the site's settings",
-        (&options.trtllm_dir, site.trtllm_dir.clone().or(tree_around)),
-        around,
-    );
     let models_of_base = base.as_ref().and_then(|base| {
         let (_, value) = base.env.iter().find(|(name, _)| *name == "LLM_MODELS_ROOT")?;
         let literal = value.value.is_literal().then(|| value.value.expand(|_| None).ok())?;
         Some(Traced::new(literal?, value.origin.clone()))
     });
-    let models = chosen.directory(
-        "the models directory",
-        "--models-dir",
-        "CLUSTER_LLM_DATA in the environment, or models_dir in the site's settings",
-        (&options.models_dir, site.models_dir.clone().or(models_of_base)),
-        around,
-    );
-    let default_workspace = Traced::new(
-        format!("disagg_{}", config.name),
-        Origin::rule("disagg_<config> in the current directory"),
-    );
-    let workspace = chosen.directory(
-        "the workspace",
-        "--workspace",
-        "",
-        (&options.workspace, Some(default_workspace)),
-        around,
-    );
+    let path_of = |Traced { value, origin }: Traced<String>| {
+        Traced::new(absolute(&around.current_dir, &value), origin)
+    };
+    let mut known = |what: &str, directory: Option<Traced<String>>, setting: &Setting| {
+        directory.map(path_of).unwrap_or_else(|| {
+            let message = format!("{what} is not known");
+            errors.push(Diagnostic::error(message).help(setting.how_to_set()));
+            Traced::default()
+        })
+    };
+    let directories = Directories {
+        source: known(
+            "the TensorRT-LLM source tree",
+            given.trtllm_dir.clone().or(tree_around),
+            &settings::TRTLLM_DIR,
+        ),
+        models: known(
+            "the models directory",
+            given.models_dir.clone().or(models_of_base),
+            &settings::MODELS_DIR,
+        ),
+        workspace: path_of(given.workspace.clone().unwrap_or_else(|| {
+            Traced::new(
+                format!("disagg_{}", config.name),
+                Origin::rule("disagg_<config> in the current directory"),
+            )
+        })),
+    };
+    let mut extra =
+        |program, of_site: &Option<_>, setting: &Setting, given_here: &Option<Vec<_>>| {
+            let option = Origin::input(setting.option.unwrap_or(setting.name));
+            let here = given_here
+                .iter()
+                .flatten()
+                .map(|word: &String| Traced::new(word.clone(), option.clone()));
+            slurm_args::check(program, each(of_site.clone()).chain(here), &given, &mut errors)
+        };
+    let job = JobSettings {
+        sbatch_args: extra(
+            Program::Sbatch,
+            &site.sbatch_args,
+            &settings::SBATCH_ARGS,
+            &options.sbatch_args,
+        ),
+        srun_args: extra(Program::Srun, &site.srun_args, &settings::SRUN_ARGS, &options.srun_args),
+        partition: given.partition,
+        account: given.account,
+        // The configuration's time limit stands between the two.
+        time: options.time.as_ref().and(given.time),
+        default_time: site.time,
+        name: given.job_name,
+        segment: given.segment,
+        qos: given.qos,
+        constraint: given.constraint,
+        reservation: given.reservation,
+        exclusive: given.exclusive,
+        mem: given.mem,
+        gpu_request: choice(given.gpu_request, &settings::GPU_REQUEST),
+    };
     let request = Request {
         config,
-        directories: Directories { source, models, workspace },
+        directories,
         test_id,
         base,
-        stage: chosen.text("--stage-name", &options.stage_name, None),
-        ucx: site.ucx.map(|rows| rows.value).unwrap_or_default(),
-        precheck: site.precheck,
+        stage: given.stage_name,
+        ucx: given.ucx.map(|rows| rows.value).unwrap_or_default(),
+        precheck: given.precheck,
         test: TestNames {
-            module: chosen.or("perf/test_perf_sanity.py", module.or(site.perf_test_module)),
-            function: chosen.or("test_e2e", function.or(site.perf_test_function)),
-            prefix: chosen.or("disagg_upload", site.perf_test_prefix),
+            module: or_default(module.or(given.perf_test_module), &settings::PERF_TEST_MODULE),
+            function: or_default(
+                function.or(given.perf_test_function),
+                &settings::PERF_TEST_FUNCTION,
+            ),
+            prefix: or_default(given.perf_test_prefix, &settings::PERF_TEST_PREFIX),
         },
-        rules: options.rules.map(|rules| Traced::new(rules, Origin::input("--rules"))),
-        placement: choice("--placement", options.placement, site.placement),
-        frontend_node: choice("--frontend-node", options.frontend_node, site.frontend_node),
-        mpi: chosen
-            .text("--mpi", &options.mpi, site.mpi_type)
-            .unwrap_or_else(|| Traced::new(DEFAULT_MPI.into(), Origin::rule("the default"))),
-        job: JobSettings {
-            partition: chosen.text("--partition", &options.partition, site.partition),
-            account: chosen.text("--account", &options.account, site.account),
-            time: chosen.time("--time", &options.time),
-            default_time: site.time,
-            name: chosen.text("--job-name", &options.job_name, site.job_name),
-            segment: site.segment,
-        },
-        container: chosen
-            .text("--container-image", &options.container_image, site.container_image)
-            .map(|image| ContainerSettings {
-                image,
-                mounts: site
-                    .container_mounts
-                    .map(|mounts| {
-                        let origin = mounts.origin;
-                        let mount = |mount| Traced::new(mount, origin.clone());
-                        mounts.value.into_iter().map(mount).collect()
-                    })
-                    .unwrap_or_default(),
-            }),
-        run_script: chosen.path("--run-sh", &options.run_script, site.run_script, around),
-        install_script: chosen.path(
-            "--install-sh",
-            &options.install_script,
-            site.install_script,
-            around,
-        ),
+        rules: given.rules,
+        placement: choice(given.placement, &settings::PLACEMENT),
+        frontend_node: choice(given.frontend_node, &settings::FRONTEND_NODE),
+        mpi: or_default(given.mpi, &settings::MPI),
+        job,
+        container: given.container_image.map(|image| ContainerSettings {
+            image,
+            mounts: each(given.container_mounts).collect(),
+        }),
+        run_script: given.run_script.map(path_of),
+        install_script: given.install_script.map(path_of),
         secrets: SECRETS
             .iter()
             .map(|name| (*name).to_owned())
-            .chain(site.secrets.map(|secrets| secrets.value).unwrap_or_default())
+            .chain(given.secrets.map(|secrets| secrets.value).unwrap_or_default())
             .collect(),
     };
     if errors.has_errors() { Err(errors) } else { Ok((request, warnings)) }
 }
 
-/// Chooses between the command line and the site, and checks what was chosen.
-struct Chosen<'e> {
-    errors: &'e mut Diagnostics,
+/// The texts of a list, each with the list's origin.
+fn each(list: Option<Traced<Vec<String>>>) -> impl Iterator<Item = Traced<String>> {
+    let Traced { value, origin } = list.unwrap_or_default();
+    value.into_iter().map(move |text| Traced::new(text, origin.clone()))
 }
 
-impl Chosen<'_> {
-    fn text(
-        &mut self,
-        option: &'static str,
-        said: &Option<String>,
-        site: Option<Traced<String>>,
-    ) -> Option<Traced<String>> {
-        let said = said.as_ref().map(|text| Traced::new(text.clone(), Origin::input(option)));
-        if said.as_ref().is_some_and(|text| text.value.contains(|c: char| c.is_control())) {
-            self.errors.push(Diagnostic::error(format!(
-                "{option} must be one line without control characters"
-            )));
-        }
-        said.or(site)
-    }
+/// The text that is given, else the setting's default.
+fn or_default(given: Option<Traced<String>>, setting: &Setting) -> Traced<String> {
+    given.unwrap_or_else(|| setting.default_text())
+}
 
-    fn time(&mut self, option: &'static str, said: &Option<String>) -> Option<Traced<String>> {
-        let time = self.text(option, said, None)?;
-        if let Err(error) = time.value.parse::<TimeLimit>() {
-            self.errors.push(Diagnostic::error(format!("{option}: {error}")));
-        }
-        Some(time)
-    }
-
-    fn or(&self, default: &str, site: Option<Traced<String>>) -> Traced<String> {
-        site.unwrap_or_else(|| Traced::new(default.to_owned(), Origin::rule("the default")))
-    }
-
-    fn path(
-        &mut self,
-        option: &'static str,
-        said: &Option<String>,
-        site: Option<Traced<String>>,
-        around: &Surroundings,
-    ) -> Option<Traced<String>> {
-        let Traced { value, origin } = self.text(option, said, site)?;
-        Some(Traced::new(absolute(&around.current_dir, &value), origin))
-    }
-
-    fn directory(
-        &mut self,
-        what: &str,
-        option: &'static str,
-        otherwise: &str,
-        (said, site): (&Option<String>, Option<Traced<String>>),
-        around: &Surroundings,
-    ) -> Traced<String> {
-        let path = self.path(option, said, site, around);
-        path.unwrap_or_else(|| {
-            self.errors.push(
-                Diagnostic::error(format!("{what} is not known"))
-                    .help(format!("give {option}, or set {otherwise}")),
-            );
-            Traced::default()
-        })
-    }
+/// The choice that is given, else the setting's default.
+fn choice<T: Choice + Default>(given: Option<Traced<T>>, setting: &Setting) -> Traced<T> {
+    given.unwrap_or_else(|| {
+        let Traced { value, origin } = setting.default_text();
+        Traced::new(T::named(&value).unwrap_or_default(), origin)
+    })
 }
 
 fn absolute(current_dir: &Path, path: &str) -> String {
@@ -416,39 +350,10 @@ fn absolute(current_dir: &Path, path: &str) -> String {
     }
 }
 
-fn choice<T: Default>(option: &'static str, said: Option<T>, site: Option<Traced<T>>) -> Traced<T> {
-    said.map(|value| Traced::new(value, Origin::input(option)))
-        .or(site)
-        .unwrap_or_else(|| Traced::new(T::default(), Origin::rule("the default")))
-}
-
-/// Reads the name of a placement, for options.
+/// The plan for a test.
 ///
 /// # Errors
-/// The names that there are.
-pub fn placement(name: &str) -> Result<Placement, String> {
-    named(name, PLACEMENTS)
-}
-
-/// Reads the name of a frontend node, for options.
-///
-/// # Errors
-/// The names that there are.
-pub fn frontend_node(name: &str) -> Result<FrontendNode, String> {
-    named(name, FRONTEND_NODES)
-}
-
-fn named<T: Copy>(name: &str, choices: &[(&str, T)]) -> Result<T, String> {
-    choices.iter().find(|(known, _)| *known == name).map(|(_, value)| *value).ok_or_else(|| {
-        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-        format!("must be one of: {}", names.join(", "))
-    })
-}
-
-/// The site's settings and the plan for a configuration, in one step.
-///
-/// # Errors
-/// All that is wrong with the inputs or that keeps them from making a plan.
+/// Everything that is wrong with the inputs or prevents a plan.
 pub fn plan(
     options: &Options,
     around: &Surroundings,

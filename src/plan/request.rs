@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! All that a plan is computed from. `input` fills it; nothing else is ever consulted.
+//! Everything that a plan is computed from. `input` fills it; the planner uses nothing else.
+
+use serde::{Deserialize, Serialize};
 
 use super::command::{BaseCommand, Directories};
 use super::config::Config;
@@ -8,12 +10,12 @@ use super::origin::Traced;
 use super::test_id::{Generation, TestId};
 use super::ucx;
 
-/// What is asked for.
+/// The input of the planner.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     /// The test configuration.
     pub config: Config,
-    /// D, M and W.
+    /// The source tree, the models and the workspace.
     pub directories: Directories,
     /// The pytest module, function and test-id prefix (`PERF_TEST_MODULE`, …).
     pub test: TestNames,
@@ -25,13 +27,13 @@ pub struct Request {
     pub stage: Option<Traced<String>>,
     /// The site's own rows of the table of [`super::ucx`].
     pub ucx: Vec<ucx::Row>,
-    /// Whether caches are checked before the servers start; the configuration says it without.
+    /// Whether caches are checked before the servers start; the configuration decides without one.
     pub precheck: Option<Traced<bool>>,
-    /// The generation of rules; the test id's form decides without one.
+    /// The rule set; the form of the test id decides without one.
     pub rules: Option<Traced<Generation>>,
     /// How servers share nodes.
     pub placement: Traced<Placement>,
-    /// The node of DISAGG_SERVER and BENCHMARK.
+    /// The node of the router and the client.
     pub frontend_node: Traced<FrontendNode>,
     /// The MPI type of the workers' steps.
     pub mpi: Traced<String>,
@@ -47,7 +49,7 @@ pub struct Request {
     pub secrets: Vec<String>,
 }
 
-/// How the test is named to pytest.
+/// The parts of the test's name in pytest.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TestNames {
     /// `PERF_TEST_MODULE`.
@@ -65,14 +67,43 @@ pub struct JobSettings {
     pub partition: Option<Traced<String>>,
     /// The account; Slurm's default without one.
     pub account: Option<Traced<String>>,
-    /// The time limit, in Slurm's form; the configuration's without one.
+    /// The time limit of the command line, in Slurm's form. It wins over the configuration's.
     pub time: Option<Traced<String>>,
-    /// The time limit of tests whose configuration names none.
+    /// The time limit of site.yaml, for configurations that name none.
     pub default_time: Option<Traced<String>>,
     /// The job's name.
     pub name: Option<Traced<String>>,
     /// Whether the cluster knows `--segment` (topology/block); without it none is asked for.
     pub segment: Option<Traced<bool>>,
+    /// The quality of service; Slurm's default without one.
+    pub qos: Option<Traced<String>>,
+    /// Features that the nodes must have.
+    pub constraint: Option<Traced<String>>,
+    /// The reservation.
+    pub reservation: Option<Traced<String>>,
+    /// Whether the job has its nodes for itself.
+    pub exclusive: Option<Traced<bool>>,
+    /// Memory of each node, in Slurm's form; Slurm's default without one.
+    pub mem: Option<Traced<String>>,
+    /// How GPUs are asked for.
+    pub gpu_request: Traced<GpuRequest>,
+    /// Further options for sbatch, one word each; none contradicts the plan.
+    pub sbatch_args: Vec<Traced<String>>,
+    /// Further options for the srun of each step, one word each; none contradicts the plan.
+    pub srun_args: Vec<Traced<String>>,
+}
+
+/// How a job asks for its GPUs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GpuRequest {
+    /// `--gpus-per-node=N`.
+    #[default]
+    PerNode,
+    /// `--gres=gpu:N`.
+    Gres,
+    /// Not at all: Slurm does not count the cluster's GPUs.
+    None,
 }
 
 /// The container that the steps run in (pyxis).
@@ -80,6 +111,6 @@ pub struct JobSettings {
 pub struct ContainerSettings {
     /// The image.
     pub image: Traced<String>,
-    /// Mounts besides those of D, W and M, as `SOURCE:TARGET[:FLAGS]`.
+    /// Mounts besides those of the source tree, the models and the workspace, as `SOURCE:TARGET[:FLAGS]`.
     pub mounts: Vec<Traced<String>>,
 }

@@ -3,7 +3,6 @@
 //! kind of test, the mode, the configuration.
 
 use std::fmt;
-use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,19 +32,6 @@ impl Generation {
 impl fmt::Display for Generation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// A text that names no generation of rules.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("must be one of: classic, unified")]
-pub struct NotAGeneration;
-
-impl FromStr for Generation {
-    type Err = NotAGeneration;
-
-    fn from_str(text: &str) -> Result<Self, NotAGeneration> {
-        Self::ALL.into_iter().find(|known| known.name() == text).ok_or(NotAGeneration)
     }
 }
 

@@ -6,6 +6,7 @@ use std::ffi::{CStr, c_char, c_int};
 use std::ptr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use disagg::input::settings::{Options, TABLE as TABLE_OF_SETTINGS};
 use disagg_host::symbols::{FAILURE, SUCCESS};
 use disagg_host::{guard, log};
 
@@ -38,31 +39,60 @@ pub enum Opt {
 const ALL: [Opt; 6] = [Opt::Config, Opt::Test, Opt::Role, Opt::Placement, Opt::Explain, Opt::Again];
 
 impl Opt {
+    /// The long option without dashes, its environment variable, what stands for its value in help
+    /// texts, and its help.
+    const fn text(self) -> (&'static CStr, &'static str, Option<&'static CStr>, &'static CStr) {
+        match self {
+            Self::Config => (
+                c"disagg-config",
+                "SLURM_DISAGG_CONFIG",
+                Some(c"FILE"),
+                c"run the disaggregated serving test of this configuration (name or path)",
+            ),
+            Self::Test => (
+                c"disagg-test",
+                "SLURM_DISAGG_TEST",
+                Some(c"ID"),
+                c"id of the disaggregated test; its form decides which rule set applies",
+            ),
+            Self::Role => (
+                c"disagg-role",
+                "SLURM_DISAGG_ROLE",
+                Some(c"ROLE"),
+                c"size the step for this role of the job's plan, or 'help' to list the roles",
+            ),
+            Self::Placement => (
+                c"disagg-placement",
+                "SLURM_DISAGG_PLACEMENT",
+                Some(c"HOW"),
+                c"exclusive: each server has its own nodes; packed: small servers share nodes",
+            ),
+            Self::Explain => (
+                c"disagg-explain",
+                "SLURM_DISAGG_EXPLAIN",
+                None,
+                c"print where every value of the disaggregated plan comes from",
+            ),
+            Self::Again => (
+                c"disagg-again",
+                "SLURM_DISAGG_AGAIN",
+                None,
+                c"start a step of a role that is already running in the job",
+            ),
+        }
+    }
+
     /// The long option, without dashes.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Config => "disagg-config",
-            Self::Test => "disagg-test",
-            Self::Role => "disagg-role",
-            Self::Placement => "disagg-placement",
-            Self::Explain => "disagg-explain",
-            Self::Again => "disagg-again",
-        }
+        self.text().0.to_str().unwrap_or_default()
     }
 
     /// The environment variable that stands for it. Its name starts with `SLURM`, so it survives
     /// `--export=NONE`.
     #[must_use]
     pub fn variable(self) -> &'static str {
-        match self {
-            Self::Config => "SLURM_DISAGG_CONFIG",
-            Self::Test => "SLURM_DISAGG_TEST",
-            Self::Role => "SLURM_DISAGG_ROLE",
-            Self::Placement => "SLURM_DISAGG_PLACEMENT",
-            Self::Explain => "SLURM_DISAGG_EXPLAIN",
-            Self::Again => "SLURM_DISAGG_AGAIN",
-        }
+        self.text().1
     }
 }
 
@@ -72,12 +102,8 @@ struct Table([SpankOption; ALL.len()]);
 // SAFETY: the table is never written to, and its strings are constants.
 unsafe impl Sync for Table {}
 
-const fn option(
-    opt: Opt,
-    name: &'static CStr,
-    arginfo: Option<&'static CStr>,
-    usage: &'static CStr,
-) -> SpankOption {
+const fn option(opt: Opt) -> SpankOption {
+    let (name, _, arginfo, usage) = opt.text();
     SpankOption {
         name: name.as_ptr(),
         arginfo: match arginfo {
@@ -92,42 +118,12 @@ const fn option(
 }
 
 static TABLE: Table = Table([
-    option(
-        Opt::Config,
-        c"disagg-config",
-        Some(c"FILE"),
-        c"run the disaggregated serving test of this config (name or path)",
-    ),
-    option(
-        Opt::Test,
-        c"disagg-test",
-        Some(c"ID"),
-        c"id of the disaggregated test; its form decides which rules are followed",
-    ),
-    option(
-        Opt::Role,
-        c"disagg-role",
-        Some(c"ROLE"),
-        c"size the step for this role of the job's plan (GEN_<i>, CTX_<i>, DISAGG_SERVER, BENCHMARK), or 'help'",
-    ),
-    option(
-        Opt::Placement,
-        c"disagg-placement",
-        Some(c"HOW"),
-        c"exclusive: every server has its own nodes; packed: small servers share nodes",
-    ),
-    option(
-        Opt::Explain,
-        c"disagg-explain",
-        None,
-        c"print where every value of the disaggregated plan comes from",
-    ),
-    option(
-        Opt::Again,
-        c"disagg-again",
-        None,
-        c"start a step of a role that is already running in the job",
-    ),
+    option(ALL[0]),
+    option(ALL[1]),
+    option(ALL[2]),
+    option(ALL[3]),
+    option(ALL[4]),
+    option(ALL[5]),
 ]);
 
 /// Registers all options with Slurm; only legal in `slurm_spank_init`.
@@ -253,60 +249,64 @@ pub fn flag(opt: Opt, command_line: Option<&str>) -> bool {
 }
 
 /// The arguments of the plugin's line in plugstack.conf.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// `site=FILE`: the site's defaults, instead of the usual places.
-    pub site: Option<String>,
-    /// `placement=exclusive|packed`: how servers share nodes unless the user says otherwise.
-    pub placement: Option<String>,
+    /// What stands there of the core's settings (`site=FILE`, `placement=exclusive|packed`).
+    pub options: Options,
     /// `announce=yes|no`: whether a submission prints the layout.
     pub announce: bool,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { site: None, placement: None, announce: true }
+        Self { options: Options::default(), announce: true }
     }
 }
 
 impl Settings {
-    /// Reads the arguments; what is wrong with them is told in words, one entry each, and the
-    /// setting keeps its default.
+    /// Reads the arguments. What is wrong with them is described, one entry each, and the setting
+    /// keeps its default.
     #[must_use]
     pub fn read<S: AsRef<str>>(arguments: &[S]) -> (Self, Vec<String>) {
         let mut settings = Self::default();
         let mut wrong = Vec::new();
         for argument in arguments.iter().map(AsRef::as_ref) {
-            match argument.split_once('=') {
-                Some(("site", file)) if file.starts_with('/') => {
-                    settings.site = Some(file.to_owned());
-                }
-                Some(("site", _)) => {
-                    wrong.push(format!("'{argument}': the site file needs an absolute path"));
-                }
-                Some(("placement", how @ ("exclusive" | "packed"))) => {
-                    settings.placement = Some(how.to_owned());
-                }
-                Some(("placement", _)) => {
-                    wrong.push(format!("'{argument}': write placement=exclusive or packed"));
-                }
-                Some(("announce", "yes")) => settings.announce = true,
-                Some(("announce", "no")) => settings.announce = false,
-                Some(("announce", _)) => {
-                    wrong.push(format!("'{argument}': write announce=yes or announce=no"));
-                }
-                _ => wrong.push(format!(
-                    "unknown argument '{argument}': known are site=, placement= and announce="
-                )),
+            if let Err(message) = settings.take(argument) {
+                wrong.push(message);
             }
         }
         (settings, wrong)
+    }
+
+    fn take(&mut self, argument: &str) -> Result<(), String> {
+        let wrong = |what: String| Err(format!("'{argument}': {what}"));
+        let known = || TABLE_OF_SETTINGS.iter().filter(|setting| setting.plugstack);
+        match argument.split_once('=').unwrap_or((argument, "")) {
+            ("announce", "yes") => self.announce = true,
+            ("announce", "no") => self.announce = false,
+            ("announce", _) => return wrong("must be one of: yes, no".to_owned()),
+            // The directory that a relative path starts from is the user's.
+            ("site", path) if !path.starts_with('/') => {
+                return wrong("the settings file needs an absolute path".to_owned());
+            }
+            (name, value) => {
+                let Some(setting) = known().find(|setting| setting.name == name) else {
+                    let names: String = known().map(|known| format!("{}=, ", known.name)).collect();
+                    return Err(format!(
+                        "unknown argument '{argument}': known are {names}announce="
+                    ));
+                };
+                return self.options.set(setting, value).or_else(wrong);
+            }
+        }
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use disagg::plan::Placement;
 
     #[test]
     fn the_table_is_in_the_order_of_the_options() {
@@ -372,23 +372,32 @@ mod tests {
     fn every_argument_of_plugstack_conf_is_read() {
         let (settings, wrong) =
             Settings::read(&["site=/etc/site.yaml", "placement=packed", "announce=no"]);
-        assert_eq!(
-            settings,
-            Settings {
-                site: Some("/etc/site.yaml".into()),
-                placement: Some("packed".into()),
-                announce: false
-            }
-        );
+        assert_eq!(settings.options.site, Some("/etc/site.yaml".into()));
+        assert_eq!(settings.options.placement, Some(Placement::Packed));
+        assert!(!settings.announce);
         assert!(wrong.is_empty());
     }
 
     #[test]
     fn an_unknown_argument_is_named_and_the_others_still_count() {
-        let (settings, wrong) =
-            Settings::read(&["colour=blue", "site", "announce=maybe", "placement=packed"]);
-        assert_eq!(settings.placement.as_deref(), Some("packed"));
-        assert_eq!(wrong.len(), 3);
-        assert!(wrong[0].contains("'colour=blue'"));
+        let (settings, wrong) = Settings::read(&[
+            "colour=blue",
+            "site",
+            "announce=maybe",
+            "partition=x",
+            "placement=packed",
+        ]);
+        assert_eq!(settings.options.placement, Some(Placement::Packed));
+        assert_eq!(
+            wrong,
+            [
+                "unknown argument 'colour=blue': known are site=, placement=, announce=",
+                "'site': the settings file needs an absolute path",
+                "'announce=maybe': must be one of: yes, no",
+                "unknown argument 'partition=x': known are site=, placement=, announce=",
+            ]
+        );
+        let (_, wrong) = Settings::read(&["placement=tight"]);
+        assert_eq!(wrong, ["'placement=tight': must be one of: exclusive, packed"]);
     }
 }

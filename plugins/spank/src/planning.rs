@@ -1,17 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From what the user asked for to a plan: the core does it; here is only how a plugin asks.
 
-use std::path::PathBuf;
-
 use disagg::diagnostic::Diagnostic;
 use disagg::input::Surroundings;
 use disagg::input::request::{self, Options};
+use disagg::input::settings::PLACEMENT;
 use disagg::plan::Plan;
 use disagg_host::log;
 
 use crate::args::{Opt, Settings};
 
-/// What the options of a submission ask for.
+/// The test that the options of a submission name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
     /// `--disagg-config`.
@@ -30,27 +29,23 @@ impl Wanted {
     }
 }
 
-/// Computes the plan. What is only worth saying goes to the log.
+/// Computes the plan. Warnings and notes go to the log.
 ///
 /// # Errors
 /// The message that the command gives for the same input.
 pub fn plan(wanted: &Wanted, settings: &Settings) -> Result<Plan, String> {
     let current_dir = std::env::current_dir()
         .map_err(|error| format!("disagg: the working directory cannot be read: {error}"))?;
-    let placement = match wanted.placement.as_ref().or(settings.placement.as_ref()) {
-        Some(name) => Some(
-            request::placement(name)
-                .map_err(|what| format!("disagg: --{}={name}: {what}", Opt::Placement.name()))?,
-        ),
-        None => None,
-    };
-    let options = Options {
+    let mut options = Options {
         config: wanted.config.clone().unwrap_or_default(),
         test_id: wanted.test.clone(),
-        placement,
-        site: settings.site.as_ref().map(PathBuf::from),
-        ..Options::default()
+        ..settings.options.clone()
     };
+    if let Some(name) = &wanted.placement {
+        options
+            .set(&PLACEMENT, name)
+            .map_err(|what| format!("disagg: --{}={name}: {what}", Opt::Placement.name()))?;
+    }
     let env = |name: &str| std::env::var(name).ok();
     let around = Surroundings { env: &env, current_dir };
     let (plan, remarks) = request::plan(&options, &around).map_err(|wrong| messages(&wrong.0))?;
@@ -63,13 +58,16 @@ pub fn plan(wanted: &Wanted, settings: &Settings) -> Result<Plan, String> {
     Ok(plan)
 }
 
-/// What the core calls its options, and what stands for each of them here.
-const OPTIONS: [(&str, &str); 5] = [
+/// What the core's messages name, and what stands for it here, where settings without an option
+/// come from site.yaml.
+const OPTIONS: [(&str, &str); 7] = [
     ("--config-file", "--disagg-config"),
     ("--test-id", "--disagg-test"),
     ("--placement", "--disagg-placement"),
-    ("--trtllm-dir", "trtllm_dir in a settings file"),
-    ("--models-dir", "models_dir in a settings file"),
+    ("set --trtllm-dir or ", "set "),
+    ("set --models-dir, ", "set "),
+    ("--trtllm-dir", "trtllm_dir in site.yaml"),
+    ("--models-dir", "models_dir in site.yaml"),
 ];
 
 /// A text of the core's in the words of the plugin's options.
@@ -98,12 +96,13 @@ fn messages(diagnostics: &[Diagnostic]) -> String {
 mod tests {
     use super::*;
     use crate::fixture::Tree;
+    use disagg::input::settings::{MODELS_DIR, TRTLLM_DIR};
 
     fn of(tree: &Tree, config: Option<&str>, test: &str) -> Result<Plan, String> {
         let config = config.map(|name| tree.path(name).display().to_string());
         let wanted = Wanted { config, test: Some(test.into()), placement: None };
         let settings = Settings {
-            site: Some(tree.path("site.yaml").display().to_string()),
+            options: Options { site: Some(tree.path("site.yaml")), ..Options::default() },
             ..Settings::default()
         };
         plan(&wanted, &settings)
@@ -149,6 +148,16 @@ mod tests {
         let message = of(&tree(), None, "disagg_upload-a/b").unwrap_err();
         assert!(message.contains("--disagg-config"), "{message}");
         assert!(!message.contains("--config-file"), "{message}");
+    }
+
+    #[test]
+    fn what_is_missing_is_named_by_the_ways_to_set_it_that_there_are_here() {
+        for setting in [TRTLLM_DIR, MODELS_DIR] {
+            let advice = in_our_words(&setting.how_to_set());
+            assert!(!advice.contains("--"), "{advice}");
+            let key = format!("{} (site.yaml)", setting.name);
+            assert!(advice.starts_with("set ") && advice.ends_with(&key), "{advice}");
+        }
     }
 
     #[test]

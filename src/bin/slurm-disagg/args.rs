@@ -10,17 +10,20 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use disagg::input::request::{Options, frontend_node, placement};
-use disagg::plan::{FrontendNode, Generation, Placement};
+use disagg::input::settings::{Options, RULES, SITE, STAGE_NAME, Setting, TABLE};
+use disagg::input::values::{Choice, Shape};
+use disagg::plan::Generation;
 use disagg::run::launch::limits::{Limits, seconds};
 use disagg::run::launch::pdeathsig::SUBCOMMAND as PDEATHSIG;
 
 /// Plan, check and submit disaggregated LLM-serving tests on Slurm.
 ///
-/// A test configuration goes in; what comes out is how many nodes the job takes, what each step
+/// From a test configuration, slurm-disagg computes how many nodes the job needs, what each step
 /// runs and where, and the scripts to submit.
 #[derive(Debug, Parser)]
 #[command(name = "slurm-disagg", version, disable_help_subcommand = true, after_help = EXIT)]
@@ -30,7 +33,7 @@ pub struct Cli {
 }
 
 const EXIT: &str = "\
-Exit status: 0 done, 1 it failed, 2 the input or the usage is wrong (and nothing was written).";
+Exit status: 0 success, 1 failure, 2 invalid input or usage (nothing was written).";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -62,7 +65,7 @@ pub enum Command {
     },
     /// Write the man pages into a directory.
     Man {
-        /// The directory; it is made when it is missing.
+        /// Directory; it is created when it is missing.
         directory: PathBuf,
     },
 }
@@ -70,107 +73,37 @@ pub enum Command {
 /// What a plan is made from.
 #[derive(Debug, Args)]
 pub struct Inputs {
-    /// The configuration, by name (looked up in the source tree) or path.
+    /// Configuration, by name (looked up in the source tree) or path.
     #[arg(
         value_name = "CONFIG",
         required_unless_present_any = ["config_file", "test_id", "test_list"]
     )]
-    pub config: Option<String>,
+    config: Option<String>,
 
     /// The same as an option.
     #[arg(long, alias = "config", value_name = "CONFIG", conflicts_with = "config")]
-    pub config_file: Option<String>,
+    config_file: Option<String>,
 
-    /// The test id, which names the configuration: disagg[_upload]-{e2e,gen_only}-CONFIG,
+    /// Test id, which names the configuration: disagg[_upload]-{e2e,gen_only}-CONFIG,
     /// aggr[_upload]-{ctx_only,gen_only_no_context}-CONFIG, aggr[_upload]-CONFIG-SERVER or
     /// disagg[_upload]-CONFIG.
     #[arg(long, value_name = "ID", conflicts_with = "test_list")]
-    pub test_id: Option<String>,
+    test_id: Option<String>,
 
-    /// A test list that names the test, by name (looked up in the source tree) or path.
+    /// Test list that names the test, by name (looked up in the source tree) or path.
     #[arg(long, alias = "testlist", value_name = "LIST")]
-    pub test_list: Option<String>,
+    test_list: Option<String>,
 
-    /// Which test of the list, counted from 1.
+    /// Number of the test in the list, counted from 1.
     #[arg(long, value_name = "N", requires = "test_list", allow_negative_numbers = true)]
-    pub test_number: Option<i64>,
+    test_number: Option<i64>,
 
-    /// Which test of the list: its id, a part of it, or a pattern with *.
+    /// Test of the list: its id, a part of it, or a pattern with *.
     #[arg(long, value_name = "PATTERN", requires = "test_list", conflicts_with = "test_number")]
-    pub test_match: Option<String>,
+    test_match: Option<String>,
 
-    /// A script prefix that holds the base command: export pytestCommand="…".
-    #[arg(long, value_name = "FILE")]
-    pub prefix_script: Option<String>,
-
-    /// The name of the pipeline's stage; it names the generation of GPU, by which UCX is set up.
-    #[arg(long, value_name = "NAME")]
-    pub stage_name: Option<String>,
-
-    /// D, the TensorRT-LLM source tree. Default: the site's, else the tree that the configuration
-    /// lies in.
-    #[arg(long, value_name = "DIR")]
-    pub trtllm_dir: Option<String>,
-
-    /// M, the models. Default: CLUSTER_LLM_DATA, else the site's.
-    #[arg(long, value_name = "DIR")]
-    pub models_dir: Option<String>,
-
-    /// W, the workspace that the submission's files and results go to. Default: disagg_CONFIG in
-    /// the current directory.
-    #[arg(long, value_name = "DIR")]
-    pub workspace: Option<String>,
-
-    /// The settings file to read instead of /etc/slurm-disagg/site.yaml and
-    /// ~/.config/slurm-disagg/site.yaml.
-    #[arg(long, value_name = "FILE")]
-    pub site: Option<PathBuf>,
-
-    /// The generation of rules. Default: what the test id's form says.
-    #[arg(long)]
-    pub rules: Option<Generation>,
-
-    /// How servers share nodes: exclusive or packed. Default: exclusive.
-    #[arg(long, value_parser = placement)]
-    pub placement: Option<Placement>,
-
-    /// The node of DISAGG_SERVER and BENCHMARK: first, last, ctx or own. Default: first.
-    #[arg(long, value_parser = frontend_node)]
-    pub frontend_node: Option<FrontendNode>,
-
-    /// The Slurm account. Default: CLUSTER_ACCOUNT, else the site's.
-    #[arg(long)]
-    pub account: Option<String>,
-
-    /// The Slurm partition. Default: CLUSTER_PARTITION, else the site's.
-    #[arg(long)]
-    pub partition: Option<String>,
-
-    /// The time limit, in Slurm's form. Default: the site's, else the configuration's job_time,
-    /// else 04:00:00.
-    #[arg(long)]
-    pub time: Option<String>,
-
-    /// The job's name. Default: disagg_perf_test.
-    #[arg(long, value_name = "NAME")]
-    pub job_name: Option<String>,
-
-    /// The MPI type of CTX and GEN steps. Default: MPI_TYPE, else the site's, else pmix.
-    #[arg(long, value_name = "TYPE")]
-    pub mpi: Option<String>,
-
-    /// The image that steps run in (pyxis). Default: DOCKER_IMAGE, else the site's, else none.
-    #[arg(long, value_name = "IMAGE")]
-    pub container_image: Option<String>,
-
-    /// A script that each step runs instead of its command, with pytestCommand and
-    /// DISAGG_SERVING_TYPE in its environment.
-    #[arg(long, value_name = "FILE")]
-    pub run_sh: Option<String>,
-
-    /// A script that runs on every node before the servers start.
-    #[arg(long, value_name = "FILE")]
-    pub install_sh: Option<String>,
+    #[command(flatten)]
+    settings: SettingArgs,
 }
 
 impl Inputs {
@@ -182,24 +115,65 @@ impl Inputs {
             test_list: self.test_list.clone(),
             test_number: self.test_number,
             test_match: self.test_match.clone(),
-            prefix_script: self.prefix_script.clone(),
-            stage_name: self.stage_name.clone(),
-            trtllm_dir: self.trtllm_dir.clone(),
-            models_dir: self.models_dir.clone(),
-            workspace: self.workspace.clone(),
-            site: self.site.clone(),
-            rules: self.rules,
-            placement: self.placement,
-            frontend_node: self.frontend_node,
-            account: self.account.clone(),
-            partition: self.partition.clone(),
-            time: self.time.clone(),
-            job_name: self.job_name.clone(),
-            mpi: self.mpi.clone(),
-            container_image: self.container_image.clone(),
-            run_script: self.run_sh.clone(),
-            install_script: self.install_sh.clone(),
+            ..self.settings.0.clone()
         }
+    }
+}
+
+/// The options that the table of settings describes.
+#[derive(Debug, Default)]
+pub struct SettingArgs(pub Options);
+
+const SETTINGS: &str = "Settings (the option wins, then the places in brackets from left to right)";
+
+impl Args for SettingArgs {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        TABLE.iter().filter_map(setting_arg).fold(command, clap::Command::arg)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+fn setting_arg(setting: &Setting) -> Option<Arg> {
+    let arg = Arg::new(setting.name)
+        .long(setting.option?.trim_start_matches('-'))
+        .value_name(setting.value_name)
+        .help(setting.help())
+        .help_heading(SETTINGS);
+    let values = (setting.values)();
+    let arg = if values.is_empty() { arg } else { arg.value_parser(values) };
+    Some(match setting.shape {
+        Shape::One => arg,
+        Shape::List => arg.action(ArgAction::Append).allow_hyphen_values(true),
+        Shape::Flag => arg
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true")
+            .hide_possible_values(true),
+    })
+}
+
+impl FromArgMatches for SettingArgs {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut all = Self::default();
+        all.update_from_arg_matches(matches)?;
+        Ok(all)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for setting in TABLE.iter().filter(|setting| setting.option.is_some()) {
+            for text in matches.get_many::<String>(setting.name).into_iter().flatten() {
+                self.0.set(setting, text).map_err(|what| {
+                    clap::Error::raw(
+                        ErrorKind::ValueValidation,
+                        format!("{}: {what}\n", setting.name),
+                    )
+                })?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -215,11 +189,11 @@ pub struct PlanArgs {
     #[command(flatten)]
     pub inputs: Inputs,
 
-    /// How to print it.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = PlanFormat::Table)]
     pub format: PlanFormat,
 
-    /// Show one instance: GEN_0, CTX_0, DISAGG_SERVER, …
+    /// Show one instance, by its name in the table, such as GEN_0.
     #[arg(long, value_name = "ROLE")]
     pub role: Option<String>,
 
@@ -239,18 +213,18 @@ pub enum PlanFormat {
     Env,
 }
 
-/// Check configurations and say all that is wrong with them.
+/// Check configurations and report everything that is wrong with them.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   slurm-disagg check config.yaml
   slurm-disagg check tests/scripts/perf-sanity/disaggregated/*.yaml --format json")]
 pub struct CheckArgs {
-    /// The configurations' files.
+    /// Files of the configurations.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
-    /// How to print what is found.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
@@ -264,7 +238,7 @@ pub enum Format {
     Json,
 }
 
-/// Say where each value of a plan comes from: the rule, and the input with its place.
+/// Show where each value of a plan comes from: the rule, and the input with its place.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -279,12 +253,12 @@ pub struct ExplainArgs {
     #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     pub name: Option<String>,
 
-    /// How to print it.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
 
-/// Submit a test, follow its job to the end, and say whether the test passed.
+/// Submit a test, follow its job to the end, and report whether the test passed.
 ///
 /// The files of the submission are written into the workspace first. With a test list, every test
 /// of it is submitted as a job of its own, in a directory of its own in the workspace.
@@ -294,7 +268,7 @@ pub struct SubmitArgs {
     #[command(flatten)]
     pub inputs: Inputs,
 
-    /// With a test list: only the tests whose id is this text, contains it, or fits it with *.
+    /// With a test list: only the tests whose id is this text, contains it, or matches it with *.
     #[arg(
         long,
         value_name = "PATTERN",
@@ -307,12 +281,12 @@ pub struct SubmitArgs {
     #[arg(long, conflicts_with_all = ["test_only", "no_wait"])]
     pub dry_run: bool,
 
-    /// Ask Slurm whether it would take the job and when it would start, and stop: nothing is
-    /// written or submitted.
+    /// Ask Slurm whether it accepts the job and when it would start, and stop: nothing is written
+    /// or submitted.
     #[arg(long, conflicts_with = "no_wait")]
     pub test_only: bool,
 
-    /// Submit and stop; `slurm-disagg watch` takes it up again.
+    /// Submit and stop; `slurm-disagg watch` follows the job later.
     #[arg(long)]
     pub no_wait: bool,
 
@@ -341,8 +315,8 @@ Examples:
   slurm-disagg submit config.yaml --workspace /lustre/me/run1 -- --ready --limit ready=15m
   slurm-disagg submit --test-list l0_gb200_multi_nodes --only '*deepseek*' --workspace /lustre/me/all
 
-Exit status: 0 the test passed (or what --dry-run, --test-only or --no-wait asked for was done),
-1 it failed, 2 the input is wrong, 130 or 143 interrupted while the job goes on.";
+Exit status: 0 the test passed (or --dry-run, --test-only or --no-wait succeeded), 1 failure,
+2 invalid input, 130 or 143 interrupted (the job continues).";
 
 /// What starts and supervises the steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -375,17 +349,17 @@ pub enum InterruptChoice {
     Cancel,
 }
 
-/// Follow a job that was submitted before, to its end.
+/// Follow a submitted job to its end.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   slurm-disagg watch 4711
   slurm-disagg watch /lustre/me/run1 --on-interrupt=cancel
 
-Exit status: 0 the test passed, 1 it failed, 2 there is no such job, 130 or 143 interrupted while
-the job goes on.")]
+Exit status: 0 the test passed, 1 failure, 2 no such job, 130 or 143 interrupted (the job
+continues).")]
 pub struct WatchArgs {
-    /// The job's id, or the workspace that it was submitted from.
+    /// Job id, or the workspace that the job was submitted from.
     #[arg(value_name = "JOBID|WORKSPACE")]
     pub target: String,
 
@@ -393,14 +367,14 @@ pub struct WatchArgs {
     pub following: FollowingArgs,
 }
 
-/// Cancel jobs. One that has ended already is left as it is.
+/// Cancel jobs. Jobs that have ended are left as they are.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   slurm-disagg cancel 4711
   slurm-disagg cancel /lustre/me/run1")]
 pub struct CancelArgs {
-    /// Jobs' ids, or the workspaces that they were submitted from.
+    /// Job ids, or the workspaces that the jobs were submitted from.
     #[arg(required = true, value_name = "JOBID|WORKSPACE")]
     pub targets: Vec<String>,
 }
@@ -414,17 +388,17 @@ Examples:
   slurm-disagg report /lustre/me/run1 --format json | jq .verdict
   slurm-disagg report /lustre/me/run1/runs/4711.0         an earlier run of a requeued job
 
-Exit status: 0 the report was made, whatever it says; 2 there is no result.")]
+Exit status: 0 success (whatever the result), 1 failure, 2 no result.")]
 pub struct ReportArgs {
     /// The workspace, or the directory of one of its runs.
     #[arg(value_name = "WORKSPACE")]
     pub workspace: PathBuf,
 
-    /// How to print it.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 
-    /// Write a page with the timeline and the logs' last lines, which needs no other file.
+    /// Write an HTML page with the timeline and the last lines of the logs; it needs no other file.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 }
@@ -439,11 +413,11 @@ Example:
     --script-prefix prefix.sh --srun-args srun_args.txt --draft-launch-sh draft.sh \\
     --run-sh run.sh --install-sh install.sh --launch-sh launch.sh --stage-name GB200-36_GPUs-1")]
 pub struct DeriveArgs {
-    /// Accepted for pipelines that say it; it changes nothing.
+    /// Accepted for pipelines that pass it; it changes nothing.
     #[arg(long)]
     pub run_ci: bool,
 
-    /// D, the TensorRT-LLM source tree.
+    /// TensorRT-LLM source tree.
     #[arg(long, value_name = "DIR")]
     pub llm_src: String,
 
@@ -451,7 +425,7 @@ pub struct DeriveArgs {
     #[arg(long, value_name = "LIST")]
     pub test_list: String,
 
-    /// Which test of the list, counted from 1. Default: the first.
+    /// Number of the test in the list, counted from 1; 0 means the first.
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub split_group: i64,
 
@@ -479,16 +453,17 @@ pub struct DeriveArgs {
     #[arg(long, value_name = "FILE")]
     pub srun_args: PathBuf,
 
-    /// The name of the pipeline's stage; it names the generation of GPU, by which UCX is set up.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help = STAGE_NAME.help())]
     pub stage_name: Option<String>,
 
-    /// The generation of rules. Default: what the test id's form says.
-    #[arg(long)]
+    #[arg(
+        long,
+        help = RULES.help(),
+        value_parser = PossibleValuesParser::new((RULES.values)()).try_map(|name: String| Generation::named(&name))
+    )]
     pub rules: Option<Generation>,
 
-    /// The settings file to read instead of the usual ones.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help = SITE.help())]
     pub site: Option<PathBuf>,
 }
 
@@ -505,31 +480,14 @@ pub struct DiffArgs {
     #[arg(value_name = "A")]
     pub before: String,
 
-    /// Another; without it, A by the classic rules is compared with A by the unified ones.
+    /// Another one. Without it, A by the classic rules is compared with A by the unified rules.
     #[arg(value_name = "B")]
     pub after: Option<String>,
 
-    /// D, the TensorRT-LLM source tree.
-    #[arg(long, value_name = "DIR")]
-    pub trtllm_dir: Option<String>,
+    #[command(flatten)]
+    pub settings: SettingArgs,
 
-    /// M, the models.
-    #[arg(long, value_name = "DIR")]
-    pub models_dir: Option<String>,
-
-    /// W, the workspace of both. Default: one for each configuration.
-    #[arg(long, value_name = "DIR")]
-    pub workspace: Option<String>,
-
-    /// The generation of rules for both.
-    #[arg(long, requires = "after")]
-    pub rules: Option<Generation>,
-
-    /// The settings file to read instead of the usual ones.
-    #[arg(long, value_name = "FILE")]
-    pub site: Option<PathBuf>,
-
-    /// How to print it.
+    /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 }
@@ -549,9 +507,9 @@ Examples:
 With exec the launch gets the signal of sbatch --signal=B:USR1@SECONDS, and has the whole of Slurm's
 KillWait to end the steps well.
 
-Exit status: 0 the benchmark passed, 1 it did not, 2 nothing was started.")]
+Exit status: 0 the benchmark passed, 1 failure, 2 invalid input (nothing was started).")]
 pub struct LaunchArgs {
-    /// W, the workspace that `slurm-disagg submit` wrote. Default: that of the plan in
+    /// Workspace that `slurm-disagg submit` wrote. Default: that of the plan in
     /// SLURM_DISAGG_PLAN, which sbatch --disagg-config sets.
     #[arg(long, value_name = "DIR", conflicts_with = "plan")]
     pub workspace: Option<PathBuf>,

@@ -43,10 +43,10 @@ fn s(count: usize) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
 
-/// All that is wrong with a file or worth saying: what keeps it from being planned is an error,
-/// what is wrong with a field that its plan does not use is a warning.
+/// Everything that is wrong with a file. What prevents a plan is an error; what is wrong with a
+/// field that the plan does not use is a warning.
 fn check(file: &Path, around: &Surroundings) -> Vec<Diagnostic> {
-    // Where the tree and the models are does not matter to a configuration.
+    // The check does not depend on the source tree and the models.
     let options = Options {
         config: as_path(&file.to_string_lossy()),
         trtllm_dir: Some("/".into()),
@@ -66,7 +66,7 @@ fn check(file: &Path, around: &Surroundings) -> Vec<Diagnostic> {
     found
 }
 
-/// A text that is taken as a path even where it could be a name.
+/// The text as a path, even where it could be a name.
 fn as_path(file: &str) -> String {
     if find::is_path(file) { file.to_owned() } else { format!("./{file}") }
 }

@@ -14,11 +14,16 @@ use crate::args::{DiffArgs, Format};
 use crate::{Failure, Outcome, print, report};
 
 pub fn run(args: &DiffArgs, around: &Surroundings) -> Outcome {
+    let rules = args.settings.0.rules;
     let (one, two) = match &args.after {
         Some(after) => (
-            (args.before.clone(), planned(&args.before, args.rules, args, around)?),
-            (after.clone(), planned(after, args.rules, args, around)?),
+            (args.before.clone(), planned(&args.before, rules, args, around)?),
+            (after.clone(), planned(after, rules, args, around)?),
         ),
+        None if rules.is_some() => {
+            let help = "give B, or leave --rules out to compare the rule sets";
+            return Err(Diagnostic::error("--rules needs both A and B").help(help).into());
+        }
         None => {
             let by = |rules| -> Result<_, Failure> {
                 let plan = planned(&args.before, Some(rules), args, around)?;
@@ -49,14 +54,7 @@ fn planned(
     }
     let is_id = !find::is_path(what)
         && TestId::readings(what, rules).is_ok_and(|ids| ids[0].has_usual_prefix());
-    let mut options = Options {
-        trtllm_dir: args.trtllm_dir.clone(),
-        models_dir: args.models_dir.clone(),
-        workspace: args.workspace.clone(),
-        site: args.site.clone(),
-        rules,
-        ..Options::default()
-    };
+    let mut options = Options { rules, ..args.settings.0.clone() };
     if is_id {
         options.test_id = Some(what.to_owned());
     } else {

@@ -19,7 +19,7 @@ pub fn run(args: &ExplainArgs, around: &Surroundings) -> Outcome {
     if let (true, Some(name)) = (selected.is_empty(), &args.name) {
         let near = nearest(name, all.iter().map(|entry| entry.name.as_str()), 3);
         let help = match near.is_empty() {
-            true => "without --name, every value is shown".to_owned(),
+            true => "leave --name out to show every value".to_owned(),
             false => format!("nearest names: {}", near.join(", ")),
         };
         let message = format!("the plan has no variable, option or argument {name}");

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command. Each subcommand is one file; this one only dispatches.
 //!
-//! Exit status: 0 done (or: the test passed), 1 it failed, 2 the input or the usage is wrong.
+//! Exit status: 0 success (or: the test passed), 1 failure, 2 invalid input or usage.
 
 mod args;
 mod cancel;
@@ -54,7 +54,7 @@ fn main() -> ExitCode {
             report(&found.0);
             ExitCode::from(2)
         }
-        // Whoever read the output has closed it: `slurm-disagg plan … | head`.
+        // The reader closed the output: `slurm-disagg plan … | head`.
         Err(Failure::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(Failure::Io(error)) => {
             eprintln!("slurm-disagg: {error}");
@@ -103,7 +103,7 @@ impl From<serde_json::Error> for Failure {
 
 type Outcome = Result<ExitCode, Failure>;
 
-/// Prints diagnostics where Slurm's own messages go too.
+/// Prints diagnostics to standard error, as Slurm does.
 fn report(found: &[Diagnostic]) {
     for diagnostic in found {
         eprintln!("{diagnostic}");
