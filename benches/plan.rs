@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use disagg::diagnostic::Source;
 use disagg::input::request::{Options, build};
-use disagg::input::{Surroundings, config};
+use disagg::input::{Context, config};
 use disagg::plan::{self, Request};
 
 fn main() {
@@ -56,8 +56,8 @@ fn options(config: &Path) -> Options {
 }
 
 fn request(config: &Path) -> Request {
-    let around = Surroundings { env: &|_| None, current_dir: "/".into() };
-    build(&options(config), &around).expect("the configuration is good").0
+    let context = Context { env: &|_| None, current_dir: "/".into() };
+    build(&options(config), &context).expect("the configuration is good").0
 }
 
 #[divan::bench]

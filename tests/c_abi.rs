@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use disagg::diagnostic::Source;
-use disagg::input::Surroundings;
+use disagg::input::Context;
 use disagg::input::request::{Options, plan_text};
 use disagg::plan::{Origin, Traced};
 
@@ -541,8 +541,8 @@ fn printing_plan(directory: &Path) -> String {
         models_dir: Some("/models".into()),
         ..Options::default()
     };
-    let around = Surroundings { env: &|_| None, current_dir: directory.into() };
-    let (mut plan, _) = plan_text(&options, &source.into(), &around).unwrap();
+    let context = Context { env: &|_| None, current_dir: directory.into() };
+    let (mut plan, _) = plan_text(&options, &source.into(), &context).unwrap();
     let role = plan.roles.get_mut("GEN").unwrap();
     let script = "pwd; echo \"$1 with ${UCX_TLS-no UCX_TLS}\"; env";
     role.argv = ["sh", "-c", script, "sh", "one $(argument)"]

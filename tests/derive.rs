@@ -358,8 +358,8 @@ fn small_tree() -> (tempfile::TempDir, Options) {
 }
 
 fn plan_in(directory: &Path, options: &Options) -> Result<Plan, disagg::diagnostic::Diagnostics> {
-    let around = disagg::input::Surroundings { env: &|_| None, current_dir: directory.to_owned() };
-    disagg::input::request::plan(options, &around).map(|(plan, _)| plan)
+    let context = disagg::input::Context { env: &|_| None, current_dir: directory.to_owned() };
+    disagg::input::request::plan(options, &context).map(|(plan, _)| plan)
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use disagg::input::settings::{Place, Setting, TABLE};
-use disagg::input::{Surroundings, site};
+use disagg::input::{Context, site};
 
 fn file(name: &str) -> (PathBuf, String) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -100,9 +100,9 @@ fn example_of_settings() -> String {
 #[test]
 fn the_example_of_settings_has_every_key_and_is_read() {
     is_up_to_date("docs/site.yaml.example", &example_of_settings());
-    let around = Surroundings { env: &|_| None, current_dir: PathBuf::from("/") };
+    let context = Context { env: &|_| None, current_dir: PathBuf::from("/") };
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/site.yaml.example");
-    let found = site::load(&around, Some(&path)).unwrap();
+    let found = site::load(&context, Some(&path)).unwrap();
     for setting in TABLE.iter().filter(|setting| setting.key.is_some()) {
         assert!(found.has(setting), "{} is not read", setting.name);
     }

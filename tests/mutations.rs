@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use disagg::diagnostic::{Diagnostics, Source};
 use disagg::input::request::{self, Options};
-use disagg::input::{Surroundings, test_list};
+use disagg::input::{Context, test_list};
 use disagg::output::{explain, files, table};
 use disagg::plan::{Plan, TestId, resolve};
 use disagg::slurm::hostlist;
@@ -170,9 +170,9 @@ fn plan(config: &str, id: Option<&str>) -> Result<Plan, Diagnostics> {
         models_dir: Some("/models".into()),
         ..Options::default()
     };
-    let around = Surroundings { env: &|_| None, current_dir: PathBuf::from("/work") };
+    let context = Context { env: &|_| None, current_dir: PathBuf::from("/work") };
     let source = Arc::new(Source::new("c.yaml", config));
-    request::plan_text(&options, &source, &around).map(|(plan, _)| plan)
+    request::plan_text(&options, &source, &context).map(|(plan, _)| plan)
 }
 
 /// All that is made of a plan, by anybody.

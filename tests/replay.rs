@@ -11,7 +11,7 @@ use std::time::Duration;
 use disagg::diagnostic::{Diagnostic, Source};
 use disagg::input::request::{self, Options};
 use disagg::input::test_list::{self, Pick, TestList};
-use disagg::input::{Surroundings, config, prefix_script};
+use disagg::input::{Context, config, prefix_script};
 use disagg::plan::{Plan, Template, TestId, assignments, pytest};
 
 /// What took seconds to hours takes less than this, without optimization.
@@ -92,8 +92,8 @@ fn plan(text: &str) {
     };
     for id in [None, Some("disagg-e2e-c"), Some("aggr-ctx_only-c"), Some("aggr-c-s")] {
         let options = Options { test_id: id.map(str::to_owned), ..options.clone() };
-        let around = Surroundings { env: &|_| None, current_dir: PathBuf::from("/work") };
-        match request::plan_text(&options, &source(text), &around) {
+        let context = Context { env: &|_| None, current_dir: PathBuf::from("/work") };
+        match request::plan_text(&options, &source(text), &context) {
             Ok((plan, warnings)) => {
                 show(&warnings);
                 let json = plan.to_json().unwrap();

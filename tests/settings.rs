@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use disagg::input::settings::{self, Options, Place, Setting, TABLE};
 use disagg::input::values::Shape;
-use disagg::input::{Surroundings, request};
+use disagg::input::{Context, request};
 use disagg::plan::Request;
 use disagg::plan::request::GpuRequest;
 
@@ -52,8 +52,8 @@ impl Site {
         let env = |name: &str| {
             variable.filter(|(known, _)| *known == name).map(|(_, value)| value.to_owned())
         };
-        let around = Surroundings { env: &env, current_dir: self.directory.path().to_owned() };
-        request::build(options, &around).map(|(request, _)| request).map_err(|e| e.to_string())
+        let context = Context { env: &env, current_dir: self.directory.path().to_owned() };
+        request::build(options, &context).map(|(request, _)| request).map_err(|e| e.to_string())
     }
 }
 

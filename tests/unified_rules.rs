@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use disagg::diagnostic::{Diagnostic, Diagnostics};
-use disagg::input::Surroundings;
+use disagg::input::Context;
 use disagg::input::request::{self, Options};
 use disagg::plan::{Generation, Plan, Purpose, TestKind, resolve};
 
@@ -67,7 +67,7 @@ impl Tree {
 
     fn plan_and_warnings(&self, options: &Options) -> Result<(Plan, Vec<Diagnostic>), Diagnostics> {
         let current_dir = self.directory.path().to_owned();
-        request::plan(options, &Surroundings { env: &|_| None, current_dir })
+        request::plan(options, &Context { env: &|_| None, current_dir })
     }
 }
 

@@ -7,7 +7,7 @@
 mod common;
 
 use common::Bench;
-use disagg::input::Surroundings;
+use disagg::input::Context;
 use disagg::input::request::{self, Options};
 use std::ffi::OsStr;
 use std::fs;
@@ -90,8 +90,8 @@ fn can_be_planned(config: &Path) -> bool {
         models_dir: Some("/models".to_owned()),
         ..Options::default()
     };
-    let around = Surroundings { env: &|_| None, current_dir: PathBuf::from("/") };
-    request::plan(&options, &around).is_ok()
+    let context = Context { env: &|_| None, current_dir: PathBuf::from("/") };
+    request::plan(&options, &context).is_ok()
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::entry::Failure;
 use super::ffi::{growing, optional, strings, take, text};
 use super::status::disagg_status;
-use crate::input::Surroundings;
+use crate::input::Context;
 use crate::input::settings::{self, Options};
 
 /// The input of a plan. Set every byte to zero, then `size` and the members that you need:
@@ -122,18 +122,18 @@ impl Asked {
     }
 
     /// Calls `body` with the environment and directory of the options.
-    pub(super) fn around<T>(&self, body: impl FnOnce(&Surroundings) -> T) -> T {
+    pub(super) fn in_context<T>(&self, body: impl FnOnce(&Context) -> T) -> T {
         let lookup = |name: &str| match &self.environment {
             None => std::env::var(name).ok(),
             Some(variables) => {
                 variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
             }
         };
-        body(&Surroundings { env: &lookup, current_dir: self.current_dir.clone() })
+        body(&Context { env: &lookup, current_dir: self.current_dir.clone() })
     }
 }
 
-/// Variables that are not UTF-8 are left out, as [`Surroundings`] wants it.
+/// Variables that are not UTF-8 are left out, as [`Context`] wants it.
 ///
 /// # Safety
 /// `array` is NULL or an array of texts that ends with NULL.

@@ -285,9 +285,9 @@ fn read_back(source: &Arc<Source>) -> Result<disagg_plan, Failure> {
 /// Makes a plan; `yaml` is the configuration's text where no file is to be read.
 fn compute(asked: &Asked, yaml: Option<&Arc<Source>>) -> Result<disagg_plan, Failure> {
     let (plan, warnings) = asked
-        .around(|around| match yaml {
-            None => request::plan(&asked.options, around),
-            Some(text) => request::plan_text(&asked.options, text, around),
+        .in_context(|context| match yaml {
+            None => request::plan(&asked.options, context),
+            Some(text) => request::plan_text(&asked.options, text, context),
         })
         .map_err(|found| Failure::new(disagg_status::BadInput, found))?;
     disagg_plan::new(plan, warnings)
@@ -551,16 +551,16 @@ pub(super) mod tests {
     const YAML: &str = "hardware: {gpus_per_node: 4, num_ctx_servers: 1, num_gen_servers: 3}\n";
 
     pub(in crate::capi) fn plan() -> disagg_plan {
-        use crate::input::Surroundings;
+        use crate::input::Context;
         let options = request::Options {
             config: "x.yaml".into(),
             trtllm_dir: Some("/src".into()),
             models_dir: Some("/models".into()),
             ..Default::default()
         };
-        let around = Surroundings { env: &|_| None, current_dir: "/".into() };
+        let context = Context { env: &|_| None, current_dir: "/".into() };
         let text = Arc::new(Source::new("x.yaml", YAML));
-        let (plan, said) = request::plan_text(&options, &text, &around).unwrap();
+        let (plan, said) = request::plan_text(&options, &text, &context).unwrap();
         disagg_plan::new(plan, said).unwrap()
     }
 

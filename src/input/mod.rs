@@ -20,14 +20,14 @@ use std::path::PathBuf;
 
 /// The environment and the directory that a plan is made in. Explicit, so that plugins, tests and
 /// the C library can give their own.
-pub struct Surroundings<'a> {
+pub struct Context<'a> {
     /// Looks an environment variable up; `None` when it is not set or not UTF-8.
     pub env: &'a dyn Fn(&str) -> Option<String>,
     /// The directory that relative paths start from.
     pub current_dir: PathBuf,
 }
 
-impl Surroundings<'static> {
+impl Context<'static> {
     /// That of this process.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use super::settings::{self, Setting, Settings};
 use super::slurm_args::{self, Program};
 use super::test_list::{Entry, Pick};
 use super::values::Choice;
-use super::{Surroundings, config, find, prefix_script, site, test_list};
+use super::{Context, config, find, prefix_script, site, test_list};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
 use crate::plan::command::Directories;
 use crate::plan::request::{ContainerSettings, JobSettings, Request, TestNames};
@@ -24,9 +24,9 @@ const SECRETS: &[&str] = &["HF_TOKEN"];
 /// Everything that is wrong with the options, the settings and the configuration.
 pub fn build(
     options: &Options,
-    around: &Surroundings,
+    context: &Context,
 ) -> Result<(Request, Vec<Diagnostic>), Diagnostics> {
-    build_from(options, None, around)
+    build_from(options, None, context)
 }
 
 /// [`build`], or, with the configuration's text, the same without reading a file:
@@ -34,24 +34,24 @@ pub fn build(
 fn build_from(
     options: &Options,
     text: Option<&Arc<Source>>,
-    around: &Surroundings,
+    context: &Context,
 ) -> Result<(Request, Vec<Diagnostic>), Diagnostics> {
-    let settings = settings(options, around)?;
+    let settings = settings(options, context)?;
     match &options.test_list {
         Some(list) => {
-            let tree = tree(&settings.all, around);
-            let path = find::test_list(list, tree.as_deref(), &around.current_dir)?;
+            let tree = tree(&settings.all, context);
+            let path = find::test_list(list, tree.as_deref(), &context.current_dir)?;
             let list = test_list::read(&path, list, options.rules)?;
             let pick = match (&options.test_match, options.test_number) {
                 (Some(pattern), _) => Pick::Matching(pattern),
                 (None, Some(number)) => Pick::Number(number),
                 (None, None) => Pick::Only,
             };
-            build_test(options, text, around, settings, Some(Named::of_entry(list.pick(pick)?)?))
+            build_test(options, text, context, settings, Some(Named::of_entry(list.pick(pick)?)?))
         }
         None => {
             let named = options.test_id.as_deref().map(|id| Named::of_id(id, options.rules));
-            build_test(options, text, around, settings, named.transpose()?)
+            build_test(options, text, context, settings, named.transpose()?)
         }
     }
 }
@@ -62,11 +62,11 @@ fn build_from(
 /// As [`build`].
 pub fn build_entry(
     options: &Options,
-    around: &Surroundings,
+    context: &Context,
     entry: &Entry,
 ) -> Result<(Request, Vec<Diagnostic>), Diagnostics> {
-    let settings = settings(options, around)?;
-    build_test(options, None, around, settings, Some(Named::of_entry(entry)?))
+    let settings = settings(options, context)?;
+    build_test(options, None, context, settings, Some(Named::of_entry(entry)?))
 }
 
 /// The settings with and without those of the options.
@@ -77,13 +77,13 @@ struct Loaded {
     all: Settings,
 }
 
-fn settings(options: &Options, around: &Surroundings) -> Result<Loaded, Diagnostics> {
+fn settings(options: &Options, context: &Context) -> Result<Loaded, Diagnostics> {
     let mut errors = Diagnostics::default();
     let explicit = Settings::default().with(options, &mut errors);
     if errors.has_errors() {
         return Err(errors);
     }
-    let site = site::load(around, explicit.site.as_ref().map(|site| site.value.as_path()))?;
+    let site = site::load(context, explicit.site.as_ref().map(|site| site.value.as_path()))?;
     let all = site.with(options, &mut errors);
     Ok(Loaded { site, all })
 }
@@ -115,9 +115,9 @@ impl Named {
 }
 
 /// The source tree that the settings name.
-fn tree(settings: &Settings, around: &Surroundings) -> Option<PathBuf> {
+fn tree(settings: &Settings, context: &Context) -> Option<PathBuf> {
     let tree = settings.trtllm_dir.as_ref()?;
-    Some(PathBuf::from(absolute(&around.current_dir, &tree.value)))
+    Some(PathBuf::from(absolute(&context.current_dir, &tree.value)))
 }
 
 /// The file of the configuration, and the index of the id's reading that it belongs to.
@@ -125,14 +125,14 @@ fn find_config(
     options: &Options,
     named: Option<&Named>,
     tree: Option<&Path>,
-    around: &Surroundings,
+    context: &Context,
     has_text: bool,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<(PathBuf, usize), Diagnostic> {
     // A configuration that is given as text needs no file: its path is taken as it is.
     let locate = || match has_text {
-        true => Ok(around.current_dir.join(&options.config)),
-        false => find::config(&options.config, tree, &around.current_dir),
+        true => Ok(context.current_dir.join(&options.config)),
+        false => find::config(&options.config, tree, &context.current_dir),
     };
     let Some(named) = named else {
         if options.config.is_empty() {
@@ -172,17 +172,17 @@ fn find_config(
 fn build_test(
     options: &Options,
     text: Option<&Arc<Source>>,
-    around: &Surroundings,
+    context: &Context,
     Loaded { site, all: given }: Loaded,
     named: Option<Named>,
 ) -> Result<(Request, Vec<Diagnostic>), Diagnostics> {
-    let tree = tree(&given, around);
+    let tree = tree(&given, context);
     let mut warnings = Vec::new();
     let (path, index) = find_config(
         options,
         named.as_ref(),
         tree.as_deref(),
-        around,
+        context,
         text.is_some(),
         &mut warnings,
     )?;
@@ -195,7 +195,7 @@ fn build_test(
     let base = match &given.prefix_script {
         Some(Traced { value: script, .. }) => {
             let (base, about_script) =
-                prefix_script::read(&around.current_dir.join(script), script)?;
+                prefix_script::read(&context.current_dir.join(script), script)?;
             warnings.extend(about_script);
             Some(base)
         }
@@ -229,7 +229,7 @@ fn build_test(
         Some(Traced::new(literal?, value.origin.clone()))
     });
     let path_of = |Traced { value, origin }: Traced<String>| {
-        Traced::new(absolute(&around.current_dir, &value), origin)
+        Traced::new(absolute(&context.current_dir, &value), origin)
     };
     let mut known = |what: &str, directory: Option<Traced<String>>, setting: &Setting| {
         directory.map(path_of).unwrap_or_else(|| {
@@ -356,9 +356,9 @@ fn absolute(current_dir: &Path, path: &str) -> String {
 /// Everything that is wrong with the inputs or prevents a plan.
 pub fn plan(
     options: &Options,
-    around: &Surroundings,
+    context: &Context,
 ) -> Result<(crate::plan::Plan, Vec<Diagnostic>), Diagnostics> {
-    plan_from(options, None, around)
+    plan_from(options, None, context)
 }
 
 /// [`plan`] from a configuration's text: no configuration file is read, and `options.config` is
@@ -369,17 +369,17 @@ pub fn plan(
 pub fn plan_text(
     options: &Options,
     text: &Arc<Source>,
-    around: &Surroundings,
+    context: &Context,
 ) -> Result<(crate::plan::Plan, Vec<Diagnostic>), Diagnostics> {
-    plan_from(options, Some(text), around)
+    plan_from(options, Some(text), context)
 }
 
 fn plan_from(
     options: &Options,
     text: Option<&Arc<Source>>,
-    around: &Surroundings,
+    context: &Context,
 ) -> Result<(crate::plan::Plan, Vec<Diagnostic>), Diagnostics> {
-    let (request, mut warnings) = build_from(options, text, around)?;
+    let (request, mut warnings) = build_from(options, text, context)?;
     match crate::plan::plan(&request) {
         Ok(plan) => Ok((plan, warnings)),
         Err(Diagnostics(errors)) => {

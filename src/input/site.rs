@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::fields::{Fields, Section};
 use super::settings::{Settings, TABLE};
 use super::values::Value;
-use super::{Surroundings, source, yaml};
+use super::{Context, source, yaml};
 use crate::diagnostic::Diagnostics;
 use crate::plan::config::Field;
 use crate::plan::template::is_name;
@@ -24,12 +24,12 @@ pub const USER_FILE: &str = ".config/slurm-disagg/site.yaml";
 /// # Errors
 /// A file cannot be read, or has an unknown key or a wrong value; the file of `--site` is missing;
 /// an environment variable has a wrong value.
-pub fn load(around: &Surroundings, explicit: Option<&Path>) -> Result<Settings, Diagnostics> {
+pub fn load(context: &Context, explicit: Option<&Path>) -> Result<Settings, Diagnostics> {
     let mut settings = Settings::default();
     match explicit {
-        Some(path) => read_file(&mut settings, &around.current_dir.join(path), path)?,
+        Some(path) => read_file(&mut settings, &context.current_dir.join(path), path)?,
         None => {
-            let user = (around.env)("HOME").map(|home| PathBuf::from(home).join(USER_FILE));
+            let user = (context.env)("HOME").map(|home| PathBuf::from(home).join(USER_FILE));
             for path in [Some(PathBuf::from(SYSTEM_FILE)), user].into_iter().flatten() {
                 if path.exists() {
                     read_file(&mut settings, &path, &path)?;
@@ -38,7 +38,7 @@ pub fn load(around: &Surroundings, explicit: Option<&Path>) -> Result<Settings, 
         }
     }
     let mut errors = Diagnostics::default();
-    settings.read_environment(around.env, &mut errors);
+    settings.read_environment(context.env, &mut errors);
     if errors.has_errors() { Err(errors) } else { Ok(settings) }
 }
 
@@ -96,7 +96,7 @@ mod tests {
         let env = |name: &str| {
             variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.to_string())
         };
-        load(&Surroundings { env: &env, current_dir: directory.path().into() }, Some(&path))
+        load(&Context { env: &env, current_dir: directory.path().into() }, Some(&path))
     }
 
     #[test]

@@ -316,7 +316,7 @@ pub fn text(changes: &[Change], names: (&str, &str)) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::input::Surroundings;
+    use crate::input::Context;
     use crate::input::request::{Options, plan};
     use crate::plan::Generation;
 
@@ -341,8 +341,8 @@ environment: {worker_env_var: A=1 HF_TOKEN=one}
             site: Some(directory.path().join("site.yaml")),
             ..Options::default()
         };
-        let around = Surroundings { env: &|_| None, current_dir: "/".into() };
-        let (mut plan, _) = plan(&options, &around).unwrap();
+        let context = Context { env: &|_| None, current_dir: "/".into() };
+        let (mut plan, _) = plan(&options, &context).unwrap();
         plan.test.config_path = "/c.yaml".into();
         plan
     }

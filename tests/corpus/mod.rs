@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use disagg::diagnostic::Diagnostics;
-use disagg::input::Surroundings;
+use disagg::input::Context;
 use disagg::input::request::{self, Options};
 use disagg::plan::{Env, Generation, Plan};
 
@@ -194,8 +194,8 @@ impl Tree {
             "CLUSTER_LLM_DATA" => Some("/lustre/data".to_owned()),
             _ => variables.iter().find(|(n, _)| *n == name).map(|(_, value)| value.to_string()),
         };
-        let around = Surroundings { env: &env, current_dir: self.directory.path().to_owned() };
-        request::plan(options, &around).map(|(plan, _)| plan)
+        let context = Context { env: &env, current_dir: self.directory.path().to_owned() };
+        request::plan(options, &context).map(|(plan, _)| plan)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use disagg::input::Surroundings;
+use disagg::input::Context;
 use disagg::input::request::{self, Options};
 use disagg::plan::Plan;
 
@@ -41,8 +41,8 @@ impl Tree {
             site: Some(self.path("site.yaml")),
             ..Options::default()
         };
-        let around = Surroundings { env: &|_| None, current_dir: self.path("") };
-        request::plan(&options, &around).unwrap().0
+        let context = Context { env: &|_| None, current_dir: self.path("") };
+        request::plan(&options, &context).unwrap().0
     }
 }
 

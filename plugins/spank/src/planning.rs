@@ -2,7 +2,7 @@
 //! From what the user asked for to a plan: the core does it; here is only how a plugin asks.
 
 use disagg::diagnostic::Diagnostic;
-use disagg::input::Surroundings;
+use disagg::input::Context;
 use disagg::input::request::{self, Options};
 use disagg::input::settings::PLACEMENT;
 use disagg::plan::Plan;
@@ -47,8 +47,8 @@ pub fn plan(wanted: &Wanted, settings: &Settings) -> Result<Plan, String> {
             .map_err(|what| format!("disagg: --{}={name}: {what}", Opt::Placement.name()))?;
     }
     let env = |name: &str| std::env::var(name).ok();
-    let around = Surroundings { env: &env, current_dir };
-    let (plan, remarks) = request::plan(&options, &around).map_err(|wrong| messages(&wrong.0))?;
+    let context = Context { env: &env, current_dir };
+    let (plan, remarks) = request::plan(&options, &context).map_err(|wrong| messages(&wrong.0))?;
     if !remarks.is_empty() {
         log::info(&messages(&remarks));
     }

@@ -8,15 +8,15 @@ use serde::Serialize;
 
 use disagg::diagnostic::{Diagnostic, Diagnostics, Severity};
 use disagg::input::request::Options;
-use disagg::input::{Surroundings, find, request};
+use disagg::input::{Context, find, request};
 
 use crate::args::{CheckArgs, Format};
 use crate::{Outcome, print, report};
 
-pub fn run(args: &CheckArgs, around: &Surroundings) -> Outcome {
+pub fn run(args: &CheckArgs, context: &Context) -> Outcome {
     let mut found = Vec::new();
     for file in &args.files {
-        found.extend(check(file, around));
+        found.extend(check(file, context));
     }
     let count = |severity| found.iter().filter(|d: &&Diagnostic| d.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
@@ -45,7 +45,7 @@ fn s(count: usize) -> &'static str {
 
 /// Everything that is wrong with a file. What prevents a plan is an error; what is wrong with a
 /// field that the plan does not use is a warning.
-fn check(file: &Path, around: &Surroundings) -> Vec<Diagnostic> {
+fn check(file: &Path, context: &Context) -> Vec<Diagnostic> {
     // The check does not depend on the source tree and the models.
     let options = Options {
         config: as_path(&file.to_string_lossy()),
@@ -53,7 +53,7 @@ fn check(file: &Path, around: &Surroundings) -> Vec<Diagnostic> {
         models_dir: Some("/".into()),
         ..Options::default()
     };
-    let read = request::build(&options, around);
+    let read = request::build(&options, context);
     let (request, mut found) = match read {
         Ok(read) => read,
         Err(Diagnostics(found)) => return found,

@@ -9,14 +9,14 @@ use std::process::ExitCode;
 
 use disagg::diagnostic::Diagnostic;
 use disagg::input::request::{self, Options};
-use disagg::input::{Surroundings, source};
+use disagg::input::{Context, source};
 use disagg::output::derive::{self, GATE_FILE, Parts};
 use disagg::output::exports::has_secrets;
 
 use crate::args::DeriveArgs;
 use crate::{Failure, Outcome, print, report};
 
-pub fn run(args: &DeriveArgs, around: &Surroundings) -> Outcome {
+pub fn run(args: &DeriveArgs, context: &Context) -> Outcome {
     let options = Options {
         test_list: Some(args.test_list.clone()),
         test_number: Some(args.split_group),
@@ -29,7 +29,7 @@ pub fn run(args: &DeriveArgs, around: &Surroundings) -> Outcome {
         site: args.site.clone(),
         ..Options::default()
     };
-    let (plan, warnings) = request::plan(&options, around)?;
+    let (plan, warnings) = request::plan(&options, context)?;
     report(&warnings);
     for note in &plan.notes {
         report(&[Diagnostic::note(note.clone())]);

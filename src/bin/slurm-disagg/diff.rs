@@ -6,19 +6,19 @@ use std::process::ExitCode;
 
 use disagg::diagnostic::Diagnostic;
 use disagg::input::request::{self, Options};
-use disagg::input::{Surroundings, find, source};
+use disagg::input::{Context, find, source};
 use disagg::output::diff;
 use disagg::plan::{Generation, Plan, TestId};
 
 use crate::args::{DiffArgs, Format};
 use crate::{Failure, Outcome, print, report};
 
-pub fn run(args: &DiffArgs, around: &Surroundings) -> Outcome {
+pub fn run(args: &DiffArgs, context: &Context) -> Outcome {
     let rules = args.settings.0.rules;
     let (one, two) = match &args.after {
         Some(after) => (
-            (args.before.clone(), planned(&args.before, rules, args, around)?),
-            (after.clone(), planned(after, rules, args, around)?),
+            (args.before.clone(), planned(&args.before, rules, args, context)?),
+            (after.clone(), planned(after, rules, args, context)?),
         ),
         None if rules.is_some() => {
             let help = "give B, or leave --rules out to compare the rule sets";
@@ -26,7 +26,7 @@ pub fn run(args: &DiffArgs, around: &Surroundings) -> Outcome {
         }
         None => {
             let by = |rules| -> Result<_, Failure> {
-                let plan = planned(&args.before, Some(rules), args, around)?;
+                let plan = planned(&args.before, Some(rules), args, context)?;
                 Ok((format!("{} ({rules} rules)", args.before), plan))
             };
             (by(Generation::Classic)?, by(Generation::Unified)?)
@@ -45,7 +45,7 @@ fn planned(
     what: &str,
     rules: Option<Generation>,
     args: &DiffArgs,
-    around: &Surroundings,
+    context: &Context,
 ) -> Result<Plan, Failure> {
     if what.ends_with(".json") {
         let text = source::read(Path::new(what), what)?;
@@ -60,7 +60,7 @@ fn planned(
     } else {
         options.config = what.to_owned();
     }
-    let (plan, warnings) = request::plan(&options, around)?;
+    let (plan, warnings) = request::plan(&options, context)?;
     report(&warnings);
     Ok(plan)
 }

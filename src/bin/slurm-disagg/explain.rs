@@ -5,14 +5,14 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use disagg::diagnostic::{Diagnostic, Printable, nearest};
-use disagg::input::{Surroundings, request};
+use disagg::input::{Context, request};
 use disagg::output::explain::{entries, select};
 
 use crate::args::{ExplainArgs, Format};
 use crate::{Outcome, print, report};
 
-pub fn run(args: &ExplainArgs, around: &Surroundings) -> Outcome {
-    let (plan, warnings) = request::plan(&args.inputs.options(), around)?;
+pub fn run(args: &ExplainArgs, context: &Context) -> Outcome {
+    let (plan, warnings) = request::plan(&args.inputs.options(), context)?;
     report(&warnings);
     let all = entries(&plan);
     let selected = select(all.clone(), args.name.as_deref());

@@ -4,22 +4,22 @@
 use std::process::ExitCode;
 
 use disagg::diagnostic::Diagnostic;
-use disagg::input::Surroundings;
+use disagg::input::Context;
 use disagg::run::launch::{self, Allocation, LaunchError, Limits, PLAN_VARIABLE, Settings};
 use disagg::run::workspace::{self, WorkspaceError};
 
 use crate::args::LaunchArgs;
 use crate::{Failure, Outcome};
 
-pub fn run(args: &LaunchArgs, around: &Surroundings) -> Outcome {
+pub fn run(args: &LaunchArgs, context: &Context) -> Outcome {
     let settings = settings(args)?;
     let found = launch::find_plan(
         args.plan.as_deref(),
         args.workspace.as_deref(),
-        (around.env)(PLAN_VARIABLE),
+        (context.env)(PLAN_VARIABLE),
     )
     .map_err(refused)?;
-    let allocation = Allocation::from_env(around.env).map_err(refused)?;
+    let allocation = Allocation::from_env(context.env).map_err(refused)?;
     allocation.check(&found.plan).map_err(refused)?;
     if !found.in_workspace {
         workspace::write(&found.plan, false).map_err(|error| match error {

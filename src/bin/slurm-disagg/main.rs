@@ -25,20 +25,20 @@ use clap::Parser;
 
 use args::{Cli, Command};
 use disagg::diagnostic::{Diagnostic, Diagnostics};
-use disagg::input::Surroundings;
+use disagg::input::Context;
 use disagg::run::launch::pdeathsig;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result =
-        Surroundings::of_process().map_err(Failure::from).and_then(|around| match &cli.command {
-            Command::Plan(args) => plan::run(args, &around),
-            Command::Check(args) => check::run(args, &around),
-            Command::Explain(args) => explain::run(args, &around),
-            Command::Submit(args) => submit::run(args, &around),
-            Command::Derive(args) => derive::run(args, &around),
-            Command::Diff(args) => diff::run(args, &around),
-            Command::Launch(args) => launch::run(args, &around),
+        Context::of_process().map_err(Failure::from).and_then(|context| match &cli.command {
+            Command::Plan(args) => plan::run(args, &context),
+            Command::Check(args) => check::run(args, &context),
+            Command::Explain(args) => explain::run(args, &context),
+            Command::Submit(args) => submit::run(args, &context),
+            Command::Derive(args) => derive::run(args, &context),
+            Command::Diff(args) => diff::run(args, &context),
+            Command::Launch(args) => launch::run(args, &context),
             Command::Pdeathsig { parent, command } => {
                 Err(Failure::Io(pdeathsig::exec(*parent, command)))
             }

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use disagg::diagnostic::Diagnostic;
-use disagg::input::{Surroundings, request};
+use disagg::input::{Context, request};
 use disagg::output::{self, table};
 use disagg::plan::Plan;
 use disagg::plan::step::{Variable, resolve};
@@ -13,8 +13,8 @@ use disagg::slurm::hostlist;
 use crate::args::{PlanArgs, PlanFormat};
 use crate::{Outcome, print, report};
 
-pub fn run(args: &PlanArgs, around: &Surroundings) -> Outcome {
-    let (plan, warnings) = request::plan(&args.inputs.options(), around)?;
+pub fn run(args: &PlanArgs, context: &Context) -> Outcome {
+    let (plan, warnings) = request::plan(&args.inputs.options(), context)?;
     report(&warnings);
     let nodes = args.nodes.as_deref().map(hostlist::expand).transpose();
     let nodes = nodes.map_err(|error| Diagnostic::error(format!("--nodes: {error}")))?;

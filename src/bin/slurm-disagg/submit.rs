@@ -8,7 +8,7 @@ use clap::Parser;
 use disagg::diagnostic::{Diagnostic, Diagnostics};
 use disagg::input::request::Options;
 use disagg::input::test_list::{self, Pick, TestList};
-use disagg::input::{Surroundings, find, request, site};
+use disagg::input::{Context, find, request, site};
 use disagg::output::table;
 use disagg::plan::Plan;
 use disagg::run::client::Client;
@@ -23,8 +23,8 @@ use crate::args::{Cli, LauncherChoice, SubmitArgs};
 use crate::following::{self, Entry};
 use crate::{Failure, Outcome, print, report, target};
 
-pub fn run(args: &SubmitArgs, around: &Surroundings) -> Outcome {
-    let plans = plans(args, around)?;
+pub fn run(args: &SubmitArgs, context: &Context) -> Outcome {
+    let plans = plans(args, context)?;
     plans.first().map_or(Ok(()), |plan| check_launch_options(args, plan))?;
     let json = args.following.json;
     if args.test_only {
@@ -38,7 +38,7 @@ pub fn run(args: &SubmitArgs, around: &Surroundings) -> Outcome {
     for plan in &plans {
         let written = write(plan, args.force)?;
         if !json {
-            print(&planned(plan, around))?;
+            print(&planned(plan, context))?;
             if args.dry_run {
                 let lines = written.iter().map(|path| format!("wrote {path}\n"));
                 print(&lines.collect::<String>())?;
@@ -116,12 +116,12 @@ fn submit(args: &SubmitArgs, plans: &[Plan], mut entries: Vec<Entry>) -> Outcome
 }
 
 /// The plans to submit. One invalid entry of a test list is an error for all.
-fn plans(args: &SubmitArgs, around: &Surroundings) -> Result<Vec<Plan>, Failure> {
+fn plans(args: &SubmitArgs, context: &Context) -> Result<Vec<Plan>, Failure> {
     let options = args.inputs.options();
     let picks_one = options.test_number.is_some() || options.test_match.is_some();
     let planned = match &options.test_list {
-        Some(list) if !picks_one => plans_of_list(args, &options, list, around)?,
-        _ => vec![request::plan(&options, around)],
+        Some(list) if !picks_one => plans_of_list(args, &options, list, context)?,
+        _ => vec![request::plan(&options, context)],
     };
     let (mut plans, mut errors) = (Vec::new(), Diagnostics::default());
     for planned in planned {
@@ -143,12 +143,12 @@ fn plans_of_list(
     args: &SubmitArgs,
     options: &Options,
     name: &str,
-    around: &Surroundings,
+    context: &Context,
 ) -> Result<Vec<Planned>, Failure> {
-    let site = site::load(around, options.site.as_deref())?;
+    let site = site::load(context, options.site.as_deref())?;
     let tree = options.trtllm_dir.clone().or(site.trtllm_dir.map(|directory| directory.value));
-    let tree = tree.map(|directory| around.current_dir.join(directory));
-    let path = find::test_list(name, tree.as_deref(), &around.current_dir)?;
+    let tree = tree.map(|directory| context.current_dir.join(directory));
+    let path = find::test_list(name, tree.as_deref(), &context.current_dir)?;
     let list = test_list::read(&path, name, options.rules)?;
     let wanted = |entry: &test_list::Entry| {
         args.only.as_deref().is_none_or(|pattern| {
@@ -237,18 +237,18 @@ fn write(plan: &Plan, force: bool) -> Result<Vec<String>, Failure> {
 }
 
 /// What is printed before the submission.
-fn planned(plan: &Plan, around: &Surroundings) -> String {
+fn planned(plan: &Plan, context: &Context) -> String {
     let mut text = format!("{}\n{}\n", table::launcher_line(plan), table::job_line(plan));
-    if is_chinese(around) {
+    if is_chinese(context) {
         text.push_str(&format!("{}\n", table::launcher_line_zh(plan)));
     }
     text
 }
 
 /// Whether messages are in Chinese, by the rule of gettext.
-fn is_chinese(around: &Surroundings) -> bool {
+fn is_chinese(context: &Context) -> bool {
     ["LC_ALL", "LC_MESSAGES", "LANG"]
         .iter()
-        .find_map(|name| (around.env)(name).filter(|value| !value.is_empty()))
+        .find_map(|name| (context.env)(name).filter(|value| !value.is_empty()))
         .is_some_and(|locale| locale.starts_with("zh"))
 }

@@ -8,7 +8,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use disagg::input::Surroundings;
+use disagg::input::Context;
 use disagg::input::request::{self, Options};
 use disagg::plan::Plan;
 use slurm_sim::{Env, User};
@@ -72,11 +72,11 @@ impl Stage {
         let mut environ = users_environment(directory.path());
         let options =
             Options { config: text(&config), site: Some(site.clone()), ..Options::default() };
-        let around = Surroundings {
+        let context = Context {
             env: &|name| environ.get(name).map(str::to_owned),
             current_dir: directory.path().to_owned(),
         };
-        let (plan, _) = request::plan(&options, &around)?;
+        let (plan, _) = request::plan(&options, &context)?;
         let steps = planned::steps(&plan);
         for name in steps.iter().flat_map(|step| &step.unset) {
             environ.set(name, INHERITED);
