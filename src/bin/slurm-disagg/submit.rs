@@ -176,7 +176,7 @@ fn plans_of_list(
         let workspace = Path::new(&base).join(&id).to_string_lossy().into_owned();
         known.push(id);
         let options = Options { workspace: Some(workspace), ..options.clone() };
-        let (request, warnings) = request::build_entry(&options, around, entry)?;
+        let (request, warnings) = request::build_entry(&options, context, entry)?;
         Ok((disagg::plan::plan(&request)?, warnings))
     };
     Ok(entries.into_iter().map(plan).collect())
