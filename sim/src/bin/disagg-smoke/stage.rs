@@ -125,14 +125,15 @@ fn write_script(path: &Path, lines: &str) -> std::io::Result<()> {
 }
 
 /// Runs the command of the step as run scripts do, but with functions in place of its programs:
-/// they write their arguments and environment to a file. The output of the shell is dropped, since
-/// it may repeat a secret.
+/// they write their arguments and environment to a file. The source tree need not be there. The
+/// output of the shell is dropped, since it may repeat a secret.
 fn run_script_text(steps: &[Planned], commands: &Path) -> String {
     let programs: BTreeSet<_> = steps.iter().filter_map(|step| step.argv.first()).collect();
     let functions: String =
         programs.iter().map(|name| format!("{name}() {{ got {name} \"$@\"; }}\n")).collect();
     format!(
-        "got() {{\n\
+        "cd() {{ :; }}\n\
+         got() {{\n\
          \t{{ printf '%s\\0' $# \"$@\"; /usr/bin/env -0; }} >\
          {}/$SLURM_STEP_ID.$SLURM_PROCID\n}}\n\
          {functions}eval \"$pytestCommand\" 2>/dev/null\n",
