@@ -23,17 +23,28 @@ const NASTY: &str =
 const SRUN: &str = r#"#!/bin/bash
 words=("$@")
 while [[ "$1" == -* ]]; do
-    case "$1" in --job-name=*) name="${1#*=}";; --ntasks=*) tasks="${1#*=}";; esac
+    case "$1" in
+    --job-name=*) name="${1#*=}" ;;
+    --ntasks=*) tasks="${1#*=}" ;;
+    --distribution=plane=* | --ntasks-per-node=*) each="${1##*=}" ;;
+    --nodelist=*) hosts="${1#*=}" ;;
+    esac
     shift
 done
 printf '%s\0' "${words[@]}" >"$NOTES/$name.srun"
 tr '\0' '\n' <"/proc/$$/cmdline" >"$NOTES/$name.cmdline"
-echo "srun: launching StepId=7.$$ on host n1, $tasks tasks: 0" >&2
+left=$tasks
+for host in $(eval echo "$(sed 's/\[\(.*\)-\(.*\)\]/{\1..\2}/' <<< "$hosts")"); do
+    here=$(( left < each ? left : each )); left=$(( left - here ))
+    echo "srun: launching StepId=7.$$ on host $host, $here tasks: 0" >&2
+done
 echo "srun: Node n1, $tasks tasks started" >&2
 export STEP_NAME="$name" STEP_OF="$NOTES"
 ulimit -Sn >"$NOTES/$name.limit"
 [ -z "$FLOOD" ] || yes "srun: $FLOOD" | head -c 3M >&2
-exec "$@"
+# There is no container here.
+[ "$name" != unpack ] || exit 0
+SLURM_LOCALID=3 exec "$@"
 "#;
 
 const SCANCEL: &str = "#!/bin/bash\nfor step in \"${@:3}\"; do kill \"${step#*.}\"; done\n";

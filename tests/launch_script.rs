@@ -120,7 +120,7 @@ impl Tree {
 const SRUN: &str = r#"#!/bin/bash
 printf '%s\0' "$@" >"$NOTES/$DISAGG_SERVING_TYPE.srun"
 while [[ "$1" != env && "$1" != bash && "$1" != sh ]]; do shift; done
-exec "$@"
+SLURM_LOCALID=3 exec "$@"
 "#;
 
 /// Notes what it was given. A server then runs until it is ended; the benchmark ends when all

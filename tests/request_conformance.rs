@@ -91,7 +91,7 @@ fn sbatch_finds_every_argument_in_the_script_as_it_was_given() {
         ntasks: Some(12),
         ntasks_per_node: Some(4),
         gpus_per_node: Some(4),
-        account: Some("  two  blanks ends with \\".into()),
+        texts: vec![("account", "  two  blanks ends with \\".into())],
         job_name: Some("#1 \"quoted\" 'single' back\\slash $HOME `x` é".into()),
         time: Some("1-12:30".parse().unwrap()),
         ..SbatchRequest::default()
@@ -106,10 +106,10 @@ fn sbatch_finds_generated_values_as_they_were_given() {
     let value = prop_oneof!["[ \"'\\\\#:=a-c$]{1,12}", "[^\\p{Cc}]{1,12}"];
     let mut generate = || Some(value.new_tree(&mut runner).unwrap().current());
     for _ in 0..50 {
-        let (output, partition) = (generate(), generate());
-        let (account, job_name) = (generate(), generate());
-        let request =
-            SbatchRequest { output, partition, account, job_name, ..SbatchRequest::default() };
+        let (output, job_name) = (generate(), generate());
+        let texts = ["partition", "account"];
+        let texts = texts.map(|name| (name, generate().unwrap_or_default())).into();
+        let request = SbatchRequest { output, texts, job_name, ..SbatchRequest::default() };
         let Some(found) = arguments_in_script("generated", &request) else { return };
         assert_eq!(found, request.argv().unwrap());
     }

@@ -24,7 +24,7 @@ fn workspace(run_directory: &str) -> tempfile::TempDir {
         let role = name.trim_end_matches("_0");
         let stop = stopped.map(|_| json!({"signal": "TERM", "after_ms": 5_000}));
         json!({
-            "name": name, "role": role, "purpose": purpose, "step_id": "7.0", "nodes": ["node1"], "tasks": 4,
+            "name": name, "role": role, "purpose": purpose, "step_id": "7.0", "nodes": ["node1"], "tasks": 4, "tasks_per_node": 4,
             "log": log, "junit": null, "started": started, "running": running, "ready": null,
             "ended": ended, "exit": ended.map(|_| json!({"status": 42})), "stopped": stopped,
             "stop": stop, "failure": null

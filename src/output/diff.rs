@@ -12,7 +12,7 @@ use super::shown;
 use crate::diagnostic::Printable;
 use crate::plan::command::{PYTEST, file_name};
 use crate::plan::step::compose;
-use crate::plan::{Env, Plan, Role, Traced, pytest};
+use crate::plan::{Env, Plan, Role, pytest};
 
 /// Something that is not the same in both plans.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -212,9 +212,6 @@ fn layout(plan: &Plan) -> Facts {
 
 fn request(plan: &Plan) -> Facts {
     let job = &plan.job;
-    let text = |name: &str, value: &Option<Traced<String>>| {
-        value.as_ref().map(|value| fact(name, &value.value))
-    };
     let mut facts = vec![
         fact("--job-name", &job.name.value),
         fact("--nodes", job.nodes.value),
@@ -224,8 +221,7 @@ fn request(plan: &Plan) -> Facts {
         fact("--time", &job.time.value),
         fact("--output", &job.output.value),
     ];
-    facts.extend(text("--partition", &job.partition));
-    facts.extend(text("--account", &job.account));
+    facts.extend(job.texts().map(|(name, text)| fact(&format!("--{name}"), &text.value)));
     facts.extend(job.segment.as_ref().map(|segment| fact("--segment", segment.value)));
     if let Some(container) = &plan.container {
         facts.push(fact("--container-image", &container.image.value));

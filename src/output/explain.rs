@@ -36,15 +36,11 @@ pub fn entries(plan: &Plan) -> Vec<Entry> {
         });
     };
     let job = &plan.job;
-    let text = [
-        ("--job-name", Some(&job.name)),
-        ("--output", Some(&job.output)),
-        ("--time", Some(&job.time)),
-        ("--partition", job.partition.as_ref()),
-        ("--account", job.account.as_ref()),
-    ];
-    for (name, value) in text.into_iter().filter_map(|(name, value)| Some((name, value?))) {
-        add("sbatch", "job", name, &value.value, &value.origin);
+    for (name, value) in [("job-name", &job.name), ("output", &job.output), ("time", &job.time)]
+        .into_iter()
+        .chain(job.texts())
+    {
+        add("sbatch", "job", &format!("--{name}"), &value.value, &value.origin);
     }
     let number = [
         ("--nodes", Some(&job.nodes)),
@@ -55,6 +51,12 @@ pub fn entries(plan: &Plan) -> Vec<Entry> {
     ];
     for (name, value) in number.into_iter().filter_map(|(name, value)| Some((name, value?))) {
         add("sbatch", "job", name, &value.value.to_string(), &value.origin);
+    }
+    for (kind, arguments) in [("sbatch", &job.sbatch_args), ("srun", &job.srun_args)] {
+        for argument in arguments {
+            let (name, value) = argument.value.split_once('=').unwrap_or((&argument.value, ""));
+            add(kind, "job", name, value, &argument.origin);
+        }
     }
     for (name, value) in plan.job_env.iter() {
         add("env", "job", name, value.value.as_str(), &value.origin);

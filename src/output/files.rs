@@ -55,7 +55,7 @@ pub fn all(plan: &Plan) -> Result<Vec<File>, FilesError> {
     ];
     if plan.container.is_some() {
         // One argument a line; a reference to a variable stands as the shell writes it.
-        let arguments = script::container_arguments(plan);
+        let arguments = script::container_arguments(plan, None);
         let lines = arguments.iter().map(|argument| argument.as_str().replace("$$", "$") + "\n");
         files.push(file("slurm_srun_args.txt", lines.collect(), false));
     }

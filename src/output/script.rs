@@ -9,9 +9,10 @@ use std::fmt::Write;
 use super::exports::{self, exports};
 use super::quote;
 use super::task::task;
-use crate::plan::step::{self, SIZES_OF_THE_JOB, compose};
-use crate::plan::{Container, Instance, Job, Plan, Purpose, Role, Template, Traced};
+use crate::plan::step::{self, compose};
+use crate::plan::{Container, GpuRequest, Instance, Job, Plan, Purpose, Role, Template};
 use crate::slurm::argument::ArgumentError;
+use crate::slurm::inherited::{OF_THE_JOB, PREFIXES_OF_STEPS};
 use crate::slurm::sbatch::SbatchRequest;
 use crate::slurm::time::TimeError;
 
@@ -20,18 +21,21 @@ use crate::slurm::time::TimeError;
 /// # Errors
 /// A time limit that Slurm does not know; `input` lets none into a plan.
 pub fn sbatch_request(job: &Job) -> Result<SbatchRequest, ScriptError> {
-    let text = |value: &Option<Traced<String>>| value.as_ref().map(|value| value.value.clone());
+    let gpus = job.gpus_per_node.value;
+    let asked = |how| (job.gpu_request.value == how).then_some(gpus);
     Ok(SbatchRequest {
         output: Some(job.output.value.clone()),
         nodes: Some(job.nodes.value),
         ntasks: Some(job.ntasks.value),
         ntasks_per_node: Some(job.ntasks_per_node.value),
-        gpus_per_node: Some(job.gpus_per_node.value),
-        partition: text(&job.partition),
-        account: text(&job.account),
+        gpus_per_node: asked(GpuRequest::PerNode),
+        gres: asked(GpuRequest::Gres).map(|gpus| format!("gpu:{gpus}")),
+        texts: job.texts().map(|(name, text)| (name, text.value.clone())).collect(),
+        exclusive: job.exclusive.as_ref().is_some_and(|exclusive| exclusive.value),
         job_name: Some(job.name.value.clone()),
         time: Some(job.time.value.parse()?),
         segment: job.segment.as_ref().map(|segment| segment.value),
+        extra: job.sbatch_args.iter().map(|argument| argument.value.clone()).collect(),
     })
 }
 
@@ -46,24 +50,38 @@ pub enum ScriptError {
     Time(#[from] TimeError),
 }
 
-/// The arguments that run a step in the container, in order.
-pub fn container_arguments(plan: &Plan) -> Vec<Template> {
+/// A mount that only the step that unpacks the image has: it is there in the container alone.
+pub const CONTAINER_MARK: &str = "/run/slurm-disagg-container";
+
+/// What that step runs on each node. A node without the container plugin would run the servers on
+/// the host, and the test could pass there.
+pub const IN_CONTAINER_SH: &str = r#"test -d /run/slurm-disagg-container || {
+    echo "slurm-disagg: $SLURMD_NODENAME runs the step outside of the container: check the container plugin (pyxis) in its plugstack.conf" >&2
+    exit 1
+}"#;
+
+/// The arguments that run a step in the container, in order; with the workspace mounted at `mark`
+/// too, where one is given.
+pub fn container_arguments(plan: &Plan, mark: Option<&str>) -> Vec<Template> {
     let Some(Container { name, image, workdir, mounts }) = &plan.container else {
         return Vec::new();
     };
     let mut container_name = Template::literal("--container-name=");
     container_name.push(name);
-    let mounts: Vec<_> = mounts.iter().map(|mount| mount.value.as_str()).collect();
+    let mark = mark.map(|mark| format!("{}:{mark}", plan.workspace));
+    let mounts: Vec<_> = mounts.iter().map(|mount| mount.value.clone()).chain(mark).collect();
     let literal = |option: &str, value: &str| Template::literal(&format!("--{option}={value}"));
-    [
+    let mut arguments = vec![
         container_name,
         literal("container-image", &image.value),
         literal("container-workdir", &workdir.value),
         literal("container-mounts", &mounts.join(",")),
-    ]
-    .into_iter()
-    .chain(plan.container_env.iter().map(|name| literal("container-env", name)))
-    .collect()
+    ];
+    if !plan.container_env.is_empty() {
+        // Of several such options pyxis takes the last one alone.
+        arguments.push(literal("container-env", &plan.container_env.join(",")));
+    }
+    arguments
 }
 
 /// `slurm_launch_prefix.sh`.
@@ -84,14 +102,8 @@ trap 'echo "${BASH_SOURCE[0]}:${LINENO}: error: \`${BASH_COMMAND}\` exited with 
     script.push_str("export NVIDIA_IMEX_CHANNELS=\"${NVIDIA_IMEX_CHANNELS:-0}\"\n");
     let _ = write!(
         script,
-        r#"if [[ -z "${{NVIDIA_VISIBLE_DEVICES:-}}" ]]; then
-    gpus="$({{ nvidia-smi -L 2>/dev/null || true; }} | grep -c '^GPU ' || true)"
-    [[ "${{gpus}}" -gt 0 ]] || gpus={}
-    NVIDIA_VISIBLE_DEVICES="$(seq -s, 0 $((gpus - 1)))"
-fi
-export NVIDIA_VISIBLE_DEVICES
-"#,
-        plan.layout.gpus_per_node
+        "export NVIDIA_VISIBLE_DEVICES=\"${{NVIDIA_VISIBLE_DEVICES:-${{SLURM_JOB_GPUS:-{}}}}}\"\n",
+        (0..plan.layout.gpus_per_node).map(|gpu| gpu.to_string()).collect::<Vec<_>>().join(",")
     );
     Ok(script)
 }
@@ -104,11 +116,13 @@ pub fn launch(plan: &Plan) -> Result<String, ScriptError> {
     let mut script = prefix(plan)?;
     script.push('\n');
     exports::write(&mut script, exports(plan));
-    script.push_str("srunArgs=(\n");
-    for argument in container_arguments(plan) {
-        let _ = writeln!(script, "    {}", quote::template(&argument));
+    for (name, mark) in [("srunArgs", None), ("unpackArgs", Some(CONTAINER_MARK))] {
+        let _ = writeln!(script, "{name}=(");
+        for argument in container_arguments(plan, mark) {
+            let _ = writeln!(script, "    {}", quote::template(&argument));
+        }
+        script.push_str(")\n");
     }
-    script.push_str(")\n");
     script.push_str(WATCH);
     let _ = write!(
         script,
@@ -118,14 +132,45 @@ if (( ${{#nodes[@]}} < totalNodes )); then
     echo "slurm-disagg: the job has ${{#nodes[@]}} nodes, the plan needs ${{totalNodes}}" >&2
     exit 1
 fi
-unset {}
+for name in $(compgen -e); do
+    case "${{name}}" in
+    {}) ;;
+    {}) unset "${{name}}" ;;
+    esac
+done
+cpus=()
+cpusPerNode="${{SLURM_JOB_CPUS_PER_NODE:-}}"
+for item in ${{cpusPerNode//,/ }}; do
+    [[ "${{item}}" =~ ^([0-9]+)(\(x([0-9]+)\))?$ ]]
+    for (( same = 0; same < ${{BASH_REMATCH[3]:-1}}; same++ )); do
+        cpus+=("${{BASH_REMATCH[1]}}")
+    done
+done
+for (( node = 0; node < totalNodes; node++ )); do
+    if (( ${{cpus[node]:-{per_node}}} < {per_node} )); then
+        echo "slurm-disagg: ${{nodes[node]}} has ${{cpus[node]}} CPUs in this job, the plan needs {per_node}: submit with --ntasks-per-node={per_node}" >&2
+        exit 1
+    fi
+done
 mkdir -p "${{jobWorkspace}}"
+# on_each_node NAME COMMAND: runs a command once on each node.
+on_each_node() {{
+    srun --nodes="${{totalNodes}}" --ntasks="${{totalNodes}}" --ntasks-per-node=1 {common} --job-name="$1" --output={workspace}/"$1".log "${{@:2}}"
+}}
+if (( ${{#unpackArgs[@]}} > 0 )); then
+    # shellcheck disable=SC2016  # each node expands it
+    on_each_node unpack "${{unpackArgs[@]}}" sh -c {in_container}
+fi
 if [[ -n "${{installScript}}" ]]; then
-    srun --nodes="${{totalNodes}}" --ntasks="${{totalNodes}}" --ntasks-per-node=1 --job-name=install --output={} "${{srunArgs[@]}}" bash "${{installScript}}"
+    on_each_node install "${{srunArgs[@]}}" bash "${{installScript}}"
 fi
 "#,
-        SIZES_OF_THE_JOB.join(" "),
-        quote::word(&in_workspace(plan, "install.log"))
+        OF_THE_JOB.join(" | "),
+        PREFIXES_OF_STEPS.map(|start| format!("{start}*")).join(" | "),
+        per_node = plan.job.ntasks_per_node.value,
+        common = COMMON.join(" "),
+        workspace = quote::word(plan.workspace.trim_end_matches('/')),
+        in_container = quote::word(IN_CONTAINER_SH),
     );
     script.push_str("\n# step: runs the step of `start`.\nstep() {\n    case \"${role}\" in\n");
     for (name, role) in plan.roles.iter().filter(|(_, role)| role.count > 0) {
@@ -234,6 +279,10 @@ stop
 exit "${status}"
 "#;
 
+/// What each step asks for and never inherits: the job's environment, and the job's memory on its
+/// nodes, which steps that overlap can only share so.
+pub const COMMON: [&str; 2] = ["--export=ALL", "--mem=0"];
+
 /// How the steps of a role are run, as a case of the function `step`.
 fn step_case(plan: &Plan, name: &str, role: &Role) -> String {
     let spec = compose(plan, role);
@@ -247,6 +296,8 @@ fn step_case(plan: &Plan, name: &str, role: &Role) -> String {
     srun.extend(step.mpi.as_ref().map(|mpi| quote::word(&format!("--mpi={mpi}")).into_owned()));
     srun.extend(step.overlap.then(|| "--overlap".to_owned()));
     srun.extend(step.kill_on_bad_exit.then(|| "--kill-on-bad-exit=1".to_owned()));
+    srun.extend(COMMON.map(str::to_owned));
+    srun.extend(plan.job.srun_args.iter().map(|word| quote::word(&word.value).into_owned()));
     srun.extend(["--job-name=\"${name}\"", "--output=\"${log}\""].map(str::to_owned));
     let srun = srun.join(" ");
 

@@ -87,10 +87,8 @@ pub fn job_line(plan: &Plan) -> String {
         plural(plan.job.ntasks.value),
         Printable(&plan.job.time.value)
     );
-    for (name, value) in [("partition", &plan.job.partition), ("account", &plan.job.account)] {
-        if let Some(value) = value {
-            let _ = write!(line, ", {name} {}", Printable(&value.value));
-        }
+    for (name, value) in plan.job.texts() {
+        let _ = write!(line, ", {name} {}", Printable(&value.value));
     }
     line
 }

@@ -110,6 +110,29 @@ impl Instance<'_> {
         allocation.get(self.nodes.start as usize..self.nodes.end as usize)
     }
 
+    /// How many of its tasks run on each of its nodes.
+    pub fn tasks_of_each_node(&self) -> impl Iterator<Item = u32> {
+        let per_node = self.role.step.tasks_per_node;
+        let tasks = self.role.step.tasks;
+        (0..self.role.step.nodes)
+            .map(move |node| tasks.saturating_sub(node * per_node).min(per_node))
+    }
+
+    /// The first of its nodes that has fewer CPUs in the job than it has tasks there: its host, the
+    /// CPUs and the tasks. `cpus` are those of each node of the allocation; nodes beyond are not
+    /// checked.
+    pub fn too_few_cpus<'h, H>(
+        &self,
+        allocation: &'h [H],
+        cpus: &[u32],
+    ) -> Option<(&'h H, u32, u32)> {
+        let hosts = self.hosts(allocation)?;
+        let cpus = cpus.get(self.nodes.start as usize..).unwrap_or_default();
+        let nodes = hosts.iter().zip(cpus).zip(self.tasks_of_each_node());
+        let mut short = nodes.filter(|((_, cpus), tasks)| **cpus < *tasks);
+        short.next().map(|((host, cpus), tasks)| (host, *cpus, tasks))
+    }
+
     /// The host of each of its tasks, in rank order, for `SLURM_HOSTFILE` with arbitrary
     /// distribution; `None` when the allocation is smaller than the plan.
     pub fn host_of_each_task<'h, H>(&self, allocation: &'h [H]) -> Option<Vec<&'h H>> {

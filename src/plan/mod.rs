@@ -31,7 +31,7 @@ pub use instance::Instance;
 pub use layout::{FrontendNode, Layout, MAX_COUNT, Placement};
 pub use origin::{Origin, Traced};
 pub use planner::plan;
-pub use request::Request;
+pub use request::{GpuRequest, Request};
 pub use role::{Purpose, Role, Roles, Step};
 pub use step::{StepSpec, resolve};
 pub use template::Template;
@@ -140,9 +140,46 @@ pub struct Job {
     /// `--segment`, in nodes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub segment: Option<Traced<u32>>,
+    /// How GPUs are asked for.
+    #[serde(default)]
+    pub gpu_request: Traced<GpuRequest>,
+    /// Whether the job has its nodes for itself (`--exclusive`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exclusive: Option<Traced<bool>>,
+    /// `--qos`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub qos: Option<Traced<String>>,
+    /// `--constraint`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub constraint: Option<Traced<String>>,
+    /// `--reservation`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation: Option<Traced<String>>,
+    /// `--mem`, in Slurm's form.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mem: Option<Traced<String>>,
+    /// Further options for sbatch, one word each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sbatch_args: Vec<Traced<String>>,
+    /// Further options for the srun of each step, one word each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub srun_args: Vec<Traced<String>>,
 }
 
 impl Job {
+    /// The options that pass as they are, by name.
+    pub fn texts(&self) -> impl Iterator<Item = (&'static str, &Traced<String>)> {
+        let options = [
+            ("partition", &self.partition),
+            ("account", &self.account),
+            ("qos", &self.qos),
+            ("constraint", &self.constraint),
+            ("reservation", &self.reservation),
+            ("mem", &self.mem),
+        ];
+        options.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)))
+    }
+
     /// The time limit when the configuration names it itself; nothing in a plan that was read back.
     #[must_use]
     pub fn time_of_the_configuration(&self) -> Option<&str> {

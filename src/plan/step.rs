@@ -15,18 +15,6 @@ use super::template::{Part, Slot, Template};
 /// The variable that tells a step which role it plays.
 pub const SERVING_TYPE: &str = "DISAGG_SERVING_TYPE";
 
-/// Variables of the whole job that srun would take for the step's own.
-/// Source: `man srun`, INPUT ENVIRONMENT VARIABLES.
-pub const SIZES_OF_THE_JOB: [&str; 7] = [
-    "SLURM_NTASKS",
-    "SLURM_NPROCS",
-    "SLURM_NTASKS_PER_NODE",
-    "SLURM_NNODES",
-    "SLURM_JOB_NUM_NODES",
-    "SLURM_DISTRIBUTION",
-    "SLURM_HOSTFILE",
-];
-
 /// All that a step is started with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepSpec<'p> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::interrupt::Interrupts;
 use super::polling::QUERY_TIMEOUT;
 use super::subprocess::{self, Output, SubprocessError};
+use crate::slurm::inherited::reaches_sbatch;
 use crate::slurm::job::{ExitCode, JobRecord, RecordError, parse_records};
 use crate::slurm::state::JobState;
 
@@ -87,9 +88,21 @@ impl From<SubprocessError> for SlurmError {
 /// # Errors
 /// [`SlurmError`], never [`SlurmError::Interrupted`]: a signal waits until sbatch has ended.
 pub fn sbatch(arguments: &[String], script: &Path) -> Result<Submitted, SlurmError> {
-    let mut sbatch = Command::new("sbatch");
+    let mut sbatch = sbatch_command();
     sbatch.arg("--parsable").args(arguments).arg(script).stdin(Stdio::null());
     submitted(subprocess::run(&mut sbatch, Duration::MAX, None)?)
+}
+
+/// sbatch with the environment that the new job gets.
+fn sbatch_command() -> Command {
+    let in_a_job = std::env::var_os("SLURM_JOB_ID").is_some();
+    let mut sbatch = Command::new("sbatch");
+    for (name, _) in std::env::vars_os() {
+        if !reaches_sbatch(&name.to_string_lossy(), in_a_job) {
+            sbatch.env_remove(name);
+        }
+    }
+    sbatch
 }
 
 /// Errors after which the controller may have the job: the request was sent, the response was lost.
@@ -133,7 +146,7 @@ fn submitted(output: Output) -> Result<Submitted, SlurmError> {
 /// # Errors
 /// As [`sbatch`].
 pub fn test_only(arguments: &[String], script: File) -> Result<String, SlurmError> {
-    let mut sbatch = Command::new("sbatch");
+    let mut sbatch = sbatch_command();
     sbatch.arg("--test-only").args(arguments).stdin(script);
     let output = subprocess::run(&mut sbatch, Duration::MAX, None)?;
     let text = message(&output, "sbatch");

@@ -125,6 +125,11 @@ impl RunId {
     }
 }
 
+/// The step that unpacks the container image.
+pub const UNPACK: &str = "UNPACK";
+/// The step that runs the install script.
+pub const INSTALL: &str = "INSTALL";
+
 /// What identifies the plan of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PlanSummary {
@@ -170,6 +175,8 @@ impl PlanSummary {
 named! {
     /// The phases of a run, in order.
     Phase {
+        /// The container image is unpacked on all nodes.
+        Unpack = "unpack",
         /// The install script runs on all nodes.
         Install = "install",
         /// The nodes are checked before any server starts.
@@ -242,6 +249,8 @@ named! {
         BenchmarkFailed = "benchmark_failed",
         /// A server ended, in whatever way, before the benchmark did.
         ServerEnded = "server_ended",
+        /// The container image could not be unpacked on a node, or the node has no container plugin.
+        UnpackFailed = "unpack_failed",
         /// The install script failed on a node.
         InstallFailed = "install_failed",
         /// A check before the servers' start failed.
@@ -323,6 +332,9 @@ pub struct StepResult {
     pub nodes: Vec<String>,
     /// The number of its tasks.
     pub tasks: u32,
+    /// Its tasks on each full node.
+    #[serde(default)]
+    pub tasks_per_node: u32,
     /// Its log, relative to the workspace.
     pub log: String,
     /// Its JUnit file, relative to the workspace when it lies in it.
@@ -347,9 +359,10 @@ pub struct StepResult {
 }
 
 impl StepResult {
-    /// A step that is not started.
+    /// A step that is not started, with as many tasks on each node as on the others.
     #[must_use]
     pub fn new(name: impl Into<String>, nodes: &[String], tasks: u32, log: &str) -> Self {
+        let count = u32::try_from(nodes.len().max(1)).unwrap_or(u32::MAX);
         Self {
             name: name.into(),
             role: None,
@@ -357,6 +370,7 @@ impl StepResult {
             step_id: None,
             nodes: nodes.to_vec(),
             tasks,
+            tasks_per_node: tasks.div_ceil(count),
             log: log.to_owned(),
             junit: None,
             started: None,
@@ -374,6 +388,7 @@ impl StepResult {
     #[must_use]
     pub fn phase(&self) -> Phase {
         match self.purpose {
+            None if self.name == UNPACK => Phase::Unpack,
             None => Phase::Install,
             Some(Purpose::Check) => Phase::Precheck,
             Some(_) => Phase::Start,

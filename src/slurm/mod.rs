@@ -3,7 +3,9 @@
 //! states, pending reasons and job records. Everything here is pure: text in, values out, and back.
 
 pub mod argument;
+pub mod counts;
 pub mod hostlist;
+pub mod inherited;
 #[cfg(test)]
 mod installed;
 pub mod job;

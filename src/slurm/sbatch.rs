@@ -17,16 +17,20 @@ pub struct SbatchRequest {
     pub ntasks_per_node: Option<u32>,
     /// GPUs on each node.
     pub gpus_per_node: Option<u32>,
-    /// Partition, or several with commas.
-    pub partition: Option<String>,
-    /// Account that is charged.
-    pub account: Option<String>,
+    /// Generic resources of each node.
+    pub gres: Option<String>,
+    /// Options that pass as they are: name without dashes, value.
+    pub texts: Vec<(&'static str, String)>,
+    /// Whether the job has its nodes for itself.
+    pub exclusive: bool,
     /// Name of the job.
     pub job_name: Option<String>,
     /// Time limit.
     pub time: Option<TimeLimit>,
     /// Nodes in each block of neighbours (topology/block). Needs Slurm 24.05.
     pub segment: Option<u32>,
+    /// Further arguments.
+    pub extra: Vec<String>,
 }
 
 impl SbatchRequest {
@@ -41,11 +45,17 @@ impl SbatchRequest {
         arguments.count("ntasks", self.ntasks)?;
         arguments.count("ntasks-per-node", self.ntasks_per_node)?;
         arguments.number("gpus-per-node", self.gpus_per_node);
-        arguments.text("partition", self.partition.as_deref())?;
-        arguments.text("account", self.account.as_deref())?;
+        arguments.text("gres", self.gres.as_deref())?;
+        for (name, value) in &self.texts {
+            arguments.text(name, Some(value))?;
+        }
+        arguments.flag("exclusive", self.exclusive);
         arguments.text("job-name", self.job_name.as_deref())?;
         arguments.text("time", self.time.map(|time| time.to_string()).as_deref())?;
         arguments.count("segment", self.segment)?;
+        // Only what is said here reaches the job: a profile may say SBATCH_EXPORT=NONE.
+        arguments.text("export", Some("ALL"))?;
+        arguments.extra(&self.extra)?;
         Ok(arguments.0)
     }
 
@@ -84,11 +94,13 @@ mod tests {
             ntasks: Some(12),
             ntasks_per_node: Some(4),
             gpus_per_node: Some(4),
-            partition: Some("batch,other".into()),
-            account: Some("acct".into()),
+            gres: None,
+            texts: vec![("partition", "batch,other".into()), ("qos", "high".into())],
+            exclusive: true,
             job_name: Some("two words".into()),
             time: Some(TimeLimit::Seconds(14_400)),
             segment: Some(3),
+            extra: vec!["--nice=10".into()],
         };
         assert_eq!(
             request.directives().unwrap(),
@@ -98,10 +110,13 @@ mod tests {
              #SBATCH --ntasks-per-node=4\n\
              #SBATCH --gpus-per-node=4\n\
              #SBATCH --partition=batch,other\n\
-             #SBATCH --account=acct\n\
+             #SBATCH --qos=high\n\
+             #SBATCH --exclusive\n\
              #SBATCH --job-name=\"two words\"\n\
              #SBATCH --time=04:00:00\n\
-             #SBATCH --segment=3\n"
+             #SBATCH --segment=3\n\
+             #SBATCH --export=ALL\n\
+             #SBATCH --nice=10\n"
         );
     }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use disagg::plan::Plan;
+use disagg::slurm::inherited::reaches_sbatch;
 use disagg::slurm::time::TimeLimit;
 use disagg_host::demand::{self, Demand};
 use disagg_host::log;
@@ -59,6 +60,7 @@ pub fn submit(spank: Spank, settings: &dyn Fn() -> Settings) -> Result<(), Strin
         log::info(&roles::summary(&plan));
     }
     demand(spank, &plan)?;
+    forget_the_outer_job();
     hand_over(&plan)?;
     EARLIER_COMPONENT.store(true, Ordering::Relaxed);
     Ok(())
@@ -77,6 +79,20 @@ fn forget_other_plans(spank: Spank) {
     if earlier || environment::get("SLURM_JOB_ID").is_some() {
         environment::unset(environment::PLAN);
         environment::unset(environment::DEMAND);
+    }
+}
+
+/// A shell that is itself a job or a step has sizes, bindings and GPUs in its environment, which the
+/// sruns of the new job would take for theirs. The client has read its own options by now; what
+/// other plugins hand to the job stays.
+fn forget_the_outer_job() {
+    let in_a_job = environment::get("SLURM_JOB_ID").is_some();
+    let stays = ["SBATCH_", "SALLOC_", "SLURM_SPANK_", "_SLURM_SPANK_"];
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if !reaches_sbatch(&name, in_a_job) && !stays.iter().any(|start| name.starts_with(start)) {
+            environment::unset(&name);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use disagg::output::task::{COMMAND, shell_text};
 use disagg::plan::step::Variable;
 use disagg::plan::{Instance, Plan, resolve};
+use disagg::slurm::counts::per_node;
 use disagg_host::log;
 use disagg_host::version::Running;
 
@@ -76,6 +77,19 @@ pub fn init(settings: &dyn Fn() -> Settings) -> Result<(), String> {
         },
     };
     let hosts = if inside { hosts_of_the_job(&line)? } else { None };
+    // The environment speaks of the job around srun, not of another one.
+    let other_job =
+        line.get("jobid").filter(|job| environment::get("SLURM_JOB_ID").as_deref() != Some(*job));
+    if let (Some(job), Some(role)) = (other_job, &role)
+        && role != HELP
+        && line.get("nodelist").is_none()
+    {
+        return Err(format!(
+            "disagg: --jobid={job} from outside of the job leaves the nodes of {role} open: start the step \
+             in the job's script, or name its nodes with --nodelist (`squeue --jobs={job} --format=%N` \
+             has all of them, --disagg-role=help the order)"
+        ));
+    }
     let role = match role.as_deref() {
         None => None,
         Some(HELP) => {
@@ -269,6 +283,17 @@ fn pin(
             instance.plan.layout.total_nodes
         ));
     };
+    let cpus = environment::get("SLURM_JOB_CPUS_PER_NODE");
+    let cpus = cpus.and_then(|text| per_node(&text, hosts.len())).unwrap_or_default();
+    if let Some((host, cpus, tasks)) = instance.too_few_cpus(hosts, &cpus) {
+        return Err(format!(
+            "disagg: {host} has {} in this job, but {} runs {} there: submit with --ntasks-per-node={}",
+            step::plural(cpus, "CPU"),
+            instance.name,
+            step::plural(tasks, "task"),
+            instance.plan.job.ntasks_per_node.value
+        ));
+    }
     if !step::is_pinned(line) {
         if line.get("nodelist").is_none() {
             let own = instance.hosts(hosts).unwrap_or_default();

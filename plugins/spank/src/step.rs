@@ -141,6 +141,11 @@ pub fn defaults(
         Some(mpi) => defaults.set.push(("SLURM_MPI_TYPE", mpi.clone())),
         None => defaults.unset.push("SLURM_MPI_TYPE"),
     }
+    if !allocates {
+        // The job's memory on its nodes, which steps that overlap can only share so.
+        defaults.set.push(("SLURM_MEM_PER_NODE", "0".to_owned()));
+        defaults.unset.extend(["SLURM_MEM_PER_CPU", "SLURM_MEM_PER_GPU"]);
+    }
     match instance.role.gpus {
         // It would have all of the job's, and so wait for the server on its node.
         0 if !allocates && !one_sided => {

@@ -530,8 +530,10 @@ pub struct LaunchArgs {
     #[arg(long, value_name = "TIME", value_parser = seconds, default_value = "10")]
     pub grace_after_benchmark: Duration,
 
-    /// Limits of the phases, as start=2m,ready=15m,benchmark=1h. start: until all steps run.
-    /// ready: from then until all servers are (needs --ready). benchmark: from then to its end.
+    /// Time limits of the phases, as start=2m,ready=15m,benchmark=1h; `none` for no limit. unpack:
+    /// until the container image is unpacked on all nodes (default 30m). install: until the install
+    /// script has ended (30m). start: until all steps run (10m). ready: from then until all servers
+    /// are ready (60m; needs --ready). benchmark: from then to its end (none).
     #[arg(long, value_name = "PHASE=TIME,…")]
     pub limit: Option<Limits>,
 

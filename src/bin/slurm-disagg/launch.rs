@@ -36,7 +36,7 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Outcome {
 
 fn settings(args: &LaunchArgs) -> Result<Settings, Failure> {
     let limits: Limits = args.limit.unwrap_or_default();
-    if limits.ready.is_some() && !args.ready {
+    if limits.ready != Limits::default().ready && !args.ready {
         let help = "add --ready, or remove the limit";
         let message = "--limit ready=… needs --ready, which probes the servers";
         return Err(Diagnostic::error(message).help(help).into());

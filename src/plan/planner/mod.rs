@@ -638,6 +638,14 @@ impl<'r> Planner<'r> {
             partition: settings.partition.clone(),
             account: settings.account.clone(),
             segment,
+            gpu_request: settings.gpu_request.clone(),
+            exclusive: settings.exclusive.clone(),
+            qos: settings.qos.clone(),
+            constraint: settings.constraint.clone(),
+            reservation: settings.reservation.clone(),
+            mem: settings.mem.clone(),
+            sbatch_args: settings.sbatch_args.clone(),
+            srun_args: settings.srun_args.clone(),
         }
     }
 }

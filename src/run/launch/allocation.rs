@@ -3,6 +3,7 @@
 
 use crate::plan::Plan;
 use crate::run::result::RunId;
+use crate::slurm::counts;
 use crate::slurm::hostlist::{self, HostlistError};
 
 /// The job's allocation.
@@ -12,6 +13,8 @@ pub struct Allocation {
     pub run: RunId,
     /// Its nodes, in Slurm's order.
     pub nodes: Vec<String>,
+    /// The job's CPUs on each of them; empty where Slurm does not say.
+    pub cpus: Vec<u32>,
 }
 
 /// Why a plan cannot be launched here.
@@ -24,7 +27,7 @@ pub enum AllocationError {
     )]
     Outside(&'static str),
     /// Slurm's variable has no meaning that is known.
-    #[error("{name}={value:?} is not what Slurm sets: it is to be a number")]
+    #[error("{name}={value:?} is not a number, as Slurm sets it")]
     NotANumber {
         /// The variable.
         name: &'static str,
@@ -34,6 +37,24 @@ pub enum AllocationError {
     /// The node list cannot be read.
     #[error("SLURM_JOB_NODELIST: {0}")]
     Nodes(#[from] HostlistError),
+    /// A node has fewer CPUs than a step has tasks on it.
+    #[error(
+        "{host} has {cpus} CPU{} in this job, but {step} runs {tasks} tasks there: submit with \
+         --ntasks-per-node={per_node}",
+        if *cpus == 1 { "" } else { "s" }
+    )]
+    TooFewCpus {
+        /// The node.
+        host: String,
+        /// Its CPUs.
+        cpus: u32,
+        /// The step.
+        step: String,
+        /// The step's tasks on the node.
+        tasks: u32,
+        /// The tasks on each node that the plan asks for.
+        per_node: u32,
+    },
     /// There are too few nodes.
     #[error(
         "the job has {has} node{}, the plan takes {takes}: submit with --nodes={takes} \
@@ -68,20 +89,28 @@ impl Allocation {
             Some(count) => number("SLURM_RESTART_COUNT", count)?,
             None => 0,
         };
-        Ok(Self { run: RunId::new(job_id, restart), nodes })
+        let cpus = env("SLURM_JOB_CPUS_PER_NODE");
+        let cpus = cpus.and_then(|text| counts::per_node(&text, nodes.len())).unwrap_or_default();
+        Ok(Self { run: RunId::new(job_id, restart), nodes, cpus })
     }
 
     /// Whether a plan fits.
     ///
     /// # Errors
-    /// [`AllocationError::TooSmall`].
+    /// [`AllocationError::TooSmall`], [`AllocationError::TooFewCpus`].
     pub fn check(&self, plan: &Plan) -> Result<(), AllocationError> {
         let (has, takes) = (self.nodes.len(), plan.layout.total_nodes);
-        if has >= takes as usize {
-            return Ok(());
-        }
         let (tasks, per_node) = (plan.layout.total_gpus, plan.layout.gpus_per_node);
-        Err(AllocationError::TooSmall { has, takes, tasks, per_node })
+        if has < takes as usize {
+            return Err(AllocationError::TooSmall { has, takes, tasks, per_node });
+        }
+        for instance in plan.checks().chain(plan.instances()) {
+            if let Some((host, cpus, tasks)) = instance.too_few_cpus(&self.nodes, &self.cpus) {
+                let (host, step) = (host.clone(), instance.name);
+                return Err(AllocationError::TooFewCpus { host, cpus, step, tasks, per_node });
+            }
+        }
+        Ok(())
     }
 }
 

@@ -3,10 +3,10 @@
 //! argument vectors.
 
 use super::environment::{Variables, expand};
-use crate::output::script::container_arguments;
+use crate::output::script::{COMMON, CONTAINER_MARK, IN_CONTAINER_SH, container_arguments};
 use crate::output::task::task;
 use crate::plan::template::TooLong;
-use crate::plan::{Instance, Plan, resolve};
+use crate::plan::{Instance, Plan, Template, resolve};
 use crate::slurm::argument::ArgumentError;
 use crate::slurm::srun::SrunRequest;
 
@@ -45,7 +45,8 @@ pub fn of_instance(
     let spec = resolve(instance);
     let task = task(&spec);
     let mut extra = vec![format!("--distribution=plane={}", spec.step.tasks_per_node)];
-    extra.extend(common(instance.plan, variables)?);
+    let container = container_arguments(instance.plan, None);
+    extra.extend(common(instance.plan, container, variables)?);
     let request = SrunRequest {
         nodes: Some(spec.step.nodes),
         ntasks: Some(spec.step.tasks),
@@ -66,6 +67,20 @@ pub fn of_instance(
     Ok(StepCommand { arguments, environment: environment.collect::<Result<_, TooLong>>()? })
 }
 
+/// The command that unpacks the container image on each of the plan's nodes, and fails on a node
+/// that runs it outside of the container.
+///
+/// # Errors
+/// [`CommandError`].
+pub fn of_unpack(
+    plan: &Plan,
+    hosts: &[String],
+    variables: &Variables,
+) -> Result<StepCommand, CommandError> {
+    let container = container_arguments(plan, Some(CONTAINER_MARK));
+    on_each_node(plan, "unpack", hosts, container, &["sh", "-c", IN_CONTAINER_SH], variables)
+}
+
 /// The command that runs the install script once on each of the plan's nodes.
 ///
 /// # Errors
@@ -76,6 +91,18 @@ pub fn of_install(
     hosts: &[String],
     variables: &Variables,
 ) -> Result<StepCommand, CommandError> {
+    let container = container_arguments(plan, None);
+    on_each_node(plan, "install", hosts, container, &["bash", script], variables)
+}
+
+fn on_each_node(
+    plan: &Plan,
+    name: &str,
+    hosts: &[String],
+    container: Vec<Template>,
+    command: &[&str],
+    variables: &Variables,
+) -> Result<StepCommand, CommandError> {
     let request = SrunRequest {
         nodes: Some(plan.layout.total_nodes),
         ntasks: Some(plan.layout.total_nodes),
@@ -83,20 +110,25 @@ pub fn of_install(
         nodelist: Some(hosts.to_vec()),
         kill_on_bad_exit: Some(true),
         output: Some(OUTPUT.to_owned()),
-        job_name: Some("install".to_owned()),
-        extra: common(plan, variables)?,
+        job_name: Some(name.to_owned()),
+        extra: common(plan, container, variables)?,
         ..SrunRequest::default()
     };
     let mut arguments = request.argv()?;
-    arguments.extend(["bash".to_owned(), script.to_owned()]);
+    arguments.extend(command.iter().map(|word| (*word).to_owned()));
     Ok(StepCommand { arguments, environment: Vec::new() })
 }
 
 /// What all steps are asked for: words on standard error about what becomes of them, logs that are
 /// added to, and the container where there is one.
-fn common(plan: &Plan, variables: &Variables) -> Result<Vec<String>, TooLong> {
-    let own = ["--verbose", "--open-mode=append"].map(|option| Ok(option.to_owned()));
-    let container = container_arguments(plan);
+fn common(
+    plan: &Plan,
+    container: Vec<Template>,
+    variables: &Variables,
+) -> Result<Vec<String>, TooLong> {
+    let own = ["--verbose", "--open-mode=append"].into_iter().chain(COMMON);
+    let own = own.map(|option| Ok(option.to_owned()));
+    let given = plan.job.srun_args.iter().map(|argument| Ok(argument.value.clone()));
     let container = container.iter().map(|argument| expand(argument, variables));
-    own.into_iter().chain(container).collect()
+    own.chain(given).chain(container).collect()
 }

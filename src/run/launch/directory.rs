@@ -16,6 +16,8 @@ use crate::run::result;
 pub const RUNS: &str = "runs";
 /// The messages of all sruns.
 pub const SRUN_LOG: &str = "srun.log";
+/// The output of unpacking the container image.
+pub const UNPACK_LOG: &str = "unpack.log";
 /// The output of the install script.
 pub const INSTALL_LOG: &str = "install.log";
 /// The merged JUnit file.
@@ -204,6 +206,7 @@ fn names(plan: &Plan) -> BTreeSet<String> {
     let workspace = Path::new(&plan.workspace);
     let mut names: BTreeSet<String> =
         [SRUN_LOG, JUNIT, REPORT, SUMMARY, ADDRESSES, result::FILE].map(str::to_owned).into();
+    names.extend(plan.container.is_some().then(|| UNPACK_LOG.to_owned()));
     names.extend(plan.install_script.is_some().then(|| INSTALL_LOG.to_owned()));
     for instance in plan.instances().chain(plan.checks()) {
         let spec = resolve(&instance);

@@ -3,7 +3,6 @@
 //! what run and install scripts know by name.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
 
 use crate::output::exports;
 use crate::plan::template::TooLong;
@@ -34,9 +33,10 @@ pub fn for_all_steps(plan: &Plan, job: &Variables) -> Result<Variables, TooLong>
         set.insert("NVIDIA_IMEX_CHANNELS".into(), "0".into());
     }
     if !given("NVIDIA_VISIBLE_DEVICES") {
-        let gpus = visible_gpus().unwrap_or(plan.layout.gpus_per_node);
-        let ids: Vec<_> = (0..gpus).map(|gpu| gpu.to_string()).collect();
-        set.insert("NVIDIA_VISIBLE_DEVICES".into(), ids.join(","));
+        let of_the_job = job.get("SLURM_JOB_GPUS").filter(|list| !list.is_empty()).cloned();
+        let counted = || (0..plan.layout.gpus_per_node).map(|gpu| gpu.to_string());
+        let gpus = of_the_job.unwrap_or_else(|| counted().collect::<Vec<_>>().join(","));
+        set.insert("NVIDIA_VISIBLE_DEVICES".into(), gpus);
     }
     if plan.run_script.is_some() || plan.install_script.is_some() {
         let exports = exports::prefix(plan).into_iter().chain(exports::exports(plan));
@@ -53,12 +53,4 @@ pub fn for_all_steps(plan: &Plan, job: &Variables) -> Result<Variables, TooLong>
 /// [`TooLong`].
 pub fn expand(template: &Template, variables: &Variables) -> Result<String, TooLong> {
     template.expand(|name| variables.get(name).map(String::as_str))
-}
-
-/// The GPUs that nvidia-smi counts on this node; nothing where it is missing or counts none.
-fn visible_gpus() -> Option<u32> {
-    let listed = Command::new("nvidia-smi").arg("-L").stdin(Stdio::null()).output().ok()?;
-    let text = String::from_utf8_lossy(&listed.stdout);
-    let count = text.lines().filter(|line| line.starts_with("GPU ")).count();
-    u32::try_from(count).ok().filter(|count| *count > 0)
 }

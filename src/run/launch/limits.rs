@@ -5,8 +5,12 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// A limit for each phase; a phase without one is limited by the job only.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
+    /// Until the container image is unpacked on all nodes.
+    pub unpack: Option<Duration>,
+    /// Until the install script has ended on all nodes.
+    pub install: Option<Duration>,
     /// From the start of the checks until all have ended; the plan sets it.
     pub precheck: Option<Duration>,
     /// From the first server's start until all steps run.
@@ -17,6 +21,22 @@ pub struct Limits {
     pub benchmark: Option<Duration>,
 }
 
+impl Default for Limits {
+    /// Half an hour to unpack an image or to install, ten minutes to start, an hour until all
+    /// servers are ready. The job's time limit ends the benchmark.
+    fn default() -> Self {
+        let minutes = |minutes: u64| Some(Duration::from_secs(60 * minutes));
+        Self {
+            unpack: minutes(30),
+            install: minutes(30),
+            precheck: None,
+            start: minutes(10),
+            ready: minutes(60),
+            benchmark: None,
+        }
+    }
+}
+
 /// Limits that cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LimitsError {
@@ -24,7 +44,9 @@ pub enum LimitsError {
     #[error("invalid duration {0:?}: use 90, 15m or 2h")]
     Duration(String),
     /// The phase is missing or unknown.
-    #[error("invalid limit {0:?}: use PHASE=TIME, where PHASE is start, ready or benchmark")]
+    #[error(
+        "invalid limit {0:?}: use PHASE=TIME, where PHASE is unpack, install, start, ready or benchmark, and TIME 90, 15m, 2h or none"
+    )]
     Phase(String),
 }
 
@@ -38,12 +60,14 @@ impl FromStr for Limits {
             let bad = || LimitsError::Phase(item.to_owned());
             let (phase, time) = item.split_once('=').ok_or_else(bad)?;
             let slot = match phase {
+                "unpack" => &mut limits.unpack,
+                "install" => &mut limits.install,
                 "start" => &mut limits.start,
                 "ready" => &mut limits.ready,
                 "benchmark" => &mut limits.benchmark,
                 _ => return Err(bad()),
             };
-            *slot = Some(seconds(time)?);
+            *slot = if time == "none" { None } else { Some(seconds(time)?) };
         }
         Ok(limits)
     }
@@ -79,7 +103,7 @@ mod tests {
     fn phases_have_their_own_limits() {
         let limits: Limits = "start=90,benchmark=1.5h".parse().unwrap();
         assert_eq!(limits.start, Some(Duration::from_secs(90)));
-        assert_eq!(limits.ready, None);
+        assert_eq!(limits.ready, Limits::default().ready);
         assert_eq!(limits.benchmark, Some(Duration::from_secs(5400)));
     }
 

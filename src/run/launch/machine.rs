@@ -24,6 +24,8 @@ use crate::run::timeline::duration;
 const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a step that ended from outside waits for the signal that announces the job's end.
 const SETTLE: Duration = Duration::from_secs(1);
+/// How long Slurm may take to start a step before the step is reported as waiting.
+const WAITING: Duration = Duration::from_secs(10);
 /// The least time between two writes of a result that is not final.
 const SAVE_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -158,6 +160,9 @@ impl Machine {
             }
             Event::Output(index, line) => {
                 self.changed |= self.steps[index].read(&mut self.result.steps[index], line, now);
+                if self.steps[index].misplaced.is_some() {
+                    self.decide_on(index);
+                }
             }
             Event::Ended(index, exit) => {
                 self.steps[index].ended(&mut self.result.steps[index], exit, now);
@@ -196,6 +201,7 @@ impl Machine {
         } else {
             deadlines.extend(self.phase_limit().map(|limit| self.phase_since + limit));
             deadlines.extend(self.next_to_start().map(|_| self.next_start));
+            deadlines.extend((0..self.steps.len()).filter_map(|index| self.waits_until(index)));
         }
         deadlines.extend(self.running().filter_map(|index| self.steps[index].stop?.next));
         deadlines.extend(self.changed.then(|| self.saved + SAVE_INTERVAL));
@@ -215,6 +221,7 @@ impl Machine {
         if let Some(index) = self.lost_server() {
             self.step_ended(index);
         }
+        self.report_waiting();
         self.advance();
         self.start_next();
         self.stop_steps();
@@ -227,6 +234,34 @@ impl Machine {
     }
 
     // ---- starting, and the phases
+
+    /// A step that Slurm does not start says so after some seconds: mostly another step of the job,
+    /// or the shell around the launch, holds what it needs.
+    fn report_waiting(&mut self) {
+        if self.is_decided() {
+            return;
+        }
+        for index in 0..self.steps.len() {
+            if self.waits_until(index).is_some_and(|until| self.now >= until) {
+                self.steps[index].is_reported_waiting = true;
+                let last = self.steps[index].last_line.as_deref().unwrap_or("srun printed nothing");
+                self.log(format!(
+                    "{} waits for Slurm to start it: {last}; `squeue --steps --jobs={}` shows the \
+                     steps that hold the job's nodes",
+                    self.name(index),
+                    self.result.run.job_id
+                ));
+            }
+        }
+    }
+
+    /// When a step that Slurm has not started is reported as waiting, once.
+    fn waits_until(&self, index: usize) -> Option<Moment> {
+        let result = &self.result.steps[index];
+        let waits = result.is_running() && result.step_id.is_none();
+        let is_new = waits && !self.steps[index].is_reported_waiting;
+        result.started.filter(|_| is_new).map(|started| started + WAITING)
+    }
 
     fn start_next(&mut self) {
         if !self.is_decided()
@@ -265,7 +300,9 @@ impl Machine {
         let phase = self.result.phase;
         let mut group = self.result.steps.iter().filter(|step| step.phase() == phase);
         match phase {
-            Phase::Install | Phase::Precheck if group.all(|step| step.ended.is_some()) => {
+            Phase::Unpack | Phase::Install | Phase::Precheck
+                if group.all(|step| step.ended.is_some()) =>
+            {
                 let phases = self.result.steps.iter().map(StepResult::phase);
                 let later = phases.filter(|later| *later > phase).min();
                 return self.enter(later.unwrap_or(Phase::Start));
@@ -291,11 +328,13 @@ impl Machine {
     fn phase_limit(&self) -> Option<Duration> {
         let limits = &self.settings.limits;
         match self.result.phase {
+            Phase::Unpack => limits.unpack,
+            Phase::Install => limits.install,
             Phase::Precheck => limits.precheck,
             Phase::Start => limits.start,
             Phase::Ready => limits.ready,
             Phase::Benchmark => limits.benchmark,
-            Phase::Install | Phase::Stop | Phase::Done => None,
+            Phase::Stop | Phase::Done => None,
         }
     }
 

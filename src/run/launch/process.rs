@@ -13,8 +13,8 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, pr
 use super::command::StepCommand;
 use super::environment::Variables;
 use super::pdeathsig::{self, Gate};
-use crate::plan::step::SIZES_OF_THE_JOB;
 use crate::run::result::{Exit, StopSignal};
+use crate::slurm::inherited::reaches_srun;
 
 /// The most bytes of a line that are kept.
 const MAX_LINE: usize = 4 << 10;
@@ -48,8 +48,10 @@ impl Process {
     ) -> io::Result<Self> {
         let mut srun = pdeathsig::command("srun");
         srun.args(&command.arguments).envs(variables);
-        for size in SIZES_OF_THE_JOB {
-            srun.env_remove(size);
+        for (name, _) in std::env::vars_os() {
+            if !reaches_srun(&name.to_string_lossy()) {
+                srun.env_remove(name);
+            }
         }
         let own = command.environment.iter().map(|(name, value)| (name, value));
         srun.envs(own).stdin(gate.stdin()?).stdout(log).stderr(Stdio::piped());

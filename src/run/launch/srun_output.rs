@@ -8,9 +8,16 @@ use crate::run::result::{Exit, RankEnd};
 
 /// A line of `srun`'s output that matters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SrunOutput {
-    /// The step exists; its tasks are being started.
-    Launching(StepId),
+pub enum SrunOutput<'a> {
+    /// The step exists; its tasks are being started on a node.
+    Launching {
+        /// The step.
+        id: StepId,
+        /// The node.
+        host: &'a str,
+        /// How many tasks are started there.
+        tasks: u32,
+    },
     /// The number of its tasks that run now on one more node.
     TasksStarted(u32),
     /// Tasks ended with this status; the next [`SrunOutput::RanksFailed`] names them.
@@ -42,10 +49,13 @@ impl fmt::Display for StepId {
 
 /// Parses one line; none when it does not matter.
 #[must_use]
-pub fn parse(line: &str) -> Option<SrunOutput> {
+pub fn parse(line: &str) -> Option<SrunOutput<'_>> {
     let text = line.strip_prefix("srun: ")?;
     if let Some((_, rest)) = text.split_once("launching StepId=") {
-        return step_id(rest.split(' ').next()?).map(SrunOutput::Launching);
+        let (id, rest) = rest.split_once(' ')?;
+        let (host, tasks) = rest.strip_prefix("on host ")?.split_once(", ")?;
+        let tasks = tasks.split(' ').next()?.parse().ok()?;
+        return Some(SrunOutput::Launching { id: step_id(id)?, host, tasks });
     }
     if let Some(tasks) = text.strip_suffix(" tasks started")
         && text.contains("Node ")
@@ -122,11 +132,14 @@ mod tests {
 
     #[test]
     fn the_step_s_id_is_read_from_its_start() {
-        let id = Some(SrunOutput::Launching(StepId { job: 1, step: 2 }));
-        assert_eq!(parse("srun: launching StepId=1.2 on host node1, 4 tasks: [0-3]"), id);
+        let id = StepId { job: 1, step: 2 };
+        assert_eq!(
+            parse("srun: launching StepId=1.2 on host node1, 4 tasks: [0-3]"),
+            Some(SrunOutput::Launching { id, host: "node1", tasks: 4 })
+        );
         assert_eq!(
             parse("srun: launch/slurm: x: launching StepId=1.2+0 on host n, 1 tasks: 0"),
-            id
+            Some(SrunOutput::Launching { id, host: "n", tasks: 1 })
         );
     }
 
@@ -139,15 +152,15 @@ mod tests {
 
     #[test]
     fn the_status_of_a_task_is_read_as_wait_gives_it() {
-        let status = |hex| {
-            parse(&format!(
+        let line = |hex| {
+            format!(
                 "srun: launch/slurm: _task_finish: Received task exit notification for 1 task of \
                  StepId=1.2 (status={hex})."
-            ))
+            )
         };
-        assert_eq!(status("0x2a00"), Some(SrunOutput::TaskStatus(Exit::Status(42))));
-        assert_eq!(status("0x0009"), Some(SrunOutput::TaskStatus(Exit::Signal(9))));
-        assert_eq!(status("0x008b"), Some(SrunOutput::TaskStatus(Exit::Signal(11))));
+        assert_eq!(parse(&line("0x2a00")), Some(SrunOutput::TaskStatus(Exit::Status(42))));
+        assert_eq!(parse(&line("0x0009")), Some(SrunOutput::TaskStatus(Exit::Signal(9))));
+        assert_eq!(parse(&line("0x008b")), Some(SrunOutput::TaskStatus(Exit::Signal(11))));
     }
 
     #[test]

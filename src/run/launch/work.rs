@@ -4,13 +4,10 @@
 use std::path::Path;
 
 use super::command::{self, CommandError, StepCommand};
-use super::directory::{INSTALL_LOG, name_in};
+use super::directory::{INSTALL_LOG, UNPACK_LOG, name_in};
 use super::environment::{self, Variables};
 use crate::plan::{Instance, Plan, resolve};
-use crate::run::result::StepResult;
-
-/// The name of the install step.
-const INSTALL: &str = "INSTALL";
+use crate::run::result::{INSTALL, StepResult, UNPACK};
 
 /// The steps of a plan, in the order in which they start.
 #[derive(Debug)]
@@ -33,9 +30,13 @@ impl Work {
         let variables = environment::for_all_steps(plan, &all)?;
         all.extend(variables.clone());
         let mut work = Self { steps: Vec::new(), commands: Vec::new(), variables };
+        let tasks = plan.layout.total_nodes;
+        let hosts = &nodes[..(tasks as usize).min(nodes.len())];
+        if plan.container.is_some() {
+            work.steps.push(StepResult::new(UNPACK, hosts, tasks, UNPACK_LOG));
+            work.commands.push(command::of_unpack(plan, hosts, &all)?);
+        }
         if let Some(script) = &plan.install_script {
-            let tasks = plan.layout.total_nodes;
-            let hosts = &nodes[..(tasks as usize).min(nodes.len())];
             work.steps.push(StepResult::new(INSTALL, hosts, tasks, INSTALL_LOG));
             work.commands.push(command::of_install(plan, script, hosts, &all)?);
         }
@@ -56,6 +57,7 @@ fn step_result(plan: &Plan, instance: &Instance<'_>, hosts: &[String]) -> StepRe
         role: Some(instance.role_name.to_owned()),
         purpose: Some(instance.role.purpose),
         junit: spec.junit_file().map(|path| relative(&path)),
+        tasks_per_node: spec.step.tasks_per_node,
         ..StepResult::new(&instance.name, hosts, spec.step.tasks, &spec.log_file())
     }
 }

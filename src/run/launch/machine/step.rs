@@ -22,6 +22,10 @@ pub struct Step {
     pub start_error: Option<String>,
     /// Why Slurm could not start its tasks.
     pub launch_failure: Option<String>,
+    /// Whether it was reported that Slurm does not start it.
+    pub is_reported_waiting: bool,
+    /// How Slurm's placement of its tasks differs from the plan.
+    pub misplaced: Option<String>,
     /// Whether this is the second start, after a launch failure.
     pub is_second: bool,
     tasks_started: u32,
@@ -67,7 +71,10 @@ impl Step {
             }
             // srun then kills the ranks on other nodes, as on any bad exit.
             _ if self.launch_failure.is_some() => {}
-            SrunOutput::Launching(id) => result.step_id = Some(id.to_string()),
+            SrunOutput::Launching { id, host, tasks } => {
+                result.step_id = Some(id.to_string());
+                self.check_place(result, host, tasks);
+            }
             SrunOutput::TasksStarted(tasks) => {
                 self.tasks_started = self.tasks_started.saturating_add(tasks);
                 if self.tasks_started >= result.tasks && result.running.is_none() {
@@ -90,6 +97,20 @@ impl Step {
             SrunOutput::Error => {}
         }
         true
+    }
+
+    /// Slurm puts tasks where the job has CPUs; the plan's ranks must be where their GPUs are.
+    fn check_place(&mut self, result: &StepResult, host: &str, tasks: u32) {
+        let index = result.nodes.iter().position(|node| node == host);
+        let before = index.map(|index| u32::try_from(index).unwrap_or(u32::MAX));
+        let planned = before.map_or(0, |before| {
+            let placed = before.saturating_mul(result.tasks_per_node);
+            result.tasks.saturating_sub(placed).min(result.tasks_per_node)
+        });
+        if tasks != planned && self.misplaced.is_none() {
+            let text = format!("Slurm put {tasks} of its tasks on {host}, but the plan {planned}");
+            self.misplaced = Some(text);
+        }
     }
 
     /// Keeps the line that tells best why the step may not come to exist.

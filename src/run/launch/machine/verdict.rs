@@ -14,6 +14,8 @@ impl Machine {
         let phase = self.result.phase;
         type Test = fn(&StepResult) -> bool;
         let (kind, state, is_late): (_, _, Test) = match phase {
+            Phase::Unpack => (VerdictKind::UnpackFailed, "done", |step| step.ended.is_none()),
+            Phase::Install => (VerdictKind::InstallFailed, "done", |step| step.ended.is_none()),
             Phase::Precheck => (VerdictKind::PrecheckFailed, "done", |step| step.ended.is_none()),
             Phase::Start => (VerdictKind::StartLimit, "running", |step| step.running.is_none()),
             Phase::Ready => {
@@ -52,7 +54,15 @@ impl Machine {
             _ if let Some(error) = &step.start_error => {
                 (VerdictKind::StartFailed, format!("{name} cannot be started: {error}"))
             }
-            Phase::Install | Phase::Precheck if is_success => return None,
+            _ if let Some(placed) = &step.misplaced => {
+                let message = format!(
+                    "{name} is not placed as planned: {placed}; submit the job with \
+                     --ntasks-per-node={}, so that each node has CPUs for its tasks",
+                    result.tasks_per_node
+                );
+                (VerdictKind::StartFailed, message)
+            }
+            Phase::Unpack | Phase::Install | Phase::Precheck if is_success => return None,
             _ if let Some(error) = &step.launch_failure => {
                 let nodes = hostlist::compress(&result.nodes);
                 let message = format!(
@@ -63,6 +73,10 @@ impl Machine {
             _ if result.step_id.is_none() => {
                 let why = step.last_line.as_ref().unwrap_or(&how);
                 (VerdictKind::StartFailed, format!("Slurm did not start {name}: {why}"))
+            }
+            Phase::Unpack => {
+                let message = format!("the container image was not unpacked{after}: {how}");
+                (VerdictKind::UnpackFailed, message)
             }
             Phase::Install => {
                 (VerdictKind::InstallFailed, format!("the install script failed{after}: {how}"))
