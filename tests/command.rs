@@ -263,7 +263,8 @@ fn the_files_of_a_submission_have_the_known_names_and_numbers() {
     });
     assert_eq!(info, expected);
     assert!(
-        read("slurm_srun_args.txt").starts_with("--container-name=disagg_test_${SLURM_JOB_ID}\n")
+        read("slurm_srun_args.txt")
+            .starts_with("--container-name=disagg_test_${SLURM_JOB_ID}_${SLURM_RESTART_COUNT}\n")
     );
     place.ok(&arguments);
     assert!(!place.path("w/slurm_srun_args.txt").exists(), "no container, no arguments");

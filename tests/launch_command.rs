@@ -16,7 +16,7 @@ use disagg::run::result::{RunResult, VerdictKind};
 
 /// Text that a shell would make something of wherever it is not quoted.
 const NASTY: &str =
-    r#"a b'c"d$(touch PWNED)`touch PWNED`${HOME}$HOME;touch PWNED&|<>*?[x]{y,z}~!#\e%j"#;
+    r#"a b'c"d$(touch PWNED)`touch PWNED`${HOME}$HOME;touch PWNED&|<>*?[x]{y..z}~!#\e%j"#;
 
 /// Notes its arguments up to the command, then says and does what a step with one task does. The
 /// step's number is its process id, so that scancel finds it.
@@ -250,7 +250,7 @@ fn steps_are_sized_and_pinned_as_planned() {
     has("BENCHMARK", "--overlap");
     has("BENCHMARK", "--kill-on-bad-exit=1");
     has("BENCHMARK", "--container-image=image");
-    has("BENCHMARK", "--container-name=disagg_test_7");
+    has("BENCHMARK", "--container-name=disagg_test_7_");
     let words = tree.notes("BENCHMARK", "srun");
     assert!(!words.iter().any(|word| word.starts_with("--mpi")), "{words:?}");
 }

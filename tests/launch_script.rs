@@ -17,7 +17,7 @@ use disagg::plan::{Plan, resolve};
 
 /// Text that a shell would make something of wherever it is not quoted.
 const NASTY: &str =
-    r#"a b'c"d$(touch PWNED)`touch PWNED`${HOME}$HOME;touch PWNED&|<>*?[x]{y,z}~!#\e"#;
+    r#"a b'c"d$(touch PWNED)`touch PWNED`${HOME}$HOME;touch PWNED&|<>*?[x]{y..z}~!#\e"#;
 
 /// A source tree, a workspace's place and Slurm's commands, all with nasty names.
 struct Tree {
@@ -268,7 +268,10 @@ fn a_failed_command_is_named_with_its_file_line_and_status() {
 #[test]
 fn the_scripts_pass_shellcheck() {
     let tree = Tree::new();
-    let arguments = ["--container-image", "i", "--run-sh", "r.sh", "--install-sh", "i.sh"];
+    // What the steps run must be in the container.
+    let [run, install] = ["r.sh", "i.sh"].map(|name| tree.source().join(name));
+    let [run, install] = [run, install].map(|path| path.to_str().unwrap().to_owned());
+    let arguments = ["--container-image", "i", "--run-sh", &run, "--install-sh", &install];
     // That text in single quotes is not expanded (an info) is the point where the text is nasty.
     for (env, severity) in [(nasty_assignment(), "warning"), ("'A=$HOME'".into(), "warning")] {
         assert!(tree.submit(&config(&env), &arguments).status.success());

@@ -15,6 +15,9 @@ pub const DISTRIBUTION: &str = "SLURM_DISTRIBUTION";
 /// The demand, as Slurm shows it to the job.
 pub const DEMAND: &str = "SLURM_SPANK_DISAGG_DEMAND";
 
+/// The role of a task, once its environment is set: a second copy of the plugin leaves it alone.
+pub const TASK: &str = "SLURM_DISAGG_TASK";
+
 /// The role of a step, from srun to slurmstepd.
 pub const STEP_ROLE: &str = "SLURM_DISAGG_STEP_ROLE";
 

@@ -22,6 +22,7 @@ pub mod remote;
 pub mod roles;
 pub mod running;
 pub mod step;
+mod twice;
 
 use std::ffi::{c_char, c_int};
 
@@ -31,6 +32,7 @@ use disagg_host::{guard, log};
 
 use args::Settings;
 use ffi::{Context, RawHandle, Spank};
+use twice::Calls;
 
 disagg_host::declare_plugin! {
     name: "disagg",
@@ -54,7 +56,12 @@ pub unsafe extern "C" fn slurm_spank_init(
         let spank = unsafe { Spank::new(handle) };
         // SAFETY: as promised to this function.
         let settings = || unsafe { settings(argc, argv) };
-        match ffi::context() {
+        let context = ffi::context();
+        let is_client = matches!(context, Context::Local | Context::Allocator);
+        if !twice::is_first_line(is_client) {
+            return SUCCESS;
+        }
+        match context {
             Context::Local => {
                 args::register(spank);
                 client(local::init(&settings));
@@ -79,15 +86,23 @@ pub unsafe extern "C" fn slurm_spank_init_post_opt(
     argc: c_int,
     argv: *mut *mut c_char,
 ) -> c_int {
+    static CALLS: Calls = Calls::new();
     guard::entry("slurm_spank_init_post_opt", when_it_panics(), || {
+        if !CALLS.is_first_line() {
+            return SUCCESS;
+        }
         // SAFETY: the handle is the callback's own.
         let spank = unsafe { Spank::new(handle) };
         match ffi::context() {
             Context::Allocator => {
+                twice::remove_mark();
                 // SAFETY: as promised to this function.
                 client(allocator::submit(spank, &|| unsafe { settings(argc, argv) }));
             }
-            Context::Local => client(local::options_are_read(spank)),
+            Context::Local => {
+                twice::remove_mark();
+                client(local::options_are_read(spank));
+            }
             Context::Remote | Context::Daemon | Context::Other => {}
         }
         SUCCESS
@@ -104,7 +119,11 @@ pub unsafe extern "C" fn slurm_spank_local_user_init(
     _argc: c_int,
     _argv: *mut *mut c_char,
 ) -> c_int {
+    static CALLS: Calls = Calls::new();
     guard::entry("slurm_spank_local_user_init", FAILURE, || {
+        if !CALLS.is_first_line() {
+            return SUCCESS;
+        }
         // SAFETY: the handle is the callback's own.
         let spank = unsafe { Spank::new(handle) };
         reported(local::step_exists(spank))
@@ -121,7 +140,11 @@ pub unsafe extern "C" fn slurm_spank_task_init(
     _argc: c_int,
     _argv: *mut *mut c_char,
 ) -> c_int {
+    static CALLS: Calls = Calls::new();
     let code = guard::entry("slurm_spank_task_init", FAILURE, || {
+        if !CALLS.is_first_line() {
+            return SUCCESS;
+        }
         // SAFETY: the handle is the callback's own.
         let spank = unsafe { Spank::new(handle) };
         reported(remote::task(spank))

@@ -45,6 +45,7 @@ pub fn init(settings: &dyn Fn() -> Settings) -> Result<(), String> {
     // A srun in a task must not take its step's role for its own.
     environment::unset(Opt::Role.variable());
     environment::unset(environment::STEP_ROLE);
+    environment::unset(environment::TASK);
     environment::unset(&args::sent_variable(Opt::Role));
     let inside = environment::get("SLURM_JOB_ID").is_some();
     // In a job the environment speaks of the plan that the job has already.

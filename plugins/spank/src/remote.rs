@@ -13,7 +13,7 @@ use disagg::plan::template::Template;
 use disagg::plan::{Instance, resolve};
 
 use crate::args::{self, Given, Opt};
-use crate::environment::{DISTRIBUTION, HOST_FILE, PLAN, STEP_ROLE};
+use crate::environment::{DISTRIBUTION, HOST_FILE, PLAN, STEP_ROLE, TASK};
 use crate::ffi::Spank;
 use crate::{handover, local, step};
 
@@ -24,6 +24,9 @@ use crate::{handover, local, step};
 pub fn task(spank: Spank) -> Result<(), String> {
     let given = || Given::lock().get(Opt::Role).map(str::to_owned);
     let Some(role) = spank.short_env(STEP_ROLE).or_else(given) else { return Ok(()) };
+    if spank.short_env(TASK).is_some() {
+        return Ok(());
+    }
     let size = spank.step_size();
     // Slurm says 0 nodes of the step that is the batch script: it has no role of its own.
     if size.is_some_and(|(nodes, _)| nodes == 0) {
@@ -71,5 +74,6 @@ fn apply(
         let own = own_gpus(lookup("CUDA_VISIBLE_DEVICES"), &instance.gpus)?;
         spank.set_env("CUDA_VISIBLE_DEVICES", &own)?;
     }
+    spank.set_env(TASK, &instance.name)?;
     Ok(spank.set_env(COMMAND, &shell_text(&spec).literal_text())?)
 }

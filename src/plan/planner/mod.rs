@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From a request to a plan: the rules that both generations share, each in one function.
 
+mod container;
 pub mod sizes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +27,7 @@ use super::step::SERVING_TYPE;
 use super::template::{Slot, Template};
 use super::test_id::{Generation, Mode, Test, TestId, TestKind, node_id};
 use super::ucx;
-use super::{Container, Job, Plan, Precheck, SCHEMA};
+use super::{Job, Plan, Precheck, SCHEMA};
 use crate::diagnostic::{Diagnostic, Diagnostics, nearest};
 
 /// The time limit of a test that names none.
@@ -149,7 +150,7 @@ impl<'r> Planner<'r> {
             container_env,
             job: self.job(&layout),
             layout,
-            container: container(request),
+            container: self.container(),
             source_dir: request.directories.source.value.clone(),
             models_dir: request.directories.models.value.clone(),
             workspace: request.directories.workspace.value.clone(),
@@ -648,36 +649,4 @@ impl<'r> Planner<'r> {
             srun_args: settings.srun_args.clone(),
         }
     }
-}
-
-fn container(request: &Request) -> Option<Container> {
-    let settings = request.container.as_ref()?;
-    let directories = &request.directories;
-    let workspace = directories.workspace.value.trim_end_matches('/');
-    let mount = |directory: &Traced<String>, target: &str| {
-        Traced::new(
-            format!("{}:{target}", directory.value),
-            directory.origin.by_rule("D, W and M are mounted at their own paths, M also at /data"),
-        )
-    };
-    let own_path = |directory: &Traced<String>| mount(directory, &directory.value);
-    let mut name = Template::literal("disagg_test_");
-    name.push_variable("SLURM_JOB_ID");
-    Some(Container {
-        name,
-        image: settings.image.clone(),
-        workdir: Traced::new(
-            format!("{workspace}/disagg_workspace"),
-            directories.workspace.origin.by_rule("the container's working directory"),
-        ),
-        mounts: [
-            own_path(&directories.source),
-            own_path(&directories.workspace),
-            own_path(&directories.models),
-            mount(&directories.models, "/data"),
-        ]
-        .into_iter()
-        .chain(settings.mounts.iter().cloned())
-        .collect(),
-    })
 }

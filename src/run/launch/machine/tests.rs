@@ -167,7 +167,12 @@ impl Run {
     fn exists(&mut self, index: usize) {
         let id = self.steps_made;
         self.steps_made += 1;
-        self.prints(index, &format!("srun: launching StepId=7.{id} on host n1, 1 tasks: 0"));
+        let step = self.step(index).clone();
+        for node in &step.nodes {
+            let tasks = step.tasks_per_node;
+            let line = format!("srun: launching StepId=7.{id} on host {node}, {tasks} tasks: 0");
+            self.prints(index, &line);
+        }
     }
 
     fn runs(&mut self, index: usize) {
@@ -218,7 +223,11 @@ fn outcomes() -> Vec<Run> {
         run.finish();
         runs.push(run);
     };
-    let limits = |limits: Limits| Settings { limits, ready: limits.ready.is_some(), ..settings() };
+    let limits = |limits: Limits| Settings {
+        limits,
+        ready: limits.ready != Limits::default().ready,
+        ..settings()
+    };
     let serving = || Run::serving(settings());
     let install = || step("INSTALL", None, &["n1", "n2", "n3"], 3);
     let check = || step("CHECK_0", Some(Purpose::Check), &["n1"], 1);
@@ -234,6 +243,12 @@ fn outcomes() -> Vec<Run> {
     add(serving(), &|run| {
         run.prints(CTX, "srun: forcing job termination");
         run.ends(CTX, TERMINATED);
+    });
+    let unpack = || step("UNPACK", None, &["n1", "n2"], 2);
+    add(Run::preparing(unpack(), settings()), &|run| run.ends(0, Exit::Status(1)));
+    add(Run::preparing(unpack(), settings()), &|run| run.at(1800.0));
+    add(Run::new(settings()), &|run| {
+        run.prints(GEN, "srun: launching StepId=7.0 on host n1, 7 tasks: [0-6]");
     });
     add(Run::preparing(install(), settings()), &|run| {
         run.prints(0, "srun: error: n2: task 1: Exited with exit code 7");
@@ -309,6 +324,9 @@ fn every_verdict_says_what_happened_and_where() {
     server_ended: GEN_0 ended after 1.0 s, before the benchmark: Killed (rank 0 on n1)
     server_ended: ROUTER ended after 1.0 s, before the benchmark: exit status 0
     server_ended: CTX_0 ended after 1.0 s, before the benchmark: exit status 143; it was cancelled or signalled from outside the launch
+    unpack_failed: the container image was not unpacked after 0.0 s: exit status 1
+    unpack_failed: UNPACK is not done after 1800 s (limit of phase `unpack`)
+    start_failed: GEN_0 is not placed as planned: Slurm put 7 of its tasks on n1, but the plan 4; submit the job with --ntasks-per-node=4, so that each node has CPUs for its tasks
     install_failed: the install script failed after 0.0 s: exit status 7 (rank 1 on n2)
     precheck_failed: CHECK_0 failed after 0.0 s: exit status 5
     precheck_failed: CHECK_0 is not done after 60 s (limit of phase `precheck`)
