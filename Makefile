@@ -117,7 +117,7 @@ Name: slurm_disagg
 Description: Plans of disaggregated LLM-serving tests on Slurm
 Version: $(VERSION)
 Libs: -L$${libdir} -lslurm_disagg
-Libs.private: -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
+Libs.private: -lutil -lrt -lpthread -lm -ldl -lc
 Cflags: -I$${includedir}
 endef
 

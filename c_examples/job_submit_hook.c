@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * What a job-submit hook does: from a configuration to node and task counts.
- * What the user left open is filled; what contradicts the test is refused.
+ * What a job_submit plugin does: from a configuration to the size of the job. It fills
+ * in what the user did not request, and rejects requests that contradict the test.
  *
  * usage: job_submit_hook CONFIG [NODES [TASKS]]
  *
- * `struct request` stands for the fields of Slurm's job_desc_msg_t, so that the
- * program needs no Slurm. A hook in the controller must not read files: there, a
- * plan comes with the job, and disagg_plan_load_json reads it.
+ * `struct request` stands for Slurm's job_desc_msg_t, so the program needs no Slurm. A
+ * plugin in slurmctld must not read files: there, the plan comes with the job, and
+ * disagg_plan_load reads it.
  */
 #include <inttypes.h>
 #include <stdbool.h>
@@ -16,7 +16,7 @@
 
 #include <slurm_disagg.h>
 
-/* Slurm's mark for what the user did not say. */
+/* Slurm's values for "not set" and "no limit". */
 #define NO_VAL ((uint32_t)0xfffffffe)
 #define INFINITE ((uint32_t)0xffffffff)
 
@@ -29,57 +29,30 @@ struct request {
     char tres_per_node[32];
 };
 
-/* Fills one number, or says that it contradicts the test's. */
-static bool settle(const char *what, uint32_t *asked, uint32_t needed, char *why, size_t room)
+static bool settle(const char *what, uint32_t *requested, uint32_t needed, char *why, size_t room)
 {
-    if (*asked != NO_VAL && *asked != needed) {
-        snprintf(why, room, "%" PRIu32 " %s were asked for, and the test takes %" PRIu32, *asked,
-                 what, needed);
+    if (*requested != NO_VAL && *requested != needed) {
+        snprintf(why, room, "the job requests %" PRIu32 " %s, but the test needs %" PRIu32,
+                 *requested, what, needed);
         return false;
     }
-    *asked = needed;
+    *requested = needed;
     return true;
 }
 
-/* The hook itself: 0, or -1 with a sentence for the user in `why`. */
-static int job_submit(struct request *request, const disagg_plan *plan, char *why, size_t room)
+/* False with a message for the user in `why`. */
+static bool job_submit(struct request *request, const disagg_job *job, char *why, size_t room)
 {
-    disagg_job job = {.size = sizeof job};
-    disagg_status status = disagg_plan_job(plan, &job);
-
-    if (status != DISAGG_STATUS_OK) {
-        snprintf(why, room, "%s", disagg_status_text(status));
-        return -1;
-    }
-    if (!settle("nodes", &request->min_nodes, job.nodes, why, room) ||
-        !settle("nodes at most", &request->max_nodes, job.nodes, why, room) ||
-        !settle("tasks", &request->num_tasks, job.ntasks, why, room) ||
-        !settle("tasks per node", &request->ntasks_per_node, job.ntasks_per_node, why, room))
-        return -1;
+    if (!settle("nodes", &request->min_nodes, job->nodes, why, room) ||
+        !settle("nodes at most", &request->max_nodes, job->nodes, why, room) ||
+        !settle("tasks", &request->num_tasks, job->ntasks, why, room) ||
+        !settle("tasks per node", &request->ntasks_per_node, job->ntasks_per_node, why, room))
+        return false;
     if (request->time_limit == NO_VAL)
-        request->time_limit = job.minutes == UINT32_MAX ? INFINITE : job.minutes;
+        request->time_limit = job->minutes == UINT32_MAX ? INFINITE : job->minutes;
     snprintf(request->tres_per_node, sizeof request->tres_per_node, "gres/gpu:%" PRIu32,
-             job.gpus_per_node);
-    return 0;
-}
-
-/* A plan whose sizes count and whose directories do not. */
-static disagg_plan *plan_of(const char *config)
-{
-    disagg_options options = {
-        .size = sizeof options, .config = config, .trtllm_dir = ".", .models_dir = "."};
-    disagg_plan *plan = NULL;
-    disagg_error *error = NULL;
-    disagg_status status = disagg_plan_new(&options, &plan, &error);
-    const char *text = disagg_status_text(status);
-
-    if (status != DISAGG_STATUS_OK) {
-        if (error != NULL)
-            disagg_error_text(error, &text);
-        fprintf(stderr, "%s\n", text);
-        disagg_error_free(error);
-    }
-    return plan;
+             job->gpus_per_node);
+    return true;
 }
 
 static uint32_t number(int argc, char **argv, int index)
@@ -96,21 +69,27 @@ int main(int argc, char **argv)
         .ntasks_per_node = NO_VAL,
         .time_limit = NO_VAL,
     };
+    /* The directories do not affect the size. */
+    const disagg_setting settings[] = {{"trtllm_dir", "."}, {"models_dir", "."}, {NULL, NULL}};
+    const disagg_options options = {.config = argv[1], .settings = settings};
     char why[128] = "";
-    disagg_plan *plan;
-    int answer;
+    disagg_plan *plan = NULL;
+    disagg_error *error = NULL;
+    bool accepted;
 
     if (argc < 2 || argc > 4) {
         fprintf(stderr, "usage: %s CONFIG [NODES [TASKS]]\n", argv[0]);
         return 2;
     }
-    plan = plan_of(argv[1]);
-    if (plan == NULL)
+    if (disagg_plan_new(&options, &plan, &error) != DISAGG_STATUS_OK) {
+        fprintf(stderr, "%s\n", disagg_error_text(error));
+        disagg_error_free(error);
         return 2;
-    answer = job_submit(&request, plan, why, sizeof why);
+    }
+    accepted = job_submit(&request, disagg_plan_job(plan), why, sizeof why);
     disagg_plan_free(plan);
-    if (answer != 0) {
-        printf("refused: %s\n", why);
+    if (!accepted) {
+        printf("rejected: %s\n", why);
         return 1;
     }
     printf("min_nodes=%" PRIu32 " max_nodes=%" PRIu32 " num_tasks=%" PRIu32

@@ -1,150 +1,91 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
- * Prints what a test takes and what each of its steps runs.
+ * Prints the size of a test, and the environment and command of each step.
  *
  * usage: print_plan CONFIG [TRTLLM_DIR [NODELIST]]
  *
- * CONFIG is a configuration's path, or its name in TRTLLM_DIR. With a node list
- * (node[1-8]) it also says which nodes each step gets.
+ * CONFIG is a configuration's path, or its name in TRTLLM_DIR. With a node list, such
+ * as node[1-8], it also prints the nodes of each step.
  */
+#include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include <slurm_disagg.h>
 
-/*
- * Says why a call failed, and frees the error. It takes the error's place: C does
- * not say whether a call or the argument beside it is evaluated first.
- */
-static bool failed(disagg_status status, disagg_error **error)
+static bool failed(disagg_status status, disagg_error *error)
 {
-    const char *text = disagg_status_text(status);
-
     if (status == DISAGG_STATUS_OK)
         return false;
-    if (error != NULL && *error != NULL)
-        disagg_error_text(*error, &text);
-    fprintf(stderr, "%s\n", text);
-    if (error != NULL) {
-        disagg_error_free(*error);
-        *error = NULL;
-    }
+    fprintf(stderr, "%s\n", disagg_error_text(error));
+    disagg_error_free(error);
     return true;
 }
 
-static bool print_step(const disagg_plan *plan, size_t index, const disagg_nodes *nodes)
+static void print_step(const disagg_step *step)
 {
-    disagg_step step = {.size = sizeof step};
-    disagg_variable variable = {.size = sizeof variable};
-    disagg_instance *instance = NULL;
-    disagg_error *error = NULL;
-    char *const *argv = NULL;
-    char *const *unset = NULL;
-    char *hosts = NULL;
-    size_t count = 0;
-    bool done = false;
-
-    if (failed(disagg_instance_new_at(plan, index, &instance, &error), &error))
-        return false;
-    if (failed(disagg_instance_step(instance, &step), NULL))
-        goto out;
-    printf("\n%s: %u nodes from the allocation's %u., %u tasks, MPI %s\n", step.name,
-           (unsigned)step.nodes, (unsigned)step.first_node + 1, (unsigned)step.tasks,
-           step.mpi != NULL ? step.mpi : "none");
-    if (nodes != NULL) {
-        if (failed(disagg_instance_hostlist(instance, nodes, &hosts, &error), &error))
-            goto out;
-        printf("  on       %s\n", hosts);
-        disagg_string_free(hosts);
-    }
-    printf("  in       %s\n", step.directory);
-    if (failed(disagg_instance_unset(instance, &unset), NULL))
-        goto out;
-    for (; *unset != NULL; unset++)
-        printf("  unset    %s\n", *unset);
-    if (failed(disagg_instance_variable_count(instance, &count), NULL))
-        goto out;
-    for (size_t i = 0; i < count; i++) {
-        if (failed(disagg_instance_variable(instance, i, &variable), NULL))
-            goto out;
-        printf("  set      %s=%s\n", variable.name, variable.secret ? "(secret)" : variable.written);
-    }
-    if (failed(disagg_instance_argv(instance, &argv), NULL))
-        goto out;
-    for (; *argv != NULL; argv++)
-        printf("  argument %s\n", *argv);
-    done = true;
-out:
-    disagg_instance_free(instance);
-    return done;
+    printf("\n%s: %" PRIu32 " nodes from number %" PRIu32 ", %" PRIu32 " tasks, MPI %s\n",
+           step->name, step->nodes, step->first_node, step->tasks,
+           step->mpi != NULL ? step->mpi : "none");
+    if (step->hostlist != NULL)
+        printf("  on       %s\n", step->hostlist);
+    printf("  in       %s\n", step->directory);
+    for (char *const *name = step->unset; *name != NULL; name++)
+        printf("  unset    %s\n", *name);
+    for (const disagg_variable *variable = step->set; variable->name != NULL; variable++)
+        printf("  set      %s=%s\n", variable->name, variable->secret ? "(secret)" : variable->value);
+    for (char *const *argument = step->argv; *argument != NULL; argument++)
+        printf("  argument %s\n", *argument);
 }
 
-static bool print_plan(const disagg_plan *plan, const disagg_nodes *nodes)
+static bool print_plan(const disagg_plan *plan, const char *nodes)
 {
-    disagg_layout layout = {.size = sizeof layout};
-    disagg_test test = {.size = sizeof test};
-    disagg_role role = {.size = sizeof role};
-    disagg_diagnostic diagnostic = {.size = sizeof diagnostic};
-    size_t count = 0;
+    const disagg_job *job = disagg_plan_job(plan);
+    const disagg_role *role;
 
-    if (failed(disagg_plan_test(plan, &test), NULL) ||
-        failed(disagg_plan_layout(plan, &layout), NULL))
-        return false;
-    printf("%s\n%s rules, mode %s, %s placement\n", test.node_id, test.rules, test.mode,
-           test.placement);
-    printf("%u nodes with %u GPUs each; trtllm-llmapi-launch %s\n", (unsigned)layout.total_nodes,
-           (unsigned)layout.gpus_per_node, layout.llmapi_launch ? "used" : "not used");
+    printf("%" PRIu32 " nodes with %" PRIu32 " GPUs each for %s\n", job->nodes, job->gpus_per_node,
+           job->time);
+    if (*disagg_plan_warnings(plan) != '\0')
+        printf("%s\n", disagg_plan_warnings(plan));
+    for (size_t i = 0; (role = disagg_plan_role(plan, i)) != NULL; i++)
+        printf("  %-13s %5" PRIu32 " x %" PRIu32 " nodes, %" PRIu32 " tasks\n", role->name,
+               role->count, role->nodes, role->tasks);
+    for (char *const *name = disagg_plan_steps(plan); *name != NULL; name++) {
+        disagg_instance *instance = NULL;
+        disagg_error *error = NULL;
+        disagg_status status = disagg_instance_new(plan, *name, nodes, &instance, &error);
 
-    if (failed(disagg_plan_diagnostic_count(plan, &count), NULL))
-        return false;
-    for (size_t i = 0; i < count; i++) {
-        if (failed(disagg_plan_diagnostic(plan, i, &diagnostic), NULL))
+        if (failed(status, error))
             return false;
-        printf("%s\n", diagnostic.text);
+        print_step(disagg_instance_step(instance));
+        disagg_instance_free(instance);
     }
-    if (failed(disagg_plan_role_count(plan, &count), NULL))
-        return false;
-    for (size_t i = 0; i < count; i++) {
-        if (failed(disagg_plan_role(plan, i, &role), NULL))
-            return false;
-        printf("  %-13s %5u x %u nodes, %u tasks\n", role.name, (unsigned)role.count,
-               (unsigned)role.nodes, (unsigned)role.tasks);
-    }
-    if (failed(disagg_plan_instance_count(plan, &count), NULL))
-        return false;
-    for (size_t i = 0; i < count; i++)
-        if (!print_step(plan, i, nodes))
-            return false;
     return true;
 }
 
 int main(int argc, char **argv)
 {
-    /* Where the site says nothing, any directories do for looking at a plan. */
-    disagg_options options = {
-        .size = sizeof options,
-        .config = argc > 1 ? argv[1] : NULL,
-        .trtllm_dir = argc > 2 ? argv[2] : ".",
-        .models_dir = getenv("CLUSTER_LLM_DATA") != NULL ? NULL : ".",
+    /* To look at a plan, any directories will do. */
+    const disagg_setting settings[] = {
+        {"trtllm_dir", argc > 2 ? argv[2] : "."},
+        {"models_dir", getenv("CLUSTER_LLM_DATA") != NULL ? NULL : "."},
+        {NULL, NULL},
     };
+    const disagg_options options = {.config = argv[1], .settings = settings};
     disagg_plan *plan = NULL;
-    disagg_nodes *nodes = NULL;
     disagg_error *error = NULL;
+    disagg_status status;
     bool done;
 
     if (argc < 2 || argc > 4) {
         fprintf(stderr, "usage: %s CONFIG [TRTLLM_DIR [NODELIST]]\n", argv[0]);
         return 2;
     }
-    if (failed(disagg_plan_new(&options, &plan, &error), &error))
+    status = disagg_plan_new(&options, &plan, &error);
+    if (failed(status, error))
         return 2;
-    if (argc > 3 && failed(disagg_nodes_new(argv[3], &nodes, &error), &error)) {
-        disagg_plan_free(plan);
-        return 2;
-    }
-    done = print_plan(plan, nodes);
-    disagg_nodes_free(nodes);
+    done = print_plan(plan, argc > 3 ? argv[3] : NULL);
     disagg_plan_free(plan);
     return done ? 0 : 1;
 }

@@ -266,6 +266,19 @@ impl Diagnostic {
         self.help = Some(help.into()).filter(|help| !help.is_empty());
         self
     }
+
+    /// The same for people who do not have the command's options: each word is replaced in the
+    /// advice, and at the start of the message.
+    pub fn reworded(mut self, words: &[(&str, impl AsRef<str>)]) -> Self {
+        for (option, other) in words {
+            let other = other.as_ref();
+            if let Some(rest) = self.message.strip_prefix(option) {
+                self.message = format!("{other}{rest}");
+            }
+            self.help = self.help.map(|help| help.replace(option, other));
+        }
+        self
+    }
 }
 
 /// `file:line:column: error: message`, the source line, a caret under it, details, advice.

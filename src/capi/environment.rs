@@ -1,79 +1,82 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The whole environment of a step's task, as `execve` takes it.
 
-use std::borrow::Cow;
 use std::ffi::c_char;
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStringExt;
 
-use super::entry::{Failure, entry, freeing};
-use super::error::disagg_error;
-use super::ffi::{Texts, Vector, given, strings};
+use super::error::{disagg_error, entry};
+use super::ffi::{Lent, given, handle, strings};
+use super::guard::{Failure, freed};
 use super::instance::disagg_instance;
 use super::status::disagg_status;
+use crate::output::task::{COMMAND, shell_text};
 use crate::plan::step::own_gpus;
+use crate::plan::template::Part;
+use crate::plan::{Instance, Template, resolve};
 
 /// The variable with the GPUs of a task.
-const GPUS: &[u8] = b"CUDA_VISIBLE_DEVICES";
+const GPUS: &str = "CUDA_VISIBLE_DEVICES";
 
-/// The environment that a task of a step runs in. It never changes, so any number of threads may
-/// use it at the same time; free it once, with `disagg_environment_free`, after the last use. It
-/// does not need its instance any more.
-pub struct disagg_environment {
-    vector: Vector,
-    /// What the vector's pointers point into.
-    _texts: Texts,
-}
+/// The environment of one task of a step. It never changes. Free it with
+/// `disagg_environment_free`. It does not need its instance any more.
+pub struct disagg_environment(Lent<*const *mut c_char>);
 
-// SAFETY: it owns what its pointers point to, and nothing changes after `new`.
-unsafe impl Send for disagg_environment {}
-// SAFETY: as above.
-unsafe impl Sync for disagg_environment {}
-
-impl disagg_environment {
-    /// What is in `base` and neither removed nor set by the step, then what the step sets.
-    fn new(instance: &disagg_instance, base: &[&[u8]]) -> Result<Self, Failure> {
-        let name_of = |entry: &[u8]| entry.iter().position(|byte| *byte == b'=');
-        let replaced = |name: &[u8]| {
-            instance.unset_names.iter().any(|unset| unset.as_bytes() == name)
-                || instance.set.iter().any(|(set, _)| set.as_bytes() == name)
-                || (instance.own_gpus.is_some() && name == GPUS)
-        };
-        let mut entries: Vec<Vec<u8>> = base
-            .iter()
-            .filter(|entry| name_of(entry).is_none_or(|end| !replaced(&entry[..end])))
-            .map(|entry| entry.to_vec())
-            .collect();
-        let lookup = |name: &str| {
-            let value = base
-                .iter()
-                .find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
-            Ok(value.map(Cow::Borrowed))
-        };
-        for (name, value) in &instance.set {
-            let mut entry = format!("{name}=").into_bytes();
-            entry.extend(disagg_instance::expanded(value, lookup)?);
-            entries.push(entry);
-        }
-        if let Some(own) = &instance.own_gpus {
-            let listed = base.iter().find_map(|entry| entry.strip_prefix(GPUS)?.strip_prefix(b"="));
-            let listed = listed.map(String::from_utf8_lossy);
-            let own = own_gpus(listed.as_deref(), own)
-                .map_err(|error| Failure::argument(error.to_string()))?;
-            entries.push([GPUS, b"=", own.as_bytes()].concat());
-        }
-        let mut texts = Texts::default();
-        Ok(Self { vector: texts.vector(entries)?, _texts: texts })
+/// What a step's task has: what is in `base` and neither removed nor set by the step, then what the
+/// step sets.
+fn environment(instance: &Instance<'_>, base: &[&[u8]]) -> Result<Vec<Vec<u8>>, Failure> {
+    let mut spec = resolve(instance);
+    let lookup = |name: &str| {
+        base.iter().find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+    };
+    let mut set: Vec<(&str, Vec<u8>)> = Vec::new();
+    for variable in &spec.set {
+        set.push((variable.name, expanded(&variable.value, lookup)));
     }
+    if spec.own_gpus.is_some() {
+        let listed = lookup(GPUS).map(String::from_utf8_lossy);
+        let own = own_gpus(listed.as_deref(), &instance.gpus);
+        set.push((GPUS, own.map_err(|error| Failure::argument(error.to_string()))?.into()));
+    }
+    if spec.script.is_some() {
+        // The script runs the command where all variables are set already: it has their values.
+        for (variable, (name, value)) in spec.set.iter_mut().zip(&set) {
+            let value = std::str::from_utf8(value).map_err(|_| {
+                Failure::argument(format!("{name} is not UTF-8 text, as a run script needs it"))
+            })?;
+            variable.value = Template::literal(value);
+        }
+        set.push((COMMAND, shell_text(&spec).literal_text().into_owned().into()));
+    }
+    let is_kept = |entry: &&&[u8]| {
+        let name = entry.split(|byte| *byte == b'=').next().unwrap_or_default();
+        let is_name = |other: &str| name.len() < entry.len() && other.as_bytes() == name;
+        !spec.unset.iter().any(|other| is_name(other)) && !set.iter().any(|(set, _)| is_name(set))
+    };
+    let mut entries: Vec<_> = base.iter().filter(is_kept).map(|entry| entry.to_vec()).collect();
+    entries.extend(set.iter().map(|(name, value)| [name.as_bytes(), b"=", value].concat()));
+    Ok(entries)
 }
 
-/// Makes the environment of a task: what is in `base`, without what the step removes, and with what
-/// it sets, references expanded. Made in the task itself, or from the task's own environment,
-/// `${SLURM_LOCALID}` and the like have the values of this task.
+/// A value in an environment whose values need not be UTF-8.
+fn expanded<'v>(value: &Template, lookup: impl Fn(&str) -> Option<&'v [u8]>) -> Vec<u8> {
+    let parts = value.parts().flat_map(|part| match part {
+        Part::Text(text) => text.as_bytes(),
+        Part::Variable(name) => lookup(name).unwrap_or_default(),
+        // `resolve` fills all.
+        Part::Slot(_) => &[],
+    });
+    parts.copied().collect()
+}
+
+/// Makes the environment of a task and stores it in `*environment`: `base` without the variables
+/// that the step removes, and with those that it sets. References are replaced with values of
+/// `base`, so the task's own environment gives the values of this task (`SLURM_LOCALID` and the
+/// like).
 ///
-/// `base` is an array of `NAME=VALUE` texts that ends with NULL, such as `environ`; NULL: the
-/// process's environment. The result is stored in `*environment`; free it with
-/// `disagg_environment_free`. `error`: as for `disagg_plan_new`.
+/// `base` is an array of `NAME=VALUE` texts that ends with NULL, such as `environ`. NULL: the
+/// process's environment. For a step that shares its node, `CUDA_VISIBLE_DEVICES` of `base` must
+/// list the GPUs of the job on the node or of the step, or be missing.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn disagg_environment_new(
     instance: Option<&disagg_instance>,
@@ -81,40 +84,35 @@ pub unsafe extern "C" fn disagg_environment_new(
     environment: Option<&mut MaybeUninit<*mut disagg_environment>>,
     error: Option<&mut MaybeUninit<*mut disagg_error>>,
 ) -> disagg_status {
-    entry(error, || {
-        let instance = given(instance, "instance")?;
-        let out = given(environment, "environment")?;
-        let made = if base.is_null() {
-            let own: Vec<_> = std::env::vars_os()
-                .map(|(name, value)| [name.into_vec(), value.into_vec()].join(&b'='))
-                .collect();
-            let own: Vec<&[u8]> = own.iter().map(Vec::as_slice).collect();
-            disagg_environment::new(instance, &own)
+    entry(environment, "environment", error, || {
+        let instance = given(instance, "instance")?.instance()?;
+        let own: Vec<Vec<u8>>;
+        let base = if base.is_null() {
+            let pair = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+                [name.into_vec(), value.into_vec()].join(&b'=')
+            };
+            own = std::env::vars_os().map(pair).collect();
+            own.iter().map(Vec::as_slice).collect()
         } else {
             // SAFETY: the caller gives an array of texts that ends with NULL.
-            disagg_environment::new(instance, &unsafe { strings(base) })
+            unsafe { strings(base) }
         };
-        out.write(Box::into_raw(Box::new(made?)));
-        Ok(())
+        let entries = self::environment(&instance, &base)?;
+        Ok(handle(disagg_environment(Lent::new(|texts| texts.keep_all(entries))?)))
     })
 }
 
-/// The environment as an array of `NAME=VALUE` texts that ends with NULL, as `execve` takes it. It
-/// is borrowed from the environment and must not be changed.
+/// The environment as `execve` takes it: an array of `NAME=VALUE` texts that ends with NULL. It is
+/// borrowed from the environment. NULL gives NULL.
 #[unsafe(no_mangle)]
 pub extern "C" fn disagg_environment_vector(
     environment: Option<&disagg_environment>,
-    vector: Option<&mut MaybeUninit<*const *mut c_char>>,
-) -> disagg_status {
-    entry(None, || {
-        let environment = given(environment, "environment")?;
-        given(vector, "vector")?.write(environment.vector.as_ptr());
-        Ok(())
-    })
+) -> *const *mut c_char {
+    environment.map_or(std::ptr::null(), |environment| environment.0.lent)
 }
 
-/// Frees an environment and the array borrowed from it. NULL is allowed.
+/// Frees an environment and its array. NULL is allowed.
 #[unsafe(no_mangle)]
 pub extern "C" fn disagg_environment_free(environment: Option<Box<disagg_environment>>) {
-    freeing(environment);
+    freed(environment);
 }

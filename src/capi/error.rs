@@ -1,200 +1,112 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Error objects: what is wrong, where, and what to do about it.
+//! Error objects, and the way into the library: [`entry`] turns a failure into a status and an
+//! error object.
 
-use std::ffi::c_char;
+use std::cmp::Reverse;
+use std::ffi::{CString, c_char};
 use std::mem::MaybeUninit;
 
-use super::entry::{Failure, entry, freeing};
-use super::ffi::{Texts, fill, given, growing, item};
+use super::ffi::{given, handle};
+use super::guard::{Failure, freed, guarded};
 use super::status::disagg_status;
-use crate::diagnostic::{Diagnostic, Severity};
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::input::settings::TABLE;
 
-/// How much a diagnostic weighs.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum disagg_severity {
-    /// Worth knowing; nothing is wrong.
-    Note = 0,
-    /// Probably a mistake; the plan was made all the same.
-    Warning = 1,
-    /// No plan could be made.
-    Error = 2,
-}
-
-/// One thing that is wrong, or worth saying. Its texts belong to the handle that it was read from
-/// and live as long.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct disagg_diagnostic {
-    /// Set by the caller: `sizeof (disagg_diagnostic)`.
-    pub size: usize,
-    /// What is wrong: one sentence.
-    pub message: *const c_char,
-    /// The file, or the name of the text, that it is in; NULL when it is in none.
-    pub file: *const c_char,
-    /// What to do about it; NULL when the message says it.
-    pub help: *const c_char,
-    /// All of it for a person: `file:line:column: error: message`, the line, a caret, the help.
-    pub text: *const c_char,
-    /// How much it weighs.
-    pub severity: disagg_severity,
-    /// The line in `file`, from 1; 0 without a file.
-    pub line: u32,
-    /// The column, in characters, from 1; 0 without a file.
-    pub column: u32,
-    /// How many characters are meant; 0 without a file.
-    pub length: u32,
-}
-
-growing!(disagg_diagnostic, last length: u32);
-
-/// The C form of diagnostics, those that weigh most first.
-pub(super) fn listed(
-    found: &[Diagnostic],
-    texts: &mut Texts,
-) -> Result<Vec<disagg_diagnostic>, Failure> {
-    let mut sorted: Vec<&Diagnostic> = found.iter().collect();
-    sorted.sort_by_key(|diagnostic| std::cmp::Reverse(diagnostic.severity));
-    sorted.into_iter().map(|diagnostic| one(diagnostic, texts)).collect()
-}
-
-fn one(diagnostic: &Diagnostic, texts: &mut Texts) -> Result<disagg_diagnostic, Failure> {
-    let location = diagnostic.location.as_ref();
-    let at = location.map(|location| location.position).unwrap_or_default();
-    let mut keep = |text: &str| texts.keep(without_nul(text));
-    let absent = std::ptr::null_mut();
-    Ok(disagg_diagnostic {
-        size: size_of::<disagg_diagnostic>(),
-        message: keep(&diagnostic.message)?,
-        file: location.map_or(Ok(absent), |location| keep(&location.source.name))?,
-        help: diagnostic.help.as_deref().map_or(Ok(absent), &mut keep)?,
-        text: keep(&diagnostic.to_string())?,
-        severity: match diagnostic.severity {
-            Severity::Note => disagg_severity::Note,
-            Severity::Warning => disagg_severity::Warning,
-            Severity::Error => disagg_severity::Error,
-        },
-        line: at.line,
-        column: at.column,
-        length: at.length,
-    })
-}
-
-/// A message quotes foreign text, which may hold what no C text can.
-fn without_nul(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
-}
-
-/// Why a call failed: at least one diagnostic. It never changes, so any number of threads may read
-/// it at the same time. Freed with `disagg_error_free`.
+/// Why a call failed. It never changes. Free it with `disagg_error_free`.
 pub struct disagg_error {
-    status: disagg_status,
-    rendered: *const c_char,
-    diagnostics: Vec<disagg_diagnostic>,
-    /// What the pointers above point into.
-    _texts: Texts,
+    text: CString,
 }
 
-// SAFETY: it owns what its pointers point to, and nothing changes after `new`.
-unsafe impl Send for disagg_error {}
-// SAFETY: as above.
-unsafe impl Sync for disagg_error {}
-
-impl disagg_error {
-    pub(super) fn new(failure: Failure) -> Self {
-        let mut texts = Texts::default();
-        // Neither fails: no NUL is left in what is kept.
-        let diagnostics = listed(&failure.diagnostics.0, &mut texts).unwrap_or_default();
-        let rendered = without_nul(&failure.diagnostics.to_string());
-        let rendered = texts.keep(rendered).map_or(c"".as_ptr(), |text| text.cast_const());
-        Self { status: failure.status, rendered, diagnostics, _texts: texts }
+/// Diagnostics as a text for people, errors first, in the words of this library's users: what the
+/// command has as options are fields of `disagg_options` here.
+pub(super) fn rendered(found: Vec<Diagnostic>) -> CString {
+    let mut words = vec![
+        (
+            "a configuration, --test-id or --test-list",
+            "`options->config` or `options->test_id`".into(),
+        ),
+        ("--config-file", "`options->config`".into()),
+        ("--test-id", "`options->test_id`".into()),
+    ];
+    for setting in TABLE {
+        let name = super::options::name_of(setting);
+        words.extend(setting.option.map(|option| (option, format!("{name} (options->settings)"))));
     }
+    let mut found: Vec<_> = found.into_iter().map(|one| one.reworded(&words)).collect();
+    found.sort_by_key(|diagnostic| Reverse(diagnostic.severity));
+    // Nothing that is printed contains a NUL character.
+    CString::new(Diagnostics(found).to_string()).unwrap_or_default()
+}
 
-    #[cfg(test)]
-    pub(super) fn rendered(&self) -> &str {
-        // SAFETY: it is a text of this object.
-        unsafe { std::ffi::CStr::from_ptr(self.rendered) }.to_str().unwrap()
+/// Runs the body of a function that stores its result in `out`, which messages call `argument`. On
+/// failure `error`, unless it is NULL, receives an error object.
+pub(super) fn entry<T>(
+    out: Option<&mut MaybeUninit<T>>,
+    argument: &str,
+    error: Option<&mut MaybeUninit<*mut disagg_error>>,
+    body: impl FnOnce() -> Result<T, Failure>,
+) -> disagg_status {
+    let stored = guarded(|| {
+        given(out, argument)?.write(body()?);
+        Ok(())
+    });
+    let Err(Failure { status, diagnostics }) = stored else { return disagg_status::Ok };
+    if let Some(error) = error
+        && let Ok(object) = guarded(|| Ok(handle(disagg_error { text: rendered(diagnostics.0) })))
+    {
+        error.write(object);
     }
+    status
 }
 
-/// The status that the failed call returned.
+/// What is wrong and what to do, for people: one or more lines, each problem as
+/// `FILE:LINE:COLUMN: error: MESSAGE`, the line in question and advice. The text is borrowed from
+/// the error. NULL gives an empty text.
 #[unsafe(no_mangle)]
-pub extern "C" fn disagg_error_status(
-    error: Option<&disagg_error>,
-    status: Option<&mut MaybeUninit<disagg_status>>,
-) -> disagg_status {
-    entry(None, || {
-        let error = given(error, "error")?;
-        given(status, "status")?.write(error.status);
-        Ok(())
-    })
+pub extern "C" fn disagg_error_text(error: Option<&disagg_error>) -> *const c_char {
+    error.map_or(c"", |error| &error.text).as_ptr()
 }
 
-/// All diagnostics of an error as one text for a person, several lines long. It is borrowed from
-/// the error.
-#[unsafe(no_mangle)]
-pub extern "C" fn disagg_error_text(
-    error: Option<&disagg_error>,
-    text: Option<&mut MaybeUninit<*const c_char>>,
-) -> disagg_status {
-    entry(None, || {
-        let error = given(error, "error")?;
-        given(text, "text")?.write(error.rendered);
-        Ok(())
-    })
-}
-
-/// How many diagnostics an error has; at least one.
-#[unsafe(no_mangle)]
-pub extern "C" fn disagg_error_count(
-    error: Option<&disagg_error>,
-    count: Option<&mut MaybeUninit<usize>>,
-) -> disagg_status {
-    entry(None, || {
-        let error = given(error, "error")?;
-        given(count, "count")?.write(error.diagnostics.len());
-        Ok(())
-    })
-}
-
-/// One diagnostic of an error by its index, from 0: errors come first, so the one with index 0 is
-/// why the call failed. Its texts are borrowed from the error.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn disagg_error_diagnostic(
-    error: Option<&disagg_error>,
-    index: usize,
-    diagnostic: *mut disagg_diagnostic,
-) -> disagg_status {
-    entry(None, || {
-        let found = item(&given(error, "error")?.diagnostics, index, "diagnostic")?;
-        // SAFETY: the caller gives a struct of the size that it says.
-        unsafe { fill(diagnostic, found, "diagnostic") }
-    })
-}
-
-/// Frees an error and the texts borrowed from it. NULL is allowed.
+/// Frees an error and its text. NULL is allowed.
 #[unsafe(no_mangle)]
 pub extern "C" fn disagg_error_free(error: Option<Box<disagg_error>>) {
-    freeing(error);
+    freed(error);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnostic::Diagnostics;
 
     #[test]
-    fn the_first_diagnostic_is_an_error_even_after_warnings() {
-        let found = vec![Diagnostic::warning("w"), Diagnostic::error("bad \0 text")];
-        let error = disagg_error::new(Failure::new(disagg_status::BadInput, Diagnostics(found)));
-        assert_eq!(error.diagnostics[0].severity, disagg_severity::Error);
-        assert_eq!(error.diagnostics[1].severity, disagg_severity::Warning);
-        assert_eq!(error.rendered(), "warning: w\nerror: bad \\u{0} text");
+    fn errors_come_first_and_advise_what_a_c_program_has() {
+        let found = vec![
+            Diagnostic::warning("w").help("give the path with --config-file to choose one"),
+            Diagnostic::error("--time: bad \0 text: --time=x"),
+            Diagnostic::error("no models").help(crate::input::settings::MODELS_DIR.how_to_set()),
+        ];
+        assert_eq!(
+            rendered(found).to_str().unwrap(),
+            "error: time (options->settings): bad \\u{0} text: --time=x\n\
+             error: no models\n  help: set models_dir (options->settings), CLUSTER_LLM_DATA \
+             (environment) or models_dir (site.yaml)\n\
+             warning: w\n  help: give the path with `options->config` to choose one"
+        );
     }
 
     #[test]
-    fn errors_may_be_read_by_several_threads() {
-        fn shared<T: Send + Sync>() {}
-        shared::<disagg_error>();
+    fn success_leaves_the_error_alone() {
+        let mut error = MaybeUninit::new(std::ptr::dangling_mut());
+        let mut out = MaybeUninit::uninit();
+        let status = entry(Some(&mut out), "out", Some(&mut error), || Ok(7));
+        assert_eq!(status, disagg_status::Ok);
+        // SAFETY: both are written.
+        let (out, error) = unsafe { (out.assume_init(), error.assume_init()) };
+        assert_eq!((out, error), (7, std::ptr::dangling_mut()));
+    }
+
+    #[test]
+    fn a_null_output_is_reported_before_anything_is_read() {
+        let status = entry::<()>(None, "plan", None, || panic!("it was read"));
+        assert_eq!(status, disagg_status::NullPointer);
     }
 }

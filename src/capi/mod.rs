@@ -1,20 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The C library: the planner behind a C ABI, for plugins and tools that are not written in Rust.
 //!
-//! `include/slurm_disagg.h` is generated from these files, doc comments included, so what is said
-//! here is said to people who write C. The rules of the interface are in the header's first comment
-//! (`cbindgen.toml`); `entry` and `ffi` are where they are kept.
+//! `make header` writes `include/slurm_disagg.h` from these files, so doc comments of public items
+//! are for C programmers. The rules of the interface are in the header's first comment
+//! (`cbindgen.toml`). Each module uses only those that come before it: `status`, `guard`, `ffi`,
+//! `error`, `options`, `plan`, `instance`, `environment`.
 
 // The types have the names that C code uses.
 #![allow(non_camel_case_types)]
 
-mod entry;
 mod environment;
 mod error;
 mod ffi;
+mod guard;
 mod instance;
-mod nodes;
 mod options;
 mod plan;
 mod status;
-mod version;
+
+/// Threads may share every handle.
+const _: () = {
+    const fn shared<T: Send + Sync>() {}
+    shared::<error::disagg_error>();
+    shared::<plan::disagg_plan>();
+    shared::<instance::disagg_instance>();
+    shared::<environment::disagg_environment>();
+};

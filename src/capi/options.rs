@@ -1,164 +1,165 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A program's input, environment and directory.
+//! The input of a plan, its environment and its directory.
 
 use std::ffi::c_char;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::entry::Failure;
-use super::ffi::{growing, optional, strings, take, text};
+use super::ffi::{given, optional, strings};
+use super::guard::Failure;
 use super::status::disagg_status;
-use crate::input::Context;
-use crate::input::settings::{self, Options};
+use crate::diagnostic::{Diagnostic, Source, nearest};
+use crate::input::settings::{Options, Setting, TABLE};
+use crate::input::{Context, request, source};
+use crate::plan::Plan;
 
-/// The input of a plan. Set every byte to zero, then `size` and the members that you need:
-/// `disagg_options options = {.size = sizeof options, .config = "my_test.yaml"};`
-///
-/// All but `config` may be NULL: then the environment, the settings files and the defaults decide,
-/// in this order. The texts are only read during the call.
+/// A setting with its value. The names are those of site.yaml: `trtllm_dir`, `models_dir`,
+/// `perf_test_module`, `perf_test_function`, `perf_test_prefix`, `placement`, `frontend_node`,
+/// `partition`, `account`, `qos`, `reservation`, `constraint`, `exclusive`, `mem`, `gpu_request`,
+/// `time`, `job_name`, `segment`, `sbatch_args`, `srun_args`, `mpi_type`, `container_image`,
+/// `container_mounts`, `run_script`, `install_script`, `precheck`, `ucx` (only in the file) and
+/// `secrets`; and besides them `site`, `workspace`, `prefix_script`, `stage_name` and `rules`.
+/// Their meanings and values are in docs/user.md.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct disagg_setting {
+    /// The name; NULL ends an array of settings.
+    pub name: *const c_char,
+    /// The value; NULL: not set. Of a list, such as `sbatch_args`, one entry.
+    pub value: *const c_char,
+}
+
+/// The input of a plan. Fields that are not needed are NULL:
+/// `disagg_options options = {.config = "my_test.yaml"};`
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct disagg_options {
-    /// `sizeof (disagg_options)`.
-    pub size: usize,
-    /// The test configuration: the path of a YAML file, or a name to be looked up in the source
-    /// tree. A text with a slash, or that ends in `.yaml` or `.yml`, is a path.
+    /// The test configuration: the path of a YAML file, or a name that is looked up in the source
+    /// tree. A text with a slash, or that ends in `.yaml` or `.yml`, is a path. NULL: the test id
+    /// names it.
     pub config: *const c_char,
-    /// The TensorRT-LLM source tree; NULL: the tree that contains the configuration.
-    pub trtllm_dir: *const c_char,
-    /// The directory of the models; NULL: `CLUSTER_LLM_DATA` of the environment.
-    pub models_dir: *const c_char,
-    /// The directory for the files and results of the run; NULL: `disagg_` and the
-    /// configuration's name, in the current directory.
-    pub workspace: *const c_char,
-    /// The settings file to read instead of those of the machine and the user.
-    pub site: *const c_char,
-    /// The rule set, `classic` or `unified`; NULL: the form of the test id decides.
-    pub rules: *const c_char,
-    /// How servers share nodes: `exclusive` or `packed`.
-    pub placement: *const c_char,
-    /// The node of the router and the client: `first`, `last`, `ctx` or `own`.
-    pub frontend_node: *const c_char,
-    /// The Slurm account.
-    pub account: *const c_char,
-    /// The Slurm partition.
-    pub partition: *const c_char,
-    /// The time limit, in Slurm's form (`04:00:00`).
-    pub time: *const c_char,
-    /// The job's name.
-    pub job_name: *const c_char,
-    /// The MPI type of the servers' steps, as `srun --mpi` takes it.
-    pub mpi: *const c_char,
-    /// The container image that the steps run in.
-    pub container_image: *const c_char,
-    /// A script that each step runs instead of its command.
-    pub run_script: *const c_char,
-    /// A script that runs on every node before the servers start.
-    pub install_script: *const c_char,
-    /// The absolute directory that relative paths start from; NULL: the process's.
+    /// The configuration itself, as YAML. Then no configuration file is read, and `config` is the
+    /// path that messages and the test's name use.
+    pub config_text: *const c_char,
+    /// The test id, such as `disagg_upload-e2e-my_test`.
+    pub test_id: *const c_char,
+    /// Settings, which win over site.yaml and the environment; the array ends with a NULL name.
+    pub settings: *const disagg_setting,
+    /// The absolute directory that relative paths start from. NULL: the process's current
+    /// directory.
     pub current_dir: *const c_char,
-    /// The environment to read instead of the process's: `NAME=VALUE` texts, then NULL. Give one
-    /// where another thread may change the process's environment meanwhile.
+    /// The environment: `NAME=VALUE` texts, then NULL. NULL: the process's environment.
     pub environment: *const *mut c_char,
 }
 
-growing!(disagg_options, last environment: *const *mut c_char);
-
-/// An environment, copied; `None` for the process's.
-type Environment = Option<Vec<(String, String)>>;
-
-/// The options in the core's form, with where they are asked.
-pub(super) struct Asked {
-    pub(super) options: Options,
-    environment: Environment,
-    current_dir: PathBuf,
+/// What a setting is called in [`disagg_setting`].
+pub(super) fn name_of(setting: &Setting) -> &'static str {
+    setting.key.unwrap_or(setting.name)
 }
 
-impl Asked {
-    /// Reads a caller's options.
-    ///
-    /// # Safety
-    /// `options` is NULL or a struct as [`take`] wants it, whose texts and array are NULL or
-    /// terminated.
-    pub(super) unsafe fn read(options: *const disagg_options) -> Result<Self, Failure> {
-        // SAFETY: the caller vouches for it.
-        let c = unsafe { take(options, "options") }?;
-        // SAFETY: the caller vouches for every text of the struct.
-        let given =
-            |pointer, field: &str| unsafe { optional(pointer, &format!("options->{field}")) };
-        let mut options = Options {
-            // SAFETY: as above.
-            config: unsafe { text(c.config, "options->config") }?.to_owned(),
-            ..Options::default()
-        };
-        for (setting, pointer) in [
-            (&settings::TRTLLM_DIR, c.trtllm_dir),
-            (&settings::MODELS_DIR, c.models_dir),
-            (&settings::WORKSPACE, c.workspace),
-            (&settings::SITE, c.site),
-            (&settings::RULES, c.rules),
-            (&settings::PLACEMENT, c.placement),
-            (&settings::FRONTEND_NODE, c.frontend_node),
-            (&settings::ACCOUNT, c.account),
-            (&settings::PARTITION, c.partition),
-            (&settings::TIME, c.time),
-            (&settings::JOB_NAME, c.job_name),
-            (&settings::MPI, c.mpi),
-            (&settings::CONTAINER_IMAGE, c.container_image),
-            (&settings::RUN_SCRIPT, c.run_script),
-            (&settings::INSTALL_SCRIPT, c.install_script),
-        ] {
-            let Some(text) = given(pointer, setting.name)? else { continue };
-            options.set(setting, &text).map_err(|error| {
-                let name = setting.name;
-                Failure::argument(format!("`options->{name}` is {text:?}: {error}"))
-            })?;
-        }
-        Ok(Self {
-            options,
-            // SAFETY: as above.
-            environment: unsafe { environment(c.environment) },
-            current_dir: current_dir(given(c.current_dir, "current_dir")?)?,
-        })
-    }
-
-    /// Calls `body` with the environment and directory of the options.
-    pub(super) fn in_context<T>(&self, body: impl FnOnce(&Context) -> T) -> T {
-        let lookup = |name: &str| match &self.environment {
-            None => std::env::var(name).ok(),
-            Some(variables) => {
-                variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
-            }
-        };
-        body(&Context { env: &lookup, current_dir: self.current_dir.clone() })
-    }
-}
-
-/// Variables that are not UTF-8 are left out, as [`Context`] wants it.
+/// Makes the plan that a caller asks for, with warnings.
 ///
 /// # Safety
-/// `array` is NULL or an array of texts that ends with NULL.
-unsafe fn environment(array: *const *mut c_char) -> Environment {
+/// The texts of the struct and its arrays are NULL or as the header has them.
+pub(super) unsafe fn plan(asked: &disagg_options) -> Result<(Plan, Vec<Diagnostic>), Failure> {
+    let text = |pointer, field: &str| {
+        // SAFETY: the caller guarantees it for every text of the struct.
+        unsafe { optional(pointer, &format!("options->{field}")) }
+    };
+    let config = text(asked.config, "config")?;
+    let config_text = text(asked.config_text, "config_text")?;
+    if config_text.is_some() {
+        given(config, "options->config")?;
+    }
+    let mut options = Options {
+        config: config.unwrap_or_default().to_owned(),
+        test_id: text(asked.test_id, "test_id")?.map(str::to_owned),
+        ..Options::default()
+    };
+    let mut at = asked.settings;
+    // SAFETY: NULL, or it stays within the array, whose last element has no name.
+    while let Some(setting) = unsafe { at.as_ref() } {
+        let Some(name) = text(setting.name, "settings")? else { break };
+        if let Some(value) = text(setting.value, name)? {
+            set(&mut options, name, value)?;
+        }
+        // SAFETY: the element was not the last.
+        at = unsafe { at.add(1) };
+    }
+    // SAFETY: the caller guarantees it.
+    let environment = unsafe { environment(asked.environment) };
+    let env = |name: &str| match &environment {
+        None => std::env::var(name).ok(),
+        Some(all) => all.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).into()),
+    };
+    let current_dir = current_dir(text(asked.current_dir, "current_dir")?)?;
+    let context = Context { env: &env, current_dir };
+    let made = match config_text {
+        None => request::plan(&options, &context),
+        Some(yaml) => {
+            request::plan_text(&options, &configuration(&options.config, yaml)?, &context)
+        }
+    };
+    made.map_err(|found| Failure::new(disagg_status::BadInput, found))
+}
+
+fn set(options: &mut Options, name: &str, value: &str) -> Result<(), Failure> {
+    let invalid = |what: String| Failure::argument(format!("`options->settings`: {what}"));
+    let setting = TABLE.iter().find(|setting| name_of(setting) == name).ok_or_else(|| {
+        let known = nearest(name, TABLE.iter().map(name_of), 1);
+        let nearest = known.first().map(|name| format!("; do you mean {name}?"));
+        invalid(format!("unknown setting {name:?}{}", nearest.unwrap_or_default()))
+    })?;
+    options.set(setting, value).map_err(|what| invalid(format!("{name} is {value:?}: {what}")))
+}
+
+fn configuration(name: &str, yaml: &str) -> Result<Arc<Source>, Failure> {
+    if yaml.len() as u64 > source::MAX_FILE {
+        let (length, most) = (yaml.len(), source::MAX_FILE);
+        return Err(Failure::argument(format!(
+            "`options->config_text` is {length} bytes long; the limit is {most}"
+        )));
+    }
+    source::decode(name.to_owned(), yaml.into())
+        .map_err(|found| Failure::new(disagg_status::BadInput, found))
+}
+
+/// Variables that are not UTF-8 are left out, as in [`Context`].
+///
+/// # Safety
+/// `array` is NULL or an array of texts that ends with NULL, and stays as it is for `'a`.
+unsafe fn environment<'a>(array: *const *mut c_char) -> Option<Vec<(&'a str, &'a str)>> {
     if array.is_null() {
         return None;
     }
-    // SAFETY: not NULL, and the caller vouches for the rest.
+    // SAFETY: not NULL, and the caller guarantees the rest.
     let entries = unsafe { strings(array) };
-    let pair = |entry| {
-        let (name, value) = std::str::from_utf8(entry).ok()?.split_once('=')?;
-        Some((name.to_owned(), value.to_owned()))
-    };
+    let pair = |entry| std::str::from_utf8(entry).ok()?.split_once('=');
     Some(entries.into_iter().filter_map(pair).collect())
 }
 
-fn current_dir(given: Option<String>) -> Result<PathBuf, Failure> {
+fn current_dir(given: Option<&str>) -> Result<PathBuf, Failure> {
     match given.map(PathBuf::from) {
         Some(path) if path.is_absolute() => Ok(path),
         Some(path) => Err(Failure::argument(format!(
-            "`options->current_dir` is {path:?}: give an absolute path"
+            "`options->current_dir` is {path:?}: use an absolute path"
         ))),
         None => std::env::current_dir().map_err(|error| {
-            let message = format!("the current directory cannot be found: {error}");
+            let message = format!("the current directory is not available: {error}");
             Failure::because(disagg_status::System, message)
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_has_the_name_of_every_setting() {
+        for setting in TABLE {
+            let name = format!("`{}`", name_of(setting));
+            assert!(include_str!("options.rs").contains(&name), "{name} is not documented");
+        }
     }
 }

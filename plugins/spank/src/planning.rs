@@ -82,10 +82,7 @@ fn messages(diagnostics: &[Diagnostic]) -> String {
     let lines: Vec<String> = diagnostics
         .iter()
         .map(|diagnostic| {
-            let mut ours = diagnostic.clone();
-            ours.message = in_our_words(&ours.message);
-            ours.help = ours.help.as_deref().map(in_our_words);
-            let text = ours.to_string();
+            let text = diagnostic.clone().reworded(&OPTIONS).to_string();
             text.strip_prefix("error: ").map_or(text.clone(), |rest| format!("disagg: {rest}"))
         })
         .collect();
