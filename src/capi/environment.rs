@@ -11,12 +11,9 @@ use super::guard::{Failure, freed};
 use super::instance::disagg_instance;
 use super::status::disagg_status;
 use crate::output::task::{COMMAND, shell_text};
-use crate::plan::step::own_gpus;
+use crate::plan::step::gpu_variables;
 use crate::plan::template::Part;
 use crate::plan::{Instance, Template, resolve};
-
-/// The variable with the GPUs of a task.
-const GPUS: &str = "CUDA_VISIBLE_DEVICES";
 
 /// The environment of one task of a step. It never changes. Free it with
 /// `disagg_environment_free`. It does not need its instance any more.
@@ -34,9 +31,10 @@ fn environment(instance: &Instance<'_>, base: &[&[u8]]) -> Result<Vec<Vec<u8>>, 
         set.push((variable.name, expanded(&variable.value, lookup)));
     }
     if spec.own_gpus.is_some() {
-        let listed = lookup(GPUS).map(String::from_utf8_lossy);
-        let own = own_gpus(listed.as_deref(), &instance.gpus);
-        set.push((GPUS, own.map_err(|error| Failure::argument(error.to_string()))?.into()));
+        let text = |name: &str| lookup(name).and_then(|value| std::str::from_utf8(value).ok());
+        let own = gpu_variables(text, &instance.gpus)
+            .map_err(|error| Failure::argument(error.to_string()))?;
+        set.extend(own.map(|(name, value)| (name, value.into_bytes())));
     }
     if spec.script.is_some() {
         // The script runs the command where all variables are set already: it has their values.

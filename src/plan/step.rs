@@ -147,13 +147,26 @@ impl StepSpec<'_> {
     }
 }
 
-/// The GPUs of a step that shares its node, from the list that Slurm gives its tasks
-/// (`CUDA_VISIBLE_DEVICES`). Slurm counts from the node's first GPU or, where it confines the
+/// The GPU variables of a step that shares its node: `CUDA_VISIBLE_DEVICES`, from the list that
+/// Slurm gives its tasks in that variable, and `NVIDIA_VISIBLE_DEVICES`, by which container runtimes
+/// know the node's GPUs. Slurm counts the former from the node's first GPU or, where it confines the
 /// devices, from the job's first: its list has what the task can use.
 ///
 /// # Errors
-/// The list has neither all GPUs that the job should have there nor just the step's own.
-pub fn own_gpus(listed: Option<&str>, own: &Range<u32>) -> Result<String, TooFewGpus> {
+/// A list has neither all GPUs that the job should have there nor just the step's own.
+pub fn gpu_variables<'v>(
+    lookup: impl Fn(&str) -> Option<&'v str>,
+    own: &Range<u32>,
+) -> Result<[(&'static str, String); 2], TooFewGpus> {
+    let listed = lookup("CUDA_VISIBLE_DEVICES");
+    let of_the_node = lookup("SLURM_STEP_GPUS").or_else(|| lookup("SLURM_JOB_GPUS")).or(listed);
+    Ok([
+        ("CUDA_VISIBLE_DEVICES", own_gpus(listed, own)?),
+        ("NVIDIA_VISIBLE_DEVICES", own_gpus(of_the_node, own)?),
+    ])
+}
+
+fn own_gpus(listed: Option<&str>, own: &Range<u32>) -> Result<String, TooFewGpus> {
     let listed = listed.filter(|list| !["", "NoDevFiles"].contains(list));
     let Some(list) = listed else {
         return Ok(own.clone().map(|gpu| gpu.to_string()).collect::<Vec<_>>().join(","));
@@ -169,20 +182,25 @@ pub fn own_gpus(listed: Option<&str>, own: &Range<u32>) -> Result<String, TooFew
 /// The same in POSIX shell, for tasks where nothing of ours runs: arguments are the first place,
 /// how many, and the command.
 pub const OWN_GPUS_SH: &str = r#"first=$1; count=$2; shift 2
-own=$(
-    IFS=,; set -f; set -- ${CUDA_VISIBLE_DEVICES:-}
+own() (
+    IFS=,; set -f; set -- $1
     [ "$*" != NoDevFiles ] || set --
     if [ $# -eq 0 ]; then
         while [ $# -lt "$count" ]; do set -- "$@" $((first + $#)); done
     elif [ $# -ne "$count" ]; then
-        [ $# -ge $((first + count)) ] || exit 1
+        if [ $# -lt $((first + count)) ]; then
+            echo "slurm-disagg: its tasks have the GPUs $*, but it needs number $first to $((first + count - 1)) of the job's GPUs on its node" >&2
+            exit 1
+        fi
         shift "$first"; list=
         for gpu; do [ "$count" -eq 0 ] || { list=$list${list:+,}$gpu; count=$((count - 1)); }; done
         set -- "$list"
     fi
     echo "$*"
-) || { echo "slurm-disagg: GPUs $CUDA_VISIBLE_DEVICES of the task do not hold number $first to $((first + count - 1)) of the job's on this node" >&2; exit 1; }
-export CUDA_VISIBLE_DEVICES="$own"
+)
+nvidia=$(own "${SLURM_STEP_GPUS:-${SLURM_JOB_GPUS:-${CUDA_VISIBLE_DEVICES:-}}}") || exit 1
+cuda=$(own "${CUDA_VISIBLE_DEVICES:-}") || exit 1
+export CUDA_VISIBLE_DEVICES="$cuda" NVIDIA_VISIBLE_DEVICES="$nvidia"
 exec "$@""#;
 
 /// GPUs of a packed server that its tasks do not have.
@@ -216,17 +234,30 @@ mod tests {
             (Some("NoDevFiles"), 1..3, Some("1,2")),
             (Some("4"), 2..4, None),
         ] {
-            assert_eq!(own_gpus(listed, &own).ok().as_deref(), expected, "{listed:?} {own:?}");
+            let lookup = |name: &str| if name == "CUDA_VISIBLE_DEVICES" { listed } else { None };
+            let variables = gpu_variables(lookup, &own);
+            let found = variables.ok().map(|[(_, cuda), (_, nvidia)]| format!("{cuda} {nvidia}"));
+            let expected = expected.map(|list| format!("{list} {list}"));
+            assert_eq!(found, expected, "{listed:?} {own:?}");
             let mut sh = Command::new("sh");
             sh.args(["-c", OWN_GPUS_SH, "sh", &own.start.to_string(), &own.len().to_string()]);
-            sh.args(["sh", "-c", "printf %s \"$CUDA_VISIBLE_DEVICES\""]);
-            sh.env_remove("CUDA_VISIBLE_DEVICES");
+            sh.args(["sh", "-c", "printf '%s %s' $CUDA_VISIBLE_DEVICES $NVIDIA_VISIBLE_DEVICES"]);
+            for name in ["CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS"] {
+                sh.env_remove(name);
+            }
             if let Some(listed) = listed {
                 sh.env("CUDA_VISIBLE_DEVICES", listed);
             }
             let output = sh.output().unwrap();
             let seen = String::from_utf8(output.stdout).unwrap();
-            assert_eq!(output.status.success().then_some(&*seen), expected, "{listed:?} {own:?}");
+            assert_eq!(output.status.success().then_some(seen), expected, "{listed:?} {own:?}");
         }
+        let global = |name: &str| match name {
+            "CUDA_VISIBLE_DEVICES" => Some("0,1,2,3"),
+            "SLURM_STEP_GPUS" => Some("4,5,6,7"),
+            _ => None,
+        };
+        let [(_, cuda), (_, nvidia)] = gpu_variables(global, &(2..4)).unwrap();
+        assert_eq!((cuda.as_str(), nvidia.as_str()), ("2,3", "6,7"));
     }
 }

@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 
 use disagg::output::task::{COMMAND, shell_text};
-use disagg::plan::step::own_gpus;
+use disagg::plan::step::gpu_variables;
 use disagg::plan::template::Template;
 use disagg::plan::{Instance, resolve};
 
@@ -71,8 +71,9 @@ fn apply(
         variable.value = Template::literal(&value);
     }
     if spec.own_gpus.is_some() {
-        let own = own_gpus(lookup("CUDA_VISIBLE_DEVICES"), &instance.gpus)?;
-        spank.set_env("CUDA_VISIBLE_DEVICES", &own)?;
+        for (name, value) in gpu_variables(lookup, &instance.gpus)? {
+            spank.set_env(name, &value)?;
+        }
     }
     spank.set_env(TASK, &instance.name)?;
     Ok(spank.set_env(COMMAND, &shell_text(&spec).literal_text())?)

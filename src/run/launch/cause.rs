@@ -27,6 +27,24 @@ pub fn in_log(log: &str) -> Option<VerdictKind> {
         })
 }
 
+/// Why a step failed, as slurmstepd or a task says in the last lines of its log, with the node where
+/// that is known. Slurm ends the step's other ranks then, and may report one of those first.
+#[must_use]
+pub fn of_failure(tail: &[String]) -> Option<(Option<String>, &'static str)> {
+    const SIGNS: [(&str, &str); 5] = [
+        ("exceeded memory limit", "out of memory"),
+        ("oom-kill", "out of memory"),
+        ("oom_kill", "out of memory"),
+        ("Out Of Memory", "out of memory"),
+        ("No space left on device", "no space left on a device"),
+    ];
+    tail.iter().rev().find_map(|line| {
+        let (_, reason) = SIGNS.iter().find(|(sign, _)| line.contains(sign))?;
+        let node = line.strip_prefix("slurmstepd-").and_then(|rest| rest.split_once(": "));
+        Some((node.map(|(node, _)| node.to_owned()), *reason))
+    })
+}
+
 /// The verdict's message.
 #[must_use]
 pub fn message(kind: VerdictKind) -> &'static str {
@@ -48,6 +66,18 @@ pub fn message(kind: VerdictKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reason_of_a_failure_is_read_from_its_log_with_the_node() {
+        let tail = |line: &str| vec!["x".to_owned(), line.to_owned(), "y".to_owned()];
+        let slurmstepd =
+            "slurmstepd-node2: error: StepId=1.2 exceeded memory limit (3 > 1), being killed";
+        let found = of_failure(&tail(slurmstepd));
+        assert_eq!(found, Some((Some("node2".to_owned()), "out of memory")));
+        let full = "cp: error writing 'x': No space left on device";
+        assert_eq!(of_failure(&tail(full)), Some((None, "no space left on a device")));
+        assert_eq!(of_failure(&tail("Killed")), None);
+    }
 
     #[test]
     fn slurm_s_reason_is_read_from_a_step_s_log() {

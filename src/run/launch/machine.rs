@@ -182,7 +182,9 @@ impl Machine {
             }
             Event::Tail(index, lines) => {
                 if self.result.verdict.role.as_deref() == Some(self.name(index)) {
+                    self.steps[index].reason = cause::of_failure(&lines);
                     self.result.verdict.log_tail = lines;
+                    self.explain_verdict(index);
                     self.changed = true;
                 }
             }

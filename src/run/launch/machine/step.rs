@@ -24,6 +24,8 @@ pub struct Step {
     pub launch_failure: Option<String>,
     /// Whether it was reported that Slurm does not start it.
     pub is_reported_waiting: bool,
+    /// Why it failed and on which node, as its log says.
+    pub reason: Option<(Option<String>, &'static str)>,
     /// How Slurm's placement of its tasks differs from the plan.
     pub misplaced: Option<String>,
     /// Whether this is the second start, after a launch failure.

@@ -521,3 +521,15 @@ fn changes_are_saved_at_most_four_times_a_second_and_decisions_at_once() {
     run.actions.retain(|action| action.contains(" save"));
     assert_eq!(run.actions, [" 0.2 save", " 0.5 save", " 1.0 save", " 1.0 save"]);
 }
+
+#[test]
+fn the_log_s_reason_and_node_count_more_than_the_rank_that_was_reported_first() {
+    let mut run = Run::serving(settings());
+    run.prints(GEN, "srun: error: n1: task 0: Killed");
+    run.at(2.0);
+    let line = "slurmstepd-n2: error: StepId=7.0 exceeded memory limit (2 > 1), being killed";
+    run.on(Event::Tail(GEN, vec![line.to_owned()]));
+    let verdict = run.verdict();
+    assert_eq!(verdict.message, "GEN_0 ended after 2.0 s, before the benchmark: out of memory on n2");
+    assert_eq!((verdict.node.as_deref(), verdict.rank), (Some("n2"), None));
+}

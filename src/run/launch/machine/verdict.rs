@@ -43,7 +43,14 @@ impl Machine {
     pub(super) fn meaning(&self, index: usize) -> Option<(VerdictKind, String)> {
         let (step, result) = (&self.steps[index], &self.result.steps[index]);
         let name = &result.name;
-        let how = end_reason(result).unwrap_or_else(|| "no exit status".to_owned());
+        let how = match &step.reason {
+            Some((Some(node), reason)) => format!("{reason} on {node}"),
+            Some((None, reason)) => match end_reason(result) {
+                Some(end) => format!("{reason}; {end}"),
+                None => (*reason).to_owned(),
+            },
+            None => end_reason(result).unwrap_or_else(|| "no exit status".to_owned()),
+        };
         let until = result.stopped.or(result.ended).unwrap_or(self.now);
         let after = match result.running.or(result.started) {
             Some(since) => format!(" after {}", duration(until.since(since))),
@@ -86,8 +93,10 @@ impl Machine {
             }
             _ if !result.decides() => {
                 let outside = match step.ended_from_outside {
-                    true => "; it was cancelled or signalled from outside the launch",
-                    false => "",
+                    true if step.reason.is_none() => {
+                        "; it was cancelled or signalled from outside the launch"
+                    }
+                    _ => "",
                 };
                 let message = format!("{name} ended{after}, before the benchmark: {how}{outside}");
                 (VerdictKind::ServerEnded, message)
@@ -95,6 +104,22 @@ impl Machine {
             _ if is_success => (VerdictKind::Passed, format!("{name} passed{after}")),
             _ => (VerdictKind::BenchmarkFailed, format!("{name} failed{after}: {how}")),
         })
+    }
+
+    /// Puts the reason that the step's log gives into the verdict.
+    pub(super) fn explain_verdict(&mut self, index: usize) {
+        let Some((node, _)) = self.steps[index].reason.clone() else { return };
+        let meaning = self.meaning(index);
+        let verdict = &mut self.result.verdict;
+        if let Some((kind, message)) = meaning
+            && kind == verdict.kind
+        {
+            verdict.message = message;
+            if node.is_some() && node != verdict.node {
+                // The rank that was reported first is one that Slurm ended afterwards.
+                (verdict.rank, verdict.node) = (None, node);
+            }
+        }
     }
 
     /// Adds what is known of the step that the verdict is about; more is known when it has ended.
