@@ -228,7 +228,7 @@ typedef struct {
      */
     const char *site;
     /**
-     * The rule set, `classic` or `unified`; NULL: the form of the test id decides.
+     * The rule set, `classic`, `unified` or `current`; NULL: the source tree or the form of the test id decides.
      */
     const char *rules;
     /**

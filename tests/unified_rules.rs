@@ -266,7 +266,7 @@ fn the_plan_says_which_rules_were_followed_and_why() {
     let error = tree.plan(&options).unwrap_err().to_string();
     assert!(error.contains("/e2e-c.yaml"), "{error}");
     options = Options { test_id: None, config: "c".into(), ..options };
-    assert_eq!(tree.plan(&options).unwrap().rules_reason, "--rules says so");
+    assert_eq!(tree.plan(&options).unwrap().rules_reason, "--rules");
     options.rules = None;
     let plan = tree.plan(&options).unwrap();
     assert_eq!((plan.rules, plan.test.id.as_str()), (Generation::Classic, "disagg_upload-c"));

@@ -32,7 +32,7 @@ pub struct disagg_options {
     pub workspace: *const c_char,
     /// The settings file to read instead of those of the machine and the user.
     pub site: *const c_char,
-    /// The rule set, `classic` or `unified`; NULL: the form of the test id decides.
+    /// The rule set, `classic`, `unified` or `current`; NULL: the source tree or the form of the test id decides.
     pub rules: *const c_char,
     /// How servers share nodes: `exclusive` or `packed`.
     pub placement: *const c_char,
