@@ -275,7 +275,7 @@ fn a_configuration_that_is_not_found_lists_what_was_tried() {
     let place = Place::new();
     let message = place.refused(&["plan", "nowhere", "--trtllm-dir", "/llm"]);
     let tried = message.lines().filter(|line| line.starts_with("    /llm/tests/"));
-    assert_eq!(tried.count(), 4, "{message}");
+    assert_eq!(tried.count(), 8, "{message}");
     let message = place.refused(&["plan", "./nowhere.yaml", "--trtllm-dir", "/llm"]);
     assert!(message.contains("./nowhere.yaml: cannot be opened: No such file"), "{message}");
 }
@@ -379,7 +379,7 @@ fn options_of_settings_are_read_and_refused_as_the_table_says() {
         (&["--time", "soon"], "error: --time: "),
         (&["--mem=lots"], "error: --mem: invalid memory size \"lots\": use 64G, 1500M or 0 (all)"),
         (&["--placement=tight"], "[possible values: exclusive, packed]"),
-        (&["--rules=old"], "[possible values: classic, unified]"),
+        (&["--rules=old"], "[possible values: classic, unified, current]"),
         (&["--exclusive=maybe"], "[possible values: true, false]"),
         (&["--sbatch-arg", "-N2"], "error: --sbatch-arg: -N2 (--nodes) contradicts the plan"),
         (&["--sbatch-arg=job.sh"], "error: --sbatch-arg: \"job.sh\" is not an option"),

@@ -35,10 +35,11 @@ const SHOW: &str =
     "#!/bin/bash\nprintf '%s\\0' \"$#\" \"$0\" \"$@\"\n/usr/bin/env -0\nprintf '\\0'\n";
 
 /// What a step's environment has besides what the script sets.
-const STEP: [(&str, &str); 5] = [
+const STEP: [(&str, &str); 6] = [
     ("HOME", "/home/corpus"),
     ("SLURM_JOB_ID", "424242"),
     ("SLURM_LOCALID", "7"),
+    ("UCX_CUDA_IPC_ENABLE_MNNVL", "site"),
     ("UCX_TLS", "site"),
     ("UCX_NET_DEVICES", "site"),
 ];
@@ -165,10 +166,17 @@ const DRAFT: &str = "# the draft\n  cat <<'EOF' > /dev/null\n    kept as it is\n
 
 fn derived(tree: &Tree, plan: &Plan, prefix: &Path, stage_has_gate: bool) -> String {
     let prefix = fs::read_to_string(prefix).unwrap();
-    let srun_args = tree.localized(&tree.common.srun_args_file);
+    let srun_args = tree.localized(srun_args(tree, plan.rules));
     let gate = stage_has_gate.then_some("run_cache_transceiver_precheck() { :; }");
     let parts = Parts { prefix: &prefix, srun_args: &srun_args, draft: DRAFT, gate };
     derive::launch_script(plan, &parts)
+}
+
+fn srun_args(tree: &Tree, rules: Generation) -> &str {
+    match rules {
+        Generation::Current => &tree.common.srun_args_current,
+        _ => &tree.common.srun_args_file,
+    }
 }
 
 fn options(tree: &Tree, case: &Case, prefix: &Path, rules: Generation) -> Options {
@@ -176,6 +184,7 @@ fn options(tree: &Tree, case: &Case, prefix: &Path, rules: Generation) -> Option
         test_id: Some(case.test_id.clone()),
         prefix_script: Some(prefix.to_str().unwrap().to_owned()),
         stage_name: Some(case.stage.clone()),
+        cluster_name: Some(case.cluster.clone()),
         rules: Some(rules),
         run_script: Some(tree.localized("@LLM_SRC@/jenkins/scripts/slurm_run.sh")),
         install_script: Some(tree.localized("@LLM_SRC@/jenkins/scripts/slurm_install.sh")),
@@ -236,17 +245,19 @@ fn check_generation(rules: Generation, style: &str) {
             assert_eq!(rest[0], tree.localized("@LLM_SRC@/jenkins/scripts/slurm_run.sh"));
             let container_env = case.container_env.as_ref().unwrap();
             let arguments: Vec<_> = tree
-                .localized(&tree.common.srun_args_file)
+                .localized(srun_args(&tree, rules))
                 .replace("${SLURM_JOB_ID}", "424242")
                 .split_whitespace()
                 .map(str::to_owned)
                 .chain(container_env.iter().map(|name| format!("--container-env={name}")))
                 .collect();
             assert_eq!(rest[2], arguments.join(" "));
+            let models = plan.variables.get_key_value("LLM_MODELS_ROOT");
             let exported: HashMap<_, _> = plan
                 .job_env
                 .iter()
                 .map(|(name, value)| (name.to_owned(), value.value.expand(in_step).unwrap()))
+                .chain(models.map(|(name, value)| (name.clone(), value.clone())))
                 .collect();
             for ((kind, role), ran) in roles.iter().zip(ran) {
                 let unset: Vec<_> = role.unset.iter().map(String::as_str).collect();
@@ -266,6 +277,11 @@ fn check_generation(rules: Generation, style: &str) {
 #[test]
 fn bash_reads_every_unified_script_as_the_corpus_says() {
     check_generation(Generation::Unified, "ci");
+}
+
+#[test]
+fn bash_reads_every_current_script_as_the_corpus_says() {
+    check_generation(Generation::Current, "current");
 }
 
 #[test]

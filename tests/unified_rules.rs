@@ -266,7 +266,7 @@ fn the_plan_says_which_rules_were_followed_and_why() {
     let error = tree.plan(&options).unwrap_err().to_string();
     assert!(error.contains("/e2e-c.yaml"), "{error}");
     options = Options { test_id: None, config: "c".into(), ..options };
-    assert_eq!(tree.plan(&options).unwrap().rules_reason, "--rules says so");
+    assert_eq!(tree.plan(&options).unwrap().rules_reason, "--rules");
     options.rules = None;
     let plan = tree.plan(&options).unwrap();
     assert_eq!((plan.rules, plan.test.id.as_str()), (Generation::Classic, "disagg_upload-c"));
@@ -288,4 +288,144 @@ fn a_test_list_says_module_function_and_prefix() {
     assert_eq!(plan.test.node_id(), "perf/other.py::test_it[disagg-e2e-c]");
     let argv = &plan.roles["BENCHMARK"].argv;
     assert!(argv.iter().any(|word| word.value == "--test-prefix=disagg"));
+}
+
+/// Marks the source tree as one with the newest launcher.
+fn make_current(tree: &Tree) {
+    tree.write("src/jenkins/scripts/perf/submit.py", "");
+    tree.write("src/jenkins/scripts/perf/cluster_env.py", "");
+}
+
+#[test]
+fn the_launcher_of_the_source_tree_decides_on_the_rules() {
+    let tree = Tree::new(CONFIG);
+    tree.write("src/jenkins/scripts/perf/submit.py", "");
+    let named = Options { test_id: None, config: "c".into(), ..tree.options("") };
+    let chosen = |options: &Options| {
+        let plan = tree.plan(options).unwrap();
+        (plan.rules.name(), plan.test.id, plan.rules_reason)
+    };
+    let (rules, id, _) = chosen(&named);
+    assert_eq!((rules, id.as_str()), ("unified", "disagg_upload-e2e-c"));
+    make_current(&tree);
+    let (rules, id, why) = chosen(&named);
+    assert_eq!((rules, id.as_str()), ("current", "disagg_upload-e2e-c"));
+    assert_eq!(why, "the source tree has jenkins/scripts/perf/submit.py and cluster_env.py");
+    let (_, id, _) = chosen(&Options { config: "a".into(), ..named.clone() });
+    assert_eq!(id, "aggr_upload-a-s-1");
+    let error = tree.plan(&tree.options("disagg-c")).unwrap_err().to_string();
+    assert!(error.contains("names no mode, which the current rules need"), "{error}");
+    assert_eq!(chosen(&Options { rules: Some(Generation::Unified), ..named.clone() }).2, "--rules");
+    fs::remove_file(tree.path("src/jenkins/scripts/perf/submit.py")).unwrap();
+    let (plan, warnings) = tree.plan_and_warnings(&named).unwrap();
+    assert!(plan.rules_reason.contains("is unknown, so the newest rules apply"));
+    assert!(warnings[0].to_string().contains("choose with --rules"), "{warnings:?}");
+}
+
+#[test]
+fn the_cluster_decides_on_ucx_and_is_asked_for_only_without_a_pipeline() {
+    let tree = Tree::new(CONFIG);
+    make_current(&tree);
+    let mut options = tree.options("disagg-e2e-c");
+    let unset = "UCX_CUDA_IPC_ENABLE_MNNVL UCX_TLS UCX_NET_DEVICES";
+    let plan = |options: &Options| {
+        let current_dir = tree.directory.path().to_owned();
+        let env = |name: &str| (name == "SLURM_CLUSTER_NAME").then(|| "AWS-dfw-1".to_owned());
+        request::plan(options, &Context { env: &env, current_dir }).unwrap().0
+    };
+    assert_eq!(ucx(&plan(&options)), format!("{unset} {{\"UCX_TLS\":\"^gdr_copy\"}}"));
+    options.cluster_name = Some("oci-hsg".into());
+    assert_eq!(ucx(&plan(&options)), format!("{unset} {{}}"));
+    options.cluster_name = None;
+    tree.write("prefix.sh", "export pytestCommand='trtllm-llmapi-launch pytest'\n");
+    options.prefix_script = Some("prefix.sh".into());
+    assert_eq!(ucx(&plan(&options)), format!("{unset} {{}}"));
+    let site = "models_dir: /m\ncluster_name: my-1\nucx: [{cluster: my-?, unset: [X], export: Y=1}]\n";
+    tree.write("site.yaml", site);
+    assert_eq!(ucx(&plan(&options)), format!("{unset} X {{\"Y\":\"1\"}}"));
+}
+
+#[test]
+fn a_test_finds_its_configuration_in_a_folder_that_it_does_not_know() {
+    let tree = Tree::new(CONFIG);
+    make_current(&tree);
+    tree.write("src/tests/scripts/perf/disaggregated/qa.yaml", CONFIG);
+    tree.write("src/tests/scripts/perf/disaggregated/c.yaml", CONFIG);
+    let folder = |options: &Options| env(&tree.plan(options).unwrap(), "GEN", "DISAGG_CONFIG_FOLDER");
+    let qa = tree.text("src/tests/scripts/perf/disaggregated");
+    assert_eq!(folder(&tree.options("disagg-e2e-qa")).as_deref(), Some(qa.as_str()));
+    assert_eq!(folder(&tree.options("disagg-e2e-c")), None);
+    let (_, warnings) = tree.plan_and_warnings(&tree.options("disagg-e2e-c")).unwrap();
+    assert!(warnings[0].to_string().contains("perf/disaggregated/c.yaml too"), "{warnings:?}");
+    let given = Options { config: format!("{qa}/c.yaml"), ..tree.options("disagg-e2e-c") };
+    assert_eq!(folder(&given).as_deref(), Some(qa.as_str()));
+    let other = Options { config: format!("{qa}/qa.yaml"), ..tree.options("disagg-e2e-c") };
+    let error = tree.plan(&other).unwrap_err().to_string();
+    assert!(error.contains("the test looks for it by the name in its id"), "{error}");
+}
+
+#[test]
+fn the_queue_of_our_own_command_is_capped_and_that_of_a_given_one_is_not() {
+    let tree = Tree::new(CONFIG);
+    make_current(&tree);
+    let mut options = tree.options("disagg-gen_only-c");
+    let queue = |options: &Options| {
+        let plan = tree.plan(options).unwrap();
+        let size = env(&plan, "GEN", "TLLM_BENCHMARK_REQ_QUEUES_SIZE").unwrap();
+        (size, plan.notes.join("\n"))
+    };
+    let (size, notes) = queue(&options);
+    assert!(size == "4" && notes.contains("4 requests, not 64"), "{size} {notes}");
+    tree.write("prefix.sh", "export pytestCommand='trtllm-llmapi-launch pytest'\n");
+    options.prefix_script = Some("prefix.sh".into());
+    let (size, notes) = queue(&options);
+    assert!(size == "64" && notes.contains("server holds 4"), "{size} {notes}");
+}
+
+#[test]
+fn the_time_of_a_precheck_has_limits_that_follow_from_its_phases() {
+    for (config, least) in [
+        (CONFIG.to_owned(), 960),
+        (CONFIG.replace("tensor_parallel_size: 8", "tensor_parallel_size: 2"), 780),
+        (format!("{CONFIG}cache_transceiver_precheck:\n  setup_timeout_s: 900\n"), 1080),
+        (format!("{CONFIG}cache_transceiver_precheck:\n  wireup_timeout_s: 700\n"), 1060),
+    ] {
+        for (seconds, is_taken) in [(least, false), (least + 1, true), (1800, true), (1801, false)] {
+            let time = format!("  step_timeout_s: {seconds}\n");
+            let section = "cache_transceiver_precheck:\n";
+            let config = match config.contains(section) {
+                true => format!("{config}{time}"),
+                false => format!("{config}{section}{time}"),
+            };
+            let tree = Tree::new(&config);
+            make_current(&tree);
+            let planned = tree.plan(&tree.options("disagg-e2e-c"));
+            assert_eq!(planned.is_ok(), is_taken, "{least} {seconds}: {planned:?}");
+        }
+    }
+}
+
+#[test]
+fn the_list_of_waived_tests_turns_the_precheck_off() {
+    let tree = Tree::new(CONFIG);
+    make_current(&tree);
+    let waives = "src/tests/integration/test_lists/waives.txt";
+    tree.write("prefix.sh", "export pytestCommand='pytest --test-prefix=GB300-Disagg'\n");
+    let mut options = tree.options("disagg-e2e-c");
+    let test = "perf/test_perf_sanity.py::test_e2e[disagg-e2e-c]";
+    for (line, prefix, is_skipped) in [
+        (format!("{test} SKIP (bug)"), false, true),
+        (format!("{test} # SKIP"), false, false),
+        (format!("full:GB300/{test} SKIP"), false, false),
+        (format!("full:GB300/{test} SKIP"), true, true),
+        (format!("full:sm100-GB300/{test} SKIP"), true, false),
+    ] {
+        tree.write(waives, &format!("# none\n{line}\n"));
+        options.prefix_script = prefix.then(|| "prefix.sh".to_owned());
+        let plan = tree.plan(&options).unwrap();
+        assert_eq!(plan.precheck.unwrap().enabled, !is_skipped, "{line}");
+        assert_eq!(plan.variables.contains_key("LLM_MODELS_ROOT"), !is_skipped);
+        assert_eq!(plan.variables["ctPrecheckModelRootEnv"], "LLM_MODELS_ROOT=/m");
+        assert_eq!(env(&plan, "GEN_PRECHECK", "LLM_MODELS_ROOT").as_deref(), Some("/m"));
+    }
 }

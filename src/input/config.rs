@@ -118,6 +118,13 @@ pub fn parse(name: &str, source: &Arc<Source>) -> Result<Read, Diagnostics> {
         precheck: PrecheckSettings {
             enabled: fields.switch(&precheck, "enabled"),
             timeout_s: fields.seconds(&precheck, "step_timeout_s", 1..=MAX_PRECHECK_TIME),
+            setup_s: fields.seconds(&precheck, "setup_timeout_s", 1..=MAX_PRECHECK_TIME),
+            rendezvous_s: fields.seconds(&precheck, "rendezvous_timeout_s", 1..=MAX_PRECHECK_TIME),
+            wave_s: fields.seconds(&precheck, "wave_timeout_s", 1..=MAX_PRECHECK_TIME),
+            wireup_s: match fields.is_empty(&precheck, "wireup_timeout_s") {
+                true => Field::Missing,
+                false => fields.seconds(&precheck, "wireup_timeout_s", 1..=MAX_PRECHECK_TIME),
+            },
         },
         servers: fields
             .sections(&root, "server_configs")
@@ -172,7 +179,10 @@ fn worker<'d>(fields: &mut Fields<'d>, section: &Section<'d>) -> Worker {
         pipeline_parallel_size: size("pipeline_parallel_size"),
         context_parallel_size: size("context_parallel_size"),
         max_batch_size: size("max_batch_size"),
-        world_size: fields.integer_or_empty(section, "world_size", 0..=MAX_COUNT),
+        world_size: match fields.is_empty(section, "world_size") {
+            true => Field::Missing,
+            false => fields.integer(section, "world_size", 0..=MAX_COUNT),
+        },
         enable_attention_dp: fields.switch(section, "enable_attention_dp"),
         present: !section.entries().is_empty(),
     }
@@ -249,7 +259,20 @@ const SLURM_KEYS: &[&str] = &[
     "set_segment",
     "numa_bind",
 ];
-const PRECHECK_KEYS: &[&str] = &["enabled", "step_timeout_s"];
+const PRECHECK_KEYS: &[&str] = &[
+    "enabled",
+    "step_timeout_s",
+    "setup_timeout_s",
+    "rendezvous_timeout_s",
+    "wave_timeout_s",
+    "wireup_timeout_s",
+    "request_lengths",
+    "max_request_length",
+    "num_requests",
+    "warmup_requests",
+    "max_concurrent_pairs",
+    "verify_data",
+];
 const WORKERS_KEYS: &[&str] = &["gen", "ctx", "eplb_num_slots"];
 const WORKER_KEYS: &[&str] = &[
     "tensor_parallel_size",

@@ -186,17 +186,9 @@ impl<'d> Fields<'d> {
         })
     }
 
-    /// A whole number in a range; an empty value counts as missing.
-    pub fn integer_or_empty(
-        &mut self,
-        section: &Section<'d>,
-        key: &str,
-        range: RangeInclusive<u32>,
-    ) -> Field<u32> {
-        match section.node.and_then(|node| node.get(key)).is_some_and(is_null) {
-            true => Field::Missing,
-            false => self.integer(section, key, range),
-        }
+    /// Whether a key is there without a value.
+    pub fn is_empty(&self, section: &Section<'d>, key: &str) -> bool {
+        section.node.and_then(|node| node.get(key)).is_some_and(is_null)
     }
 
     /// Whole seconds in a range: a number, or its digits in quotes; fractions are dropped.

@@ -4,8 +4,39 @@
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::{Diagnostic, nearest};
-use crate::plan::TestId;
 pub use crate::plan::rules::CONFIG_DIRS;
+use crate::plan::{Generation, TestId, TestKind};
+
+/// Where the launchers are, below the source tree.
+const LAUNCHERS: &str = "jenkins/scripts/perf";
+
+/// The rules of a source tree's launcher, and how they are known. Nothing for a tree without one,
+/// or with one of those that the form of a test id tells apart.
+pub fn rules_of_tree(source_dir: &Path) -> Option<(Generation, &'static str)> {
+    let launchers = source_dir.join(LAUNCHERS);
+    let has = |name: &str| launchers.join(name).is_file();
+    match (has("submit.py"), has("cluster_env.py"), has("disaggregated/submit.py")) {
+        (true, true, _) => Some((
+            Generation::Current,
+            "the source tree has jenkins/scripts/perf/submit.py and cluster_env.py",
+        )),
+        (true, false, _) => Some((
+            Generation::Unified,
+            "the source tree has jenkins/scripts/perf/submit.py and no cluster_env.py",
+        )),
+        (false, _, true) => None,
+        (false, _, false) => {
+            let is_python =
+                |entry: std::fs::DirEntry| entry.path().extension() == Some("py".as_ref());
+            let mut entries = launchers.read_dir().ok()?.flatten();
+            entries.any(is_python).then_some((Generation::NEWEST, UNKNOWN_LAUNCHER))
+        }
+    }
+}
+
+/// How the rules of a launcher are known that is none of the known ones.
+pub const UNKNOWN_LAUNCHER: &str =
+    "the source tree's launcher in jenkins/scripts/perf is unknown, so the newest rules apply";
 
 /// Where test lists are, below the source tree, in the order in which they are tried.
 pub const LIST_DIRS: &[&str] =
@@ -18,13 +49,16 @@ pub const LIST_DIRS: &[&str] =
 /// The paths that were tried and the nearest names.
 pub fn config(
     name_or_path: &str,
+    rules: Option<Generation>,
     source_dir: Option<&Path>,
     current_dir: &Path,
 ) -> Result<PathBuf, Diagnostic> {
     if is_path(name_or_path) {
         return Ok(current_dir.join(name_or_path));
     }
-    let found = first_in(name_or_path, source_dir, CONFIG_DIRS, &[name_or_path])?;
+    let rules = rules.unwrap_or(Generation::Classic);
+    let directories = rules.config_dirs(TestKind::Disaggregated);
+    let found = first_in(name_or_path, source_dir, directories, &[name_or_path])?;
     Ok(found.path)
 }
 
@@ -39,17 +73,22 @@ pub struct Found {
     pub others: Vec<PathBuf>,
 }
 
-/// Finds the configuration that a test id names: the first of its readings that exists, in the
-/// directories of that kind of test.
+/// Finds the configuration that a test id names: the first of its readings that exists, in a folder
+/// that comes before all others, and in the directories of that kind of test.
 ///
 /// # Errors
 /// The paths that were tried and the nearest names.
-pub fn config_of_test(readings: &[TestId], source_dir: Option<&Path>) -> Result<Found, Diagnostic> {
+pub fn config_of_test(
+    readings: &[TestId],
+    folder: Option<&str>,
+    source_dir: Option<&Path>,
+) -> Result<Found, Diagnostic> {
     let names: Vec<_> = readings.iter().map(|id| id.config.as_str()).collect();
-    let rule = readings.first().and_then(|id| id.generation.rules().test(id.kind));
-    let directories = rule.map_or(CONFIG_DIRS, |rule| rule.config_dirs);
+    let known = readings.first().map(|id| id.generation.config_dirs(id.kind));
+    let directories: Vec<_> =
+        folder.into_iter().chain(known.into_iter().flatten().copied()).collect();
     let what = readings.first().map_or("", |id| id.text.as_str());
-    first_in(what, source_dir, directories, &names)
+    first_in(what, source_dir, &directories, &names)
 }
 
 fn first_in(
@@ -166,10 +205,11 @@ mod tests {
         let directory = tree.path().join(CONFIG_DIRS[2]);
         std::fs::create_dir_all(&directory).unwrap();
         std::fs::write(directory.join("gb200_r1_con64.yaml"), "").unwrap();
-        let found = config("gb200_r1_con64", Some(tree.path()), Path::new("/")).unwrap();
+        let find = |name| config(name, None, Some(tree.path()), Path::new("/"));
+        let found = find("gb200_r1_con64").unwrap();
         assert_eq!(found, directory.join("gb200_r1_con64.yaml"));
         assert_eq!(source_dir_of(&found).unwrap(), tree.path());
-        let error = config("gb200_r1_con46", Some(tree.path()), Path::new("/")).unwrap_err();
+        let error = find("gb200_r1_con46").unwrap_err();
         assert_eq!(error.details.len(), CONFIG_DIRS.len());
         assert_eq!(error.help.as_deref(), Some("nearest names: gb200_r1_con64"));
     }
@@ -186,13 +226,31 @@ mod tests {
         write(CONFIG_DIRS[2], "both.yaml");
         write(CONFIG_DIRS[3], "a-b.yaml");
         let find = |id: &str| {
-            config_of_test(&TestId::readings(id, None).unwrap(), Some(tree.path())).unwrap()
+            config_of_test(&TestId::readings(id, None).unwrap(), None, Some(tree.path())).unwrap()
         };
         let unified = find("disagg-e2e-both");
         assert_eq!(unified.path, tree.path().join(CONFIG_DIRS[2]).join("both.yaml"));
         assert_eq!(unified.others, [tree.path().join(CONFIG_DIRS[0]).join("both.yaml")]);
         assert!(find("disagg-both").path.starts_with(tree.path().join(CONFIG_DIRS[0])));
         assert_eq!(find("aggr-a-b-c").index, 1);
+    }
+
+    #[test]
+    fn the_files_of_a_launcher_tell_its_rules() {
+        let tree = tempfile::tempdir().unwrap();
+        let rules = || rules_of_tree(tree.path());
+        assert_eq!(rules(), None);
+        let directory = tree.path().join(LAUNCHERS);
+        std::fs::create_dir_all(&directory).unwrap();
+        assert_eq!(rules(), None);
+        for (name, expected) in [
+            ("launch.py", Generation::NEWEST),
+            ("submit.py", Generation::Unified),
+            ("cluster_env.py", Generation::Current),
+        ] {
+            std::fs::write(directory.join(name), "").unwrap();
+            assert_eq!(rules().unwrap().0, expected, "{name}");
+        }
     }
 
     #[test]
@@ -209,8 +267,8 @@ mod tests {
 
     #[test]
     fn a_path_is_taken_as_it_is() {
-        let found = config("sub/x.yaml", None, Path::new("/here")).unwrap();
-        assert_eq!(found, Path::new("/here/sub/x.yaml"));
-        assert!(config("x", None, Path::new("/here")).is_err());
+        let find = |name| config(name, None, None, Path::new("/here"));
+        assert_eq!(find("sub/x.yaml").unwrap(), Path::new("/here/sub/x.yaml"));
+        assert!(find("x").is_err());
     }
 }

@@ -11,6 +11,7 @@ pub mod settings;
 pub mod site;
 mod slurm_args;
 pub mod source;
+mod splits;
 pub mod test_list;
 pub mod values;
 pub mod yaml;

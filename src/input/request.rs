@@ -9,11 +9,13 @@ use super::settings::{self, Setting, Settings};
 use super::slurm_args::{self, Program};
 use super::test_list::{Entry, Pick};
 use super::values::Choice;
-use super::{Context, config, find, prefix_script, site, test_list};
+use super::{Context, config, find, prefix_script, site, splits, test_list};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
-use crate::plan::command::Directories;
+use crate::plan::command::{BaseCommand, Directories, MODELS_ROOT};
 use crate::plan::request::{ContainerSettings, JobSettings, Request, TestNames};
-use crate::plan::{Generation, Origin, TestId, Traced};
+use crate::plan::rules::{CONFIG_FOLDERS, SPLITS};
+use crate::plan::test_id::{Mode, node_id};
+use crate::plan::{Generation, Origin, TestId, TestKind, Traced, pytest};
 
 /// Variables whose values are never shown, whatever the site says.
 const SECRETS: &[&str] = &["HF_TOKEN"];
@@ -36,24 +38,41 @@ fn build_from(
     text: Option<&Arc<Source>>,
     context: &Context,
 ) -> Result<(Request, Vec<Diagnostic>), Diagnostics> {
-    let settings = settings(options, context)?;
-    match &options.test_list {
-        Some(list) => {
-            let tree = tree(&settings.all, context);
-            let path = find::test_list(list, tree.as_deref(), &context.current_dir)?;
-            let list = test_list::read(&path, list, options.rules)?;
-            let pick = match (&options.test_match, options.test_number) {
-                (Some(pattern), _) => Pick::Matching(pattern),
-                (None, Some(number)) => Pick::Number(number),
-                (None, None) => Pick::Only,
-            };
-            build_test(options, text, context, settings, Some(Named::of_entry(list.pick(pick)?)?))
+    let given = Given::new(options, context)?;
+    let rules = given.generation();
+    let Some(list) = &options.test_list else {
+        let named = options.test_id.as_deref().map(|id| Named::of_id(id, rules));
+        return build_test(options, text, context, given, named.transpose()?);
+    };
+    let list = given.list(list, context)?;
+    let splits = rules.is_some_and(|rules| rules.is_in(SPLITS));
+    let of_group = match (options.split_group, &given.base, &given.tree) {
+        (Some(group), Some(base), Some(tree)) if splits => {
+            splits::pick(&list, group, &base.options(), tree, &context.current_dir)?
         }
-        None => {
-            let named = options.test_id.as_deref().map(|id| Named::of_id(id, options.rules));
-            build_test(options, text, context, settings, named.transpose()?)
+        _ => None,
+    };
+    let entry = match (of_group, &options.test_match) {
+        (Some(entry), _) => entry,
+        (None, Some(pattern)) => list.pick(Pick::Matching(pattern))?,
+        (None, None) => {
+            let number = options.split_group.or(options.test_number);
+            list.pick(number.map_or(Pick::Only, Pick::Number))?
         }
-    }
+    };
+    build_test(options, text, context, given, Some(Named::of_entry(entry)?))
+}
+
+/// The test list that the options name.
+///
+/// # Errors
+/// It is not there or cannot be read.
+pub fn list(
+    name: &str,
+    options: &Options,
+    context: &Context,
+) -> Result<test_list::TestList, Diagnostics> {
+    Given::new(options, context)?.list(name, context)
 }
 
 /// Builds the request for one entry of a test list.
@@ -65,74 +84,112 @@ pub fn build_entry(
     context: &Context,
     entry: &Entry,
 ) -> Result<(Request, Vec<Diagnostic>), Diagnostics> {
-    let settings = settings(options, context)?;
-    build_test(options, None, context, settings, Some(Named::of_entry(entry)?))
+    let given = Given::new(options, context)?;
+    build_test(options, None, context, given, Some(Named::of_entry(entry)?))
 }
 
-/// The settings with and without those of the options.
-struct Loaded {
-    /// Of site.yaml and the environment.
+/// What is known before the test is.
+struct Given {
+    /// The settings of site.yaml and the environment.
     site: Settings,
-    /// Of the options too.
+    /// Those of the options too.
     all: Settings,
+    /// The source tree.
+    tree: Option<PathBuf>,
+    /// The rules that an option or the source tree decides on.
+    rules: Option<Traced<Generation>>,
+    /// The command of the script prefix.
+    base: Option<BaseCommand>,
+    warnings: Vec<Diagnostic>,
 }
 
-fn settings(options: &Options, context: &Context) -> Result<Loaded, Diagnostics> {
-    let mut errors = Diagnostics::default();
-    let explicit = Settings::default().with(options, &mut errors);
-    if errors.has_errors() {
-        return Err(errors);
+impl Given {
+    fn new(options: &Options, context: &Context) -> Result<Self, Diagnostics> {
+        let mut errors = Diagnostics::default();
+        let explicit = Settings::default().with(options, &mut errors);
+        if errors.has_errors() {
+            return Err(errors);
+        }
+        let site = site::load(context, explicit.site.as_ref().map(|site| site.value.as_path()))?;
+        let all = site.with(options, &mut errors);
+        let named = all.trtllm_dir.as_ref();
+        let tree = named.map(|tree| PathBuf::from(absolute(&context.current_dir, &tree.value)));
+        let tree = tree.or_else(|| {
+            let is_path = find::is_path(&options.config);
+            find::source_dir_of(&context.current_dir.join(&options.config)).filter(|_| is_path)
+        });
+        let mut warnings = Vec::new();
+        let by_tree = || tree.as_deref().and_then(find::rules_of_tree);
+        let rules = match (&all.rules, options.cluster_name.is_some()) {
+            (Some(rules), _) => Some(rules.clone()),
+            (None, has_cluster) => by_tree()
+                .or(has_cluster.then_some((Generation::Current, "--cluster-name is given")))
+                .map(|(rules, why)| Traced::new(rules, Origin::rule(why))),
+        };
+        if rules.as_ref().is_some_and(|rules| rules.origin.rule == find::UNKNOWN_LAUNCHER) {
+            warnings.push(Diagnostic::note(find::UNKNOWN_LAUNCHER).help("choose with --rules"));
+        }
+        let base = match &all.prefix_script {
+            Some(Traced { value: script, .. }) => {
+                let (base, about_script) =
+                    prefix_script::read(&context.current_dir.join(script), script)?;
+                warnings.extend(about_script);
+                Some(base)
+            }
+            None => None,
+        };
+        Ok(Self { site, all, tree, rules, base, warnings })
     }
-    let site = site::load(context, explicit.site.as_ref().map(|site| site.value.as_path()))?;
-    let all = site.with(options, &mut errors);
-    Ok(Loaded { site, all })
+
+    fn generation(&self) -> Option<Generation> {
+        self.rules.as_ref().map(|rules| rules.value)
+    }
+
+    fn list(&self, name: &str, context: &Context) -> Result<test_list::TestList, Diagnostics> {
+        let path = find::test_list(name, self.tree.as_deref(), &context.current_dir)?;
+        test_list::read(&path, name, self.generation())
+    }
 }
 
 /// A test that is named by its id.
-struct Named {
+struct Named<'e> {
     readings: Vec<TestId>,
-    module: Option<String>,
-    function: Option<String>,
+    /// The entry of a list that names it.
+    entry: Option<&'e Entry>,
     origin: Origin,
 }
 
-impl Named {
+impl<'e> Named<'e> {
     fn of_id(id: &str, rules: Option<Generation>) -> Result<Self, Diagnostic> {
         let readings = TestId::readings(id, rules)
             .map_err(|error| Diagnostic::error(error.message).help(error.help))?;
-        Ok(Self { readings, module: None, function: None, origin: Origin::input("--test-id") })
+        Ok(Self { readings, entry: None, origin: Origin::input("--test-id") })
     }
 
-    fn of_entry(entry: &Entry) -> Result<Self, Diagnostic> {
+    fn of_entry(entry: &'e Entry) -> Result<Self, Diagnostic> {
         let origin = Origin {
             input: format!("test {} of the list", entry.number).into(),
             location: Some(entry.location.clone()),
             ..Origin::default()
         };
-        let (module, function) = (entry.module.clone(), entry.function.clone());
-        Ok(Self { readings: entry.readings.clone()?, module, function, origin })
+        Ok(Self { readings: entry.readings.clone()?, entry: Some(entry), origin })
     }
-}
-
-/// The source tree that the settings name.
-fn tree(settings: &Settings, context: &Context) -> Option<PathBuf> {
-    let tree = settings.trtllm_dir.as_ref()?;
-    Some(PathBuf::from(absolute(&context.current_dir, &tree.value)))
 }
 
 /// The file of the configuration, and the index of the id's reading that it belongs to.
 fn find_config(
     options: &Options,
-    named: Option<&Named>,
-    tree: Option<&Path>,
+    named: Option<&Named<'_>>,
+    given: &Given,
     context: &Context,
     has_text: bool,
     warnings: &mut Vec<Diagnostic>,
 ) -> Result<(PathBuf, usize), Diagnostic> {
+    let tree = given.tree.as_deref();
     // A configuration that is given as text needs no file: its path is taken as it is.
     let locate = || match has_text {
         true => Ok(context.current_dir.join(&options.config)),
-        false => find::config(&options.config, tree, &context.current_dir),
+        false => find::config(&options.config, given.generation(), tree, &context.current_dir),
     };
     let Some(named) = named else {
         if options.config.is_empty() {
@@ -142,7 +199,10 @@ fn find_config(
         return Ok((locate()?, 0));
     };
     if options.config.is_empty() {
-        let found = find::config_of_test(&named.readings, tree)
+        let id = &named.readings[0];
+        let folder = (context.env)(id.kind.config_variable());
+        let folder = folder.filter(|_| id.generation.is_in(CONFIG_FOLDERS));
+        let found = find::config_of_test(&named.readings, folder.as_deref(), tree)
             .map_err(|diagnostic| diagnostic.at(named.origin.location.clone()))?;
         warnings.extend(found.others.iter().map(|other| {
             Diagnostic::warning(format!(
@@ -159,12 +219,17 @@ fn find_config(
     let index = named.readings.iter().position(|id| id.config == stem);
     if index.is_none() {
         let id = &named.readings[0];
-        warnings.push(Diagnostic::warning(format!(
+        let message = format!(
             "the test id {} names the configuration {}, but {} is used",
             id.text,
             id.config,
             path.display()
-        )));
+        );
+        if id.generation.is_in(CONFIG_FOLDERS) {
+            let help = "rename the file: the test looks for it by the name in its id";
+            return Err(Diagnostic::error(message).help(help));
+        }
+        warnings.push(Diagnostic::warning(message));
     }
     Ok((path, index.unwrap_or_default()))
 }
@@ -173,47 +238,37 @@ fn build_test(
     options: &Options,
     text: Option<&Arc<Source>>,
     context: &Context,
-    Loaded { site, all: given }: Loaded,
-    named: Option<Named>,
+    mut known: Given,
+    named: Option<Named<'_>>,
 ) -> Result<(Request, Vec<Diagnostic>), Diagnostics> {
-    let tree = tree(&given, context);
-    let mut warnings = Vec::new();
-    let (path, index) = find_config(
-        options,
-        named.as_ref(),
-        tree.as_deref(),
-        context,
-        text.is_some(),
-        &mut warnings,
-    )?;
+    let mut warnings = std::mem::take(&mut known.warnings);
+    let (path, index) =
+        find_config(options, named.as_ref(), &known, context, text.is_some(), &mut warnings)?;
+    let Given { site, all: given, rules, base, .. } = known;
     let (config, about_config) = match text {
         Some(source) => config::read_text(&path, source)?,
         None if find::is_path(&options.config) => config::read(&path, &options.config)?,
         None => config::read(&path, &path.to_string_lossy())?,
     };
     warnings.extend(about_config);
-    let base = match &given.prefix_script {
-        Some(Traced { value: script, .. }) => {
-            let (base, about_script) =
-                prefix_script::read(&context.current_dir.join(script), script)?;
-            warnings.extend(about_script);
-            Some(base)
-        }
-        None => None,
+    let entry = named.as_ref().and_then(|named| named.entry);
+    let test_id = named
+        .map(|Named { mut readings, origin, .. }| Traced::new(readings.swap_remove(index), origin));
+    warnings.extend(test_id.as_ref().into_iter().flat_map(about_id));
+    let of_entry = |text: fn(&Entry) -> Option<&String>| {
+        let origin = test_id.as_ref()?.origin.clone();
+        Some(Traced::new(text(entry?)?.clone(), origin))
     };
-    let (test_id, module, function) = match named {
-        Some(Named { mut readings, module, function, origin }) => {
-            let id = readings.swap_remove(index);
-            if !id.has_usual_prefix() {
-                let message = format!("the prefix {} of test id {} is unusual", id.prefix, id.text);
-                let help = "usual prefixes: disagg, disagg_upload, aggr, aggr_upload";
-                warnings.push(Diagnostic::warning(message).at(origin.location.clone()).help(help));
-            }
-            let text = |text: Option<String>| text.map(|text| Traced::new(text, origin.clone()));
-            let names = (text(module), text(function));
-            (Some(Traced::new(id, origin)), names.0, names.1)
-        }
-        None => (None, None, None),
+    let test = TestNames {
+        module: or_default(
+            of_entry(|entry| entry.module.as_ref()).or(given.perf_test_module.clone()),
+            &settings::PERF_TEST_MODULE,
+        ),
+        function: or_default(
+            of_entry(|entry| entry.function.as_ref()).or(given.perf_test_function.clone()),
+            &settings::PERF_TEST_FUNCTION,
+        ),
+        prefix: or_default(given.perf_test_prefix.clone(), &settings::PERF_TEST_PREFIX),
     };
 
     let mut errors = Diagnostics::default();
@@ -224,7 +279,7 @@ fn build_test(
         )
     });
     let models_of_base = base.as_ref().and_then(|base| {
-        let (_, value) = base.env.iter().find(|(name, _)| *name == "LLM_MODELS_ROOT")?;
+        let (_, value) = base.env.iter().find(|(name, _)| *name == MODELS_ROOT)?;
         let literal = value.value.is_literal().then(|| value.value.expand(|_| None).ok())?;
         Some(Traced::new(literal?, value.origin.clone()))
     });
@@ -246,7 +301,7 @@ fn build_test(
         ),
         models: known(
             "the models directory",
-            given.models_dir.clone().or(models_of_base),
+            given.models_dir.clone().or(models_of_base.clone()),
             &settings::MODELS_DIR,
         ),
         workspace: path_of(given.workspace.clone().unwrap_or_else(|| {
@@ -287,7 +342,38 @@ fn build_test(
         mem: given.mem,
         gpu_request: choice(given.gpu_request, &settings::GPU_REQUEST),
     };
+    let variable = |name: &'static str| {
+        let value = (context.env)(name).filter(|value| !value.is_empty())?;
+        Some(Traced::new(value, Origin::input(format!("environment variable {name}"))))
+    };
+    let source_dir = Path::new(&directories.source.value);
+    let skipped = match (&test_id, entry) {
+        (None, _) => None,
+        (Some(id), entry) => {
+            let of_names = node_id(&test.module.value, &test.function.value, &id.value.text);
+            let node = entry.map_or(of_names.as_str(), Entry::node_id);
+            let options = base.as_ref().map(BaseCommand::options).unwrap_or_default();
+            let prefix = pytest::value_of(&options, &["--test-prefix"]);
+            splits::skipped(node, entry, prefix, source_dir)?
+        }
+    };
+    let kind = match &test_id {
+        Some(id) => id.value.kind,
+        None if config.is_aggregated() => TestKind::Aggregated,
+        None => TestKind::Disaggregated,
+    };
+    let is_piped = base.is_some();
     let request = Request {
+        models_root: models_of_base
+            .or_else(|| variable(MODELS_ROOT).filter(|_| is_piped))
+            .unwrap_or_else(|| directories.models.clone()),
+        // A pipeline says on which cluster its script will run; here may be another.
+        cluster: given
+            .cluster_name
+            .or_else(|| variable("SLURM_CLUSTER_NAME").filter(|_| !is_piped))
+            .unwrap_or_default(),
+        config_folder: config_folder(&path, kind, source_dir, variable(kind.config_variable())),
+        skipped,
         config,
         directories,
         test_id,
@@ -295,15 +381,8 @@ fn build_test(
         stage: given.stage_name,
         ucx: given.ucx.map(|rows| rows.value).unwrap_or_default(),
         precheck: given.precheck,
-        test: TestNames {
-            module: or_default(module.or(given.perf_test_module), &settings::PERF_TEST_MODULE),
-            function: or_default(
-                function.or(given.perf_test_function),
-                &settings::PERF_TEST_FUNCTION,
-            ),
-            prefix: or_default(given.perf_test_prefix, &settings::PERF_TEST_PREFIX),
-        },
-        rules: given.rules,
+        test,
+        rules,
         placement: choice(given.placement, &settings::PLACEMENT),
         frontend_node: choice(given.frontend_node, &settings::FRONTEND_NODE),
         mpi: or_default(given.mpi, &settings::MPI),
@@ -321,6 +400,52 @@ fn build_test(
             .collect(),
     };
     if errors.has_errors() { Err(errors) } else { Ok((request, warnings)) }
+}
+
+/// What is unusual about a test id.
+fn about_id(Traced { value: id, origin }: &Traced<TestId>) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    let mut warn = |message: String, help: &str| {
+        found.push(Diagnostic::warning(message).at(origin.location.clone()).help(help));
+    };
+    if !id.has_usual_prefix() {
+        let message = format!("the prefix {} of test id {} is unusual", id.prefix, id.text);
+        warn(message, "usual prefixes: disagg, disagg_upload, aggr, aggr_upload");
+    }
+    if let (Some(modifier), Some(Mode::GenOnly | Mode::GenOnlyNoContext)) = (id.modifier, id.mode) {
+        let message = format!("the test suite has no {modifier} variant of gen_only tests");
+        warn(message, "write the id without it");
+    }
+    let is_newest = id.generation == Generation::NEWEST;
+    if is_newest && id.server.is_some() && id.config.contains('-') {
+        let message =
+            format!("the test suite takes only the first part of {} for the name", id.config);
+        warn(message, "rename the configuration without hyphens");
+    }
+    found
+}
+
+/// The folder of a configuration, where the test does not look into it by itself: it knows one
+/// below the source tree, and that of a variable, which its container may not have.
+fn config_folder(
+    path: &Path,
+    kind: TestKind,
+    source_dir: &Path,
+    variable: Option<Traced<String>>,
+) -> Option<Traced<String>> {
+    let folder = path.parent()?;
+    let usual = source_dir.join(Generation::NEWEST.config_dirs(kind)[0]);
+    let is_same = |other: &Path| {
+        let real = |path: &Path| path.canonicalize().ok();
+        folder == other || (real(folder).is_some() && real(folder) == real(other))
+    };
+    let given = variable.filter(|given| is_same(&source_dir.join(&given.value)));
+    if given.is_none() && is_same(&usual) {
+        return None;
+    }
+    let rule = "the folder in which the test looks for its configuration";
+    let origin = given.map_or(Origin::input("the configuration's path"), |given| given.origin);
+    Some(Traced::new(folder.to_string_lossy().into_owned(), origin.by_rule(rule)))
 }
 
 /// The texts of a list, each with the list's origin.

@@ -12,7 +12,7 @@ use super::fields::{Fields, Section};
 use super::values::{Form, Shape, Value};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::plan::config::Field;
-use crate::plan::request::GpuRequest;
+use crate::plan::request::{GpuRequest, Switch};
 use crate::plan::{FrontendNode, Generation, Origin, Placement, Traced, ucx};
 
 /// One setting: what it is called in each place, what it means, and which values it has.
@@ -209,6 +209,8 @@ macro_rules! settings {
             pub test_list: Option<String>,
             /// Which entry of the list, from 1; 0 and less mean the first, as shards are counted.
             pub test_number: Option<i64>,
+            /// The group of pytest-split whose test is meant; 0 and less mean the first test.
+            pub split_group: Option<i64>,
             /// Which test of the list: its id, a part of it, or a pattern with `*`.
             pub test_match: Option<String>,
             $(
@@ -331,8 +333,14 @@ settings! {
         "Name of the pipeline's stage, which names the GPU generation (for the setup of UCX)",
     ).option("--stage-name", "NAME").form(Form::MayBeEmpty);
 
+    CLUSTER_NAME cluster_name: String = Setting::new(
+        "Name of the cluster (for the setup of UCX, by the current rules)",
+    ).option("--cluster-name", "NAME").key("cluster_name", "aws-cmh-cs-001")
+        .default("SLURM_CLUSTER_NAME, unless a script prefix is given").form(Form::MayBeEmpty);
+
     RULES rules: Generation = Setting::new("Rule set")
-        .option("--rules", "RULES").default("what the form of the test id says");
+        .option("--rules", "RULES")
+        .default("that of the source tree's launcher, or of the form of the test id");
 
     PERF_TEST_MODULE perf_test_module: String = Setting::new(
         "Pytest module: MODULE of MODULE::FUNCTION[PREFIX-CONFIG]",
@@ -431,16 +439,16 @@ settings! {
     ).option("--install-sh", "FILE")
         .key("install_script", "/lustre/share/scripts/slurm_install.sh");
 
-    PRECHECK precheck: bool = Setting::new(
-        "Whether caches are checked before the servers start, by rule sets with such a check; of \
-         the variable's values only 1 means yes",
+    PRECHECK precheck: Switch = Setting::new(
+        "Whether caches are checked before the servers start, by rule sets with such a check; the \
+         variable takes 1 and 0, and under the current rules true, on, yes, false, off and no too",
     ).variable("TRTLLM_DISAGG_CT_PRECHECK").key("precheck", "false")
         .config("cache_transceiver_precheck.enabled", Wins::Site).default("true");
 
     UCX ucx: Vec<ucx::Row> = Setting::new(
-        "How UCX is set up for a GPU generation: a list of `gpu:` (a part of the stage's name), \
-         `unset:` (names of variables) and `export:` ('NAME=VALUE …')",
-    ).key("ucx", "[{gpu: GB200, unset: [UCX_TLS], export: 'UCX_NET_DEVICES=mlx5_0:1'}]");
+        "How UCX is set up: a list of `cluster:` and `gpu:` (patterns with * and ?, such as aws*; at \
+         least one of them), `unset:` (names of variables) and `export:` ('NAME=VALUE …')",
+    ).key("ucx", "[{cluster: 'aws*', gpu: GB200, export: 'UCX_NET_DEVICES=mlx5_0:1'}]");
 
     SECRETS secrets: Vec<String> = Setting::new(
         "Variables whose values are never shown, besides HF_TOKEN",

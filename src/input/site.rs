@@ -66,12 +66,16 @@ impl Value for Vec<ucx::Row> {
 }
 
 fn ucx_row<'d>(fields: &mut Fields<'d>, section: &Section<'d>) -> ucx::Row {
-    fields.refuse_unknown(section, &["gpu", "unset", "export"]);
-    let mut row = ucx::Row::default();
-    match fields.text(section, "gpu") {
-        Field::Good(gpu) if !gpu.value.is_empty() => row.gpu = gpu.value,
-        _ => fields.error(section.position(), "a row of ucx needs `gpu:`, a part of its name"),
+    fields.refuse_unknown(section, &["cluster", "gpu", "unset", "export"]);
+    let mut pattern = |key| match fields.text(section, key) {
+        Field::Good(pattern) => pattern.value,
+        _ => String::new(),
+    };
+    let (cluster, gpu) = (pattern("cluster"), pattern("gpu"));
+    if cluster.is_empty() && gpu.is_empty() {
+        fields.error(section.position(), "a row of ucx needs `cluster:` or `gpu:`");
     }
+    let mut row = ucx::Row { cluster, gpu, ..ucx::Row::default() };
     if let Field::Good(names) = fields.texts(section, "unset") {
         if let Some(wrong) = names.value.iter().find(|name| !is_name(name)) {
             let message = format!("{wrong:?} is not the name of an environment variable");
@@ -88,6 +92,7 @@ fn ucx_row<'d>(fields: &mut Fields<'d>, section: &Section<'d>) -> ucx::Row {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::request::Switch;
 
     fn site(text: &str, variables: &[(&str, &str)]) -> Result<Settings, Diagnostics> {
         let directory = tempfile::tempdir().unwrap();
@@ -116,17 +121,20 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_turns_the_precheck_on_only_with_1() {
-        for (value, enabled) in [("1", true), ("", false), ("true", false), ("0", false)] {
-            let site = site("precheck: true\n", &[("TRTLLM_DISAGG_CT_PRECHECK", value)]).unwrap();
-            assert_eq!(site.precheck.unwrap().value, enabled, "{value:?}");
+    fn the_environment_s_text_wins_over_the_site_s_switch_also_when_it_is_empty() {
+        for text in ["1", "", "off"] {
+            let site = site("precheck: true\n", &[("TRTLLM_DISAGG_CT_PRECHECK", text)]).unwrap();
+            assert_eq!(site.precheck.unwrap().value, Switch::Text(text.to_owned()));
         }
-        assert!(site("precheck: true\n", &[]).unwrap().precheck.unwrap().value);
+        let site = site("precheck: true\n", &[]).unwrap();
+        assert_eq!(site.precheck.unwrap().value, Switch::Is(true));
     }
 
     #[test]
     fn a_row_of_ucx_is_read_strictly() {
-        assert!(site("ucx: [{gpu: X, unset: [A, B], export: 'C=1 D=2'}]\n", &[]).is_ok());
+        for row in ["{gpu: X, unset: [A, B], export: 'C=1 D=2'}", "{cluster: 'aws*'}"] {
+            assert!(site(&format!("ucx: [{row}]\n"), &[]).is_ok(), "{row}");
+        }
         for row in ["{unset: [A]}", "{gpu: X, unset: [a-b]}", "{gpu: X, exports: A=1}", "x"] {
             assert!(site(&format!("ucx: [{row}]\n"), &[]).is_err(), "{row}");
         }

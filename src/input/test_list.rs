@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::yaml::{Node, Value};
 use super::{source, yaml};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, Source};
-use crate::plan::{Generation, TestId};
+use crate::plan::{Generation, TestId, ucx};
 
 /// A test list.
 #[derive(Debug, Clone)]
@@ -218,7 +218,36 @@ impl TestList {
 /// How many tests an error names.
 const SHOWN: usize = 10;
 
+/// The markers that an entry may have behind its test.
+const MARKERS: [&str; 4] = ["XFAIL", "SKIP", "UNSTABLE", "TIMEOUT"];
+
+/// The text in front of an entry's marker, and the marker.
+pub fn split_marker(text: &str) -> (&str, Option<&'static str>) {
+    for (at, blank) in text.char_indices().filter(|(_, c)| c.is_whitespace()) {
+        let rest = &text[at + blank.len_utf8()..];
+        let found = MARKERS.into_iter().find(|marker| {
+            rest.strip_prefix(marker).is_some_and(|after| {
+                after.chars().next().is_none_or(|c| c == '(' || c.is_whitespace())
+            })
+        });
+        if found.is_some() {
+            return (text[..at].trim(), found);
+        }
+    }
+    (text.trim(), None)
+}
+
 impl Entry {
+    /// What pytest calls the test: all in front of a marker.
+    pub fn node_id(&self) -> &str {
+        split_marker(&self.text).0
+    }
+
+    /// Its marker; a comment has none.
+    pub fn marker(&self) -> Option<&'static str> {
+        split_marker(self.text.split('#').next().unwrap_or_default()).1
+    }
+
     /// Its test id; `None` when it cannot be planned.
     pub fn id(&self) -> Option<&str> {
         self.readings.as_ref().ok()?.first().map(|id| id.text.as_str())
@@ -227,17 +256,7 @@ impl Entry {
 
 /// Whether an id contains a text, or fits it as a whole where that has a `*`.
 fn fits(pattern: &str, id: &str) -> bool {
-    let Some((start, rest)) = pattern.split_once('*') else { return id.contains(pattern) };
-    let Some(mut id) = id.strip_prefix(start) else { return false };
-    let mut pieces: Vec<&str> = rest.split('*').collect();
-    let end = pieces.pop().unwrap_or_default();
-    for piece in pieces {
-        match id.find(piece) {
-            Some(at) => id = &id[at + piece.len()..],
-            None => return false,
-        }
-    }
-    id.ends_with(end)
+    if pattern.contains('*') { ucx::matches(pattern, id) } else { id.contains(pattern) }
 }
 
 #[cfg(test)]
@@ -307,6 +326,21 @@ mod tests {
         );
         assert!(matching("none").unwrap_err().help.unwrap().contains("1: disagg-e2e-a; 2:"));
         assert!(list.pick(Pick::Only).unwrap_err().message.ends_with("has 3 tests"));
+    }
+
+    #[test]
+    fn a_marker_stands_alone_behind_the_test() {
+        for (text, node, marker) in [
+            ("t[a] TIMEOUT (90)", "t[a]", Some("TIMEOUT")),
+            ("t[a]  SKIP(https://bug)", "t[a]", Some("SKIP")),
+            ("t[a] SKIPPED XFAIL", "t[a] SKIPPED", Some("XFAIL")),
+            ("SKIP", "SKIP", None),
+            ("t[a]", "t[a]", None),
+        ] {
+            assert_eq!(split_marker(text), (node, marker));
+        }
+        let list = from_text(&source("t[disagg-e2e-a] # SKIP\n"), None);
+        assert_eq!(list.entries[0].marker(), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::fields::{Fields, Section};
 use crate::plan::config::Field;
-use crate::plan::request::GpuRequest;
+use crate::plan::request::{GpuRequest, Switch};
 use crate::plan::{FrontendNode, Generation, Placement};
 use crate::slurm::time::TimeLimit;
 
@@ -133,14 +133,33 @@ impl Value for bool {
         Ok(())
     }
 
-    // Set at all, the variable decides, and only 1 means yes: the tests' own launcher does so.
+    fn read<'d>(fields: &mut Fields<'d>, root: &Section<'d>, key: &str) -> Field<Self> {
+        fields.truth(root, key)
+    }
+}
+
+impl Value for Switch {
+    const SHAPE: Shape = Shape::Flag;
+
+    fn names() -> Vec<&'static str> {
+        bool::names()
+    }
+
+    fn take(slot: &mut Option<Self>, text: &str) -> Result<(), String> {
+        let mut is_on = None;
+        bool::take(&mut is_on, text)?;
+        *slot = is_on.map(Self::Is);
+        Ok(())
+    }
+
+    // Set at all, the variable decides, also when it is empty.
     fn take_variable(slot: &mut Option<Self>, text: &str) -> Result<(), String> {
-        *slot = Some(text == "1");
+        *slot = Some(Self::Text(text.to_owned()));
         Ok(())
     }
 
     fn read<'d>(fields: &mut Fields<'d>, root: &Section<'d>, key: &str) -> Field<Self> {
-        fields.truth(root, key)
+        fields.truth(root, key).map(Self::Is)
     }
 }
 
@@ -189,7 +208,7 @@ impl Choice for FrontendNode {
 
 impl Choice for Generation {
     const CHOICES: &'static [(&'static str, Self)] =
-        &[("classic", Self::Classic), ("unified", Self::Unified)];
+        &[("classic", Self::Classic), ("unified", Self::Unified), ("current", Self::Current)];
 }
 
 impl Choice for GpuRequest {

@@ -27,6 +27,9 @@ pub struct Parts<'a> {
 /// The file beside a draft that holds the functions of the precheck.
 pub const GATE_FILE: &str = "slurm_ct_precheck_gate.sh";
 
+/// Where that file is in a source tree, for drafts that have none beside them.
+pub const GATE_DIR: &str = "jenkins/scripts/perf/disaggregated";
+
 /// The functions of the precheck, for drafts that have none beside them.
 const GATE: &str =
     concat!(include_str!("precheck_failed.sh"), "\n", include_str!("precheck_gate.sh"));

@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use super::quote;
 use super::task::COMMAND;
-use crate::plan::rules::{CommandText, RoleDef, TestRule};
+use crate::plan::rules::Export as Known;
 use crate::plan::{Plan, Role, Template, Traced};
 
 /// The script that runs a precheck's step, below the source tree.
@@ -39,24 +39,30 @@ pub fn prefix(plan: &Plan) -> Vec<Export> {
 
 /// All others, in order.
 pub fn exports(plan: &Plan) -> Vec<Export> {
-    let rule = plan.rules.rules().test(plan.test.kind);
     let mut exports = List(plan, Vec::new());
     for (name, value) in plan.job_env.iter() {
         exports.add(name, value.value.clone(), plan.is_secret(name));
     }
-    exports.commands(rule.map_or(&[], |rule| rule.commands));
-    exports.text("runScript", plan.run_script.as_deref().unwrap_or_default());
-    exports.text("installScript", plan.install_script.as_deref().unwrap_or_default());
-    for (name, value) in &plan.variables {
-        exports.text(name, value);
-    }
-    if rule.is_some_and(TestRule::has_precheck) {
-        if let Some(stage) = plan.stage.as_deref().filter(|stage| !stage.is_empty()) {
-            exports.text("stageName", stage);
+    for (name, what) in plan.rules.exports(plan.test.kind) {
+        match what {
+            Known::RunScript => exports.text(name, plan.run_script.as_deref().unwrap_or_default()),
+            Known::InstallScript => {
+                exports.text(name, plan.install_script.as_deref().unwrap_or_default());
+            }
+            Known::PrecheckRunScript => {
+                exports.text(name, &format!("{}/{PRECHECK_RUN_SCRIPT}", plan.source_dir));
+            }
+            Known::Stage => {
+                if let Some(stage) = plan.stage.as_deref().filter(|stage| !stage.is_empty()) {
+                    exports.text(name, stage);
+                }
+            }
+            command => match (command_text(plan, command), plan.variables.get(name)) {
+                (Some(text), _) => exports.command(name, &text),
+                (None, Some(value)) => exports.text(name, value),
+                (None, None) => {}
+            },
         }
-        let path = format!("{}/{PRECHECK_RUN_SCRIPT}", plan.source_dir);
-        exports.text("precheckRunScript", &path);
-        exports.commands(rule.map_or(&[], |rule| rule.precheck_commands));
     }
     exports.1
 }
@@ -75,14 +81,6 @@ impl List<'_> {
     fn command(&mut self, name: &str, text: &str) {
         let is_secret = has_secrets(self.0);
         self.add(name, Template::literal(text), is_secret);
-    }
-
-    fn commands(&mut self, commands: &[(&'static str, CommandText)]) {
-        for (name, what) in commands {
-            if let Some(text) = command(self.0, what) {
-                self.command(name, &text);
-            }
-        }
     }
 }
 
@@ -120,21 +118,22 @@ pub fn quietly(secret: bool, script: &mut String, write: impl FnOnce(&mut String
     }
 }
 
-/// A command or a part of one; nothing for a role that the plan lacks.
-fn command(plan: &Plan, what: &CommandText) -> Option<String> {
-    let role = |def: &RoleDef| plan.roles.get(def.name).or_else(|| plan.unused_roles.get(def.name));
+/// A command or a part of one; nothing for a role that the plan lacks, and for other variables.
+fn command_text(plan: &Plan, what: Known) -> Option<String> {
+    let role = |name: &str| plan.roles.get(name).or_else(|| plan.unused_roles.get(name));
     Some(match what {
-        CommandText::Empty => String::new(),
-        CommandText::WithoutLauncher => base_command(plan, false),
-        CommandText::Whole(def) => role_command(role(def)?),
-        CommandText::WithoutOwnEnvironment(def) => {
-            assigned(plan.base_command.env.iter()) + &words(&role(def)?.argv)
+        Known::Empty => String::new(),
+        Known::WithoutLauncher => base_command(plan, false),
+        Known::Whole(name) => role_command(role(name)?),
+        Known::WithoutOwnEnvironment(name) => {
+            assigned(plan.base_command.env.iter()) + &words(&role(name)?.argv)
         }
-        CommandText::OwnEnvironment(def) => {
+        Known::OwnEnvironment(name) => {
             let of_base = |name: &str| plan.base_command.env.get(name).is_some();
-            let own = role(def)?.env.iter().filter(|(name, _)| !of_base(name));
+            let own = role(name)?.env.iter().filter(|(name, _)| !of_base(name));
             assigned(own).trim_end().to_owned()
         }
+        _ => return None,
     })
 }
 

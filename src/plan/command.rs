@@ -41,6 +41,9 @@ pub const LAUNCHER: &str = "tensorrt_llm/llmapi/trtllm-llmapi-launch";
 /// The launcher's file name, by which it is found in a given command.
 pub const LAUNCHER_NAME: &str = "trtllm-llmapi-launch";
 
+/// The variable that names the models' directory.
+pub const MODELS_ROOT: &str = "LLM_MODELS_ROOT";
+
 /// The program that runs the tests.
 pub const PYTEST: &str = "pytest";
 
@@ -71,7 +74,7 @@ impl BaseCommand {
         for (name, value, origin) in [
             ("LLM_ROOT", d.clone(), &from_d),
             ("LLM_BACKEND_ROOT", format!("{d}/triton_backend"), &from_d),
-            ("LLM_MODELS_ROOT", dirs.models.value.clone(), &from_m),
+            (MODELS_ROOT, dirs.models.value.clone(), &from_m),
             ("MODEL_CACHE_DIR", dirs.models.value.clone(), &from_m),
             ("COLUMNS", "300".to_owned(), &from_rule),
             ("NCCL_DEBUG", "INFO".to_owned(), &from_rule),
@@ -102,6 +105,11 @@ impl BaseCommand {
     /// Whether the command has a launcher that could be used.
     pub fn has_launcher(&self) -> bool {
         !self.launcher.value.is_empty()
+    }
+
+    /// The words behind `pytest`.
+    pub fn options(&self) -> Vec<&str> {
+        self.argv[self.pytest_at()..].iter().skip(1).map(|word| word.value.as_str()).collect()
     }
 
     /// Where `pytest` stands in `argv`: what is before it are wrappers, what is after it options.

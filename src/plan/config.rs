@@ -41,6 +41,24 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether it is of an aggregated test: it has servers and no workers.
+    pub fn is_aggregated(&self) -> bool {
+        let has = |section: &str| self.sections.iter().any(|(name, _)| name == section);
+        has("server_configs") && !has("worker_config")
+    }
+
+    /// The names of the entries of `server_configs`, in order.
+    pub fn server_names(&self, errors: &mut Diagnostics) -> Vec<&str> {
+        let entries = self.servers.get(errors).map_or(&[][..], |entries| &entries.value);
+        let mut names = Vec::new();
+        for entry in entries {
+            if let Field::Good(name) = &entry.name {
+                names.push(name.value.as_str());
+            }
+        }
+        names
+    }
+
     /// Where a top-level section stands; the file's start when it has no such section.
     pub fn location(&self, section: &str) -> Option<Location> {
         let found = self.sections.iter().find(|(name, _)| name == section);
@@ -144,8 +162,16 @@ pub struct ServerEntry {
 pub struct PrecheckSettings {
     /// `enabled`; missing: yes; empty: no; any other text: yes.
     pub enabled: Field<bool>,
-    /// `step_timeout_s`, in seconds; missing: 900.
+    /// `step_timeout_s`, in seconds.
     pub timeout_s: Field<u32>,
+    /// `setup_timeout_s`, in seconds.
+    pub setup_s: Field<u32>,
+    /// `rendezvous_timeout_s`, in seconds.
+    pub rendezvous_s: Field<u32>,
+    /// `wave_timeout_s`, in seconds.
+    pub wave_s: Field<u32>,
+    /// `wireup_timeout_s`, in seconds.
+    pub wireup_s: Field<u32>,
 }
 
 /// `environment`: the variables of the roles.

@@ -40,7 +40,7 @@ pub struct TooLong {
 
 impl Env {
     /// Assigns a variable as a shell does: a reference to a name that is assigned already has that
-    /// name's value. A later value of a name takes the place of the earlier one.
+    /// name's value. A name stands where it was assigned last.
     ///
     /// # Errors
     /// [`TooLong`]; the variable is left as it was.
@@ -55,10 +55,10 @@ impl Env {
         if names.peek().is_some() {
             self.written_with.entry(name.to_owned()).or_default().extend(names);
         }
-        let traced = Traced::new(resolved, origin);
-        if let Some(earlier) = self.variables.insert(name.to_owned(), traced) {
+        if let Some(earlier) = self.variables.shift_remove(name) {
             self.bytes -= earlier.value.as_str().len();
         }
+        self.variables.insert(name.to_owned(), Traced::new(resolved, origin));
         Ok(())
     }
 
@@ -101,6 +101,7 @@ impl Env {
     pub fn and_then(&self, others: &Self) -> Result<Self, TooLong> {
         let others = others.after(self)?;
         let mut all = self.clone();
+        all.variables.retain(|name, _| others.get(name).is_none());
         all.variables.extend(others.variables);
         for (name, names) in others.written_with {
             all.written_with.entry(name).or_default().extend(names);
@@ -241,7 +242,7 @@ mod tests {
     #[test]
     fn a_later_value_wins_and_may_use_the_earlier_one() {
         let env = env(&[("A", "1"), ("B", "$A$C"), ("A", "2:$A")]);
-        assert_eq!(json(&env), r#"{"A":"2:1","B":"1${C}"}"#);
+        assert_eq!(json(&env), r#"{"B":"1${C}","A":"2:1"}"#);
     }
 
     #[test]
@@ -259,9 +260,9 @@ mod tests {
     #[test]
     fn what_comes_after_sees_what_comes_before_and_not_itself() {
         let before = env(&[("A", "1"), ("L", "a")]);
-        let after = env(&[("L", "/x:$L"), ("P", "$L"), ("B", "$A")]);
+        let after = env(&[("L", "/x:$L"), ("P", "$L"), ("B", "$A"), ("A", "2")]);
         let all = before.and_then(&after).unwrap();
-        assert_eq!(json(&all), r#"{"A":"1","L":"/x:a","P":"/x:a","B":"1"}"#);
+        assert_eq!(json(&all), r#"{"L":"/x:a","P":"/x:a","B":"1","A":"2"}"#);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::command::{BaseCommand, Directories};
 use super::config::Config;
 use super::layout::{FrontendNode, Placement};
-use super::origin::Traced;
+use super::origin::{Origin, Traced};
 use super::test_id::{Generation, TestId};
 use super::ucx;
 
@@ -25,11 +25,19 @@ pub struct Request {
     pub base: Option<BaseCommand>,
     /// The name of the pipeline's stage, which names the generation of GPU.
     pub stage: Option<Traced<String>>,
+    /// The cluster's name; empty when it is not known.
+    pub cluster: Traced<String>,
     /// The site's own rows of the table of [`super::ucx`].
     pub ucx: Vec<ucx::Row>,
     /// Whether caches are checked before the servers start; the configuration decides without one.
-    pub precheck: Option<Traced<bool>>,
-    /// The rule set; the form of the test id decides without one.
+    pub precheck: Option<Traced<Switch>>,
+    /// `LLM_MODELS_ROOT` of the precheck's steps.
+    pub models_root: Traced<String>,
+    /// Why the test suite skips the test, where it does.
+    pub skipped: Option<Origin>,
+    /// The folder of the configuration, where the test does not look into it by itself.
+    pub config_folder: Option<Traced<String>>,
+    /// The rule set; the form of the test id decides without one. The origin says why.
     pub rules: Option<Traced<Generation>>,
     /// How servers share nodes.
     pub placement: Traced<Placement>,
@@ -91,6 +99,15 @@ pub struct JobSettings {
     pub sbatch_args: Vec<Traced<String>>,
     /// Further options for the srun of each step, one word each; none contradicts the plan.
     pub srun_args: Vec<Traced<String>>,
+}
+
+/// A switch that the environment may have as any text, which each rule set reads in its own way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Switch {
+    /// On or off.
+    Is(bool),
+    /// The text of an environment variable.
+    Text(String),
 }
 
 /// How a job asks for its GPUs.

@@ -1,28 +1,70 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The generations of rules, as data: what each kind of test consists of, and what each of its
-//! kinds of steps unsets, sets and runs.
+//! The rule sets as tables that they share. Each line names the sets that it holds for, so a
+//! difference between sets is a line that does not name `ALL`.
 //!
-//! A rule that both generations share is not here but in the planner itself.
-//! Sources: the test suite's launchers, `jenkins/scripts/perf/{disaggregated,aggregated}` for the
-//! unified rules and their predecessor for the classic ones.
+//! What all sets have in common is not here but in the planner.
+//! Source: the launchers of the test suite, `jenkins/scripts/perf`.
 
 use super::planner::sizes::Sizes;
 use super::role::Purpose;
 use super::test_id::{Generation, TestKind};
+use super::ucx;
 
-/// A role of the test suite.
+/// Rule sets, one bit each.
+pub type Sets = u8;
+const NONE: Sets = 0;
+const CLASSIC: Sets = 1 << Generation::Classic as u8;
+const UNIFIED: Sets = 1 << Generation::Unified as u8;
+const CURRENT: Sets = 1 << Generation::Current as u8;
+const NEW: Sets = UNIFIED | CURRENT;
+const ALL: Sets = CLASSIC | NEW;
+
+/// The mode of a disaggregated test comes from its id, not from `benchmark.mode`.
+pub const MODE_IN_ID: Sets = NEW;
+/// A test id may have a word behind its mode: [`MODIFIERS`].
+pub const MODIFIED_IDS: Sets = CURRENT;
+/// The first of several concurrencies counts, as the test sends that many; else the largest.
+pub const QUEUE_OF_FIRST: Sets = CURRENT;
+/// The queue is no larger than what the generation server can hold, also in a given command.
+pub const QUEUE_CAPPED: Sets = UNIFIED;
+/// The same where no command is given: the launcher of pipelines does not cap, the local one does.
+pub const OWN_QUEUE_CAPPED: Sets = NEW;
+/// The time of a precheck's step has a lower and an upper limit.
+pub const PRECHECK_LIMITS: Sets = CURRENT;
+/// The precheck's switch takes `true`, `off` and the like, and no other words; else only 1 is on.
+pub const PRECHECK_WORDS: Sets = CURRENT;
+/// The precheck's steps get `LLM_MODELS_ROOT`.
+pub const PRECHECK_MODELS: Sets = CURRENT;
+/// The test of a list is chosen as pytest-split does, where the command has its options.
+pub const SPLITS: Sets = CURRENT;
+/// A test that the suite skips has no precheck.
+pub const WAIVES: Sets = CURRENT;
+/// The test looks for its configuration where [`TestKind::config_variable`] points.
+pub const CONFIG_FOLDERS: Sets = CURRENT;
+
+/// Words that may stand behind the mode of a test id.
+pub const MODIFIERS: &[&str] = &["time_breakdown"];
+
+/// A role of the test suite, in one kind of test.
 #[derive(Debug)]
-pub struct RoleDef {
+pub struct RoleRule {
     /// Its name, as `DISAGG_SERVING_TYPE` has it (without an index).
     pub name: &'static str,
+    sets: Sets,
+    kind: TestKind,
     /// What it is there for.
     pub purpose: Purpose,
     /// How many it has and how large each is.
     pub size: Size,
-    /// Whether its steps are told their role by `DISAGG_SERVING_TYPE`.
-    pub has_serving_type: bool,
     /// Its log in the workspace, as a template.
     pub log: &'static str,
+    /// The sets in which UCX is set up for it.
+    pub ucx: Sets,
+    /// The sets in which it keeps the options that say where results and coverage go.
+    pub output: Sets,
+    /// What it runs.
+    pub command: Command,
+    env: &'static [Line],
 }
 
 /// Which numbers of the configuration size a role.
@@ -38,147 +80,69 @@ pub enum Size {
     Frontend,
 }
 
-const fn role(name: &'static str, purpose: Purpose, size: Size, log: &'static str) -> RoleDef {
-    RoleDef { name, purpose, size, has_serving_type: true, log }
-}
-
-/// A generation server (decode).
-pub static GEN: RoleDef =
-    role("GEN", Purpose::Server, Size::Generation, "gen_server_${.index}.log");
-/// A context server (prefill).
-pub static CTX: RoleDef = role("CTX", Purpose::Server, Size::Context, "ctx_server_${.index}.log");
-/// The coordinator that routes requests.
-pub static DISAGG_SERVER: RoleDef =
-    role("DISAGG_SERVER", Purpose::Router, Size::Frontend, "disagg_server.log");
-/// The client that measures.
-pub static BENCHMARK: RoleDef = role("BENCHMARK", Purpose::Client, Size::Frontend, "benchmark.log");
-/// The one server of a test without context and generation servers, which measures itself.
-pub static AGGREGATED: RoleDef = RoleDef {
-    has_serving_type: false,
-    ..role("AGGREGATED", Purpose::Client, Size::OneServer, "aggregated_server.log")
-};
-/// Before a generation server starts: whether caches reach its place.
-pub static GEN_PRECHECK: RoleDef =
-    role("GEN_PRECHECK", Purpose::Check, Size::Generation, "gen_precheck_${.index}.log");
-/// Before a context server starts: whether caches leave its place.
-pub static CTX_PRECHECK: RoleDef =
-    role("CTX_PRECHECK", Purpose::Check, Size::Context, "ctx_precheck_${.index}.log");
-
-impl Size {
-    /// Whether a test may have several of that size.
-    pub fn is_numbered(self) -> bool {
-        matches!(self, Self::Generation | Self::Context)
-    }
-}
-
-/// One generation's rules.
-#[derive(Debug)]
-pub struct RuleSet {
-    /// Whose rules these are.
-    pub generation: Generation,
-    /// Where the mode of a disaggregated test comes from.
-    pub mode_source: ModeSource,
-    /// A test that measures the generation servers alone has no context servers when
-    /// `benchmark.mode` contains this.
-    pub no_context_mark: &'static str,
-    /// What UCX needs.
-    pub ucx: Ucx,
-    /// Whether the queue is no larger than what the generation server can hold.
-    pub caps_queue: bool,
-    /// The kinds of tests that there are.
-    pub tests: &'static [TestRule],
-}
-
-/// Where the mode of a disaggregated test comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ModeSource {
-    /// `benchmark.mode` of the configuration.
-    Configuration,
-    /// The test id.
-    TestId,
-}
-
-/// What UCX needs.
-#[derive(Debug)]
-pub enum Ucx {
-    /// These variables are removed, whatever the GPU.
-    Unset(&'static [&'static str]),
-    /// The table of [`super::ucx`] decides by generation of GPU.
-    ByGpu,
-}
-
-/// One kind of test.
-#[derive(Debug)]
-pub struct TestRule {
-    /// The kind.
-    pub kind: TestKind,
-    /// Where configurations of such tests are, below the source tree, in order of preference.
-    pub config_dirs: &'static [&'static str],
-    /// What each kind of step gets.
-    pub roles: &'static [RoleRule],
-    /// Variables of the whole job.
-    pub job_env: &'static [EnvSource],
-    /// The variables that the launch script exports for commands, in order.
-    pub commands: &'static [(&'static str, CommandText)],
-    /// The variables that the launch script exports for sizes and paths, in order.
-    pub variables: &'static [(&'static str, Variable)],
-    /// The variables that the launch script exports for the prechecks' commands, in order.
-    pub precheck_commands: &'static [(&'static str, CommandText)],
-}
-
-/// A command, or a part of one, as shell text.
-#[derive(Debug, Clone, Copy)]
-pub enum CommandText {
-    /// Nothing: a variable that drafts refer to.
-    Empty,
-    /// The base command without the launcher.
-    WithoutLauncher,
-    /// The whole command of a role.
-    Whole(&'static RoleDef),
-    /// The command of a role with the variables of the base command alone.
-    WithoutOwnEnvironment(&'static RoleDef),
-    /// The variables of a role without those of the base command.
-    OwnEnvironment(&'static RoleDef),
-}
-
-/// What one kind of step gets.
-#[derive(Debug)]
-pub struct RoleRule {
-    /// Which role.
-    pub role: &'static RoleDef,
-    /// Whether it takes part in what [`RuleSet::ucx`] says.
-    pub ucx: bool,
-    /// Where its variables come from, in order; a later value of a name wins. Those of the base
-    /// command come last, where it is run.
-    pub env: &'static [EnvSource],
-    /// What it runs.
-    pub command: Command,
-}
-
 /// What a step runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command {
-    /// The base command.
-    Base {
-        /// Whether under `trtllm-llmapi-launch`, where the test uses it at all.
-        launcher: bool,
-        /// Whether it keeps the options that say where results and coverage go.
-        output_options: bool,
-    },
-    /// The check that caches travel between the servers; how it names the servers that it checks.
+    /// The base command under `trtllm-llmapi-launch`, where the test uses it at all.
+    Launched,
+    /// The base command without the launcher.
+    Plain,
+    /// The check of the servers that this word names.
     Precheck(&'static str),
 }
 
-/// A source of environment variables.
-#[derive(Debug, Clone, Copy)]
-pub enum EnvSource {
-    /// A variable that only certain runs have.
-    When(Run, &'static str, RunValue),
-    /// A variable with this value, which may refer to others.
-    Fixed(&'static str, &'static str),
-    /// An environment string of the configuration.
-    Config(EnvKey),
+const fn role(
+    name: &'static str,
+    purpose: Purpose,
+    size: Size,
+    log: &'static str,
+    env: &'static [Line],
+) -> RoleRule {
+    let (sets, kind, command) = (ALL, TestKind::Disaggregated, Command::Launched);
+    RoleRule { name, sets, kind, purpose, size, log, ucx: ALL, output: CLASSIC, command, env }
 }
+
+const fn check(
+    name: &'static str,
+    servers: &'static str,
+    size: Size,
+    log: &'static str,
+    env: &'static [Line],
+) -> RoleRule {
+    let command = Command::Precheck(servers);
+    RoleRule { sets: NEW, command, ..role(name, Purpose::Check, size, log, env) }
+}
+
+/// The one server of a test without context and generation servers, which measures itself.
+const fn one_server(kind: TestKind, ucx: Sets, env: &'static [Line]) -> RoleRule {
+    let log = "aggregated_server.log";
+    let one = role("AGGREGATED", Purpose::Client, Size::OneServer, log, env);
+    RoleRule { sets: NEW, kind, ucx, output: NEW, ..one }
+}
+
+static ROLES: &[RoleRule] = &[
+    role("GEN", Purpose::Server, Size::Generation, "gen_server_${.index}.log", GEN),
+    role("CTX", Purpose::Server, Size::Context, "ctx_server_${.index}.log", CTX),
+    RoleRule {
+        ucx: NEW,
+        command: Command::Plain,
+        ..role("DISAGG_SERVER", Purpose::Router, Size::Frontend, "disagg_server.log", ROUTER)
+    },
+    RoleRule {
+        ucx: NEW,
+        output: ALL,
+        command: Command::Plain,
+        ..role("BENCHMARK", Purpose::Client, Size::Frontend, "benchmark.log", CLIENT)
+    },
+    check("GEN_PRECHECK", "gen", Size::Generation, "gen_precheck_${.index}.log", GEN),
+    check("CTX_PRECHECK", "ctx", Size::Context, "ctx_precheck_${.index}.log", CTX),
+    one_server(TestKind::CtxOnly, NONE, ONE_CTX),
+    one_server(TestKind::GenNoContext, NEW, ONE_GEN),
+    one_server(TestKind::Aggregated, NONE, ONE_ENTRY),
+];
+
+/// A variable of a role in some runs; a later one of a name wins.
+type Line = (Sets, Option<Run>, EnvSource);
 
 /// What a run measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -191,13 +155,15 @@ pub enum Run {
     NoContext,
 }
 
-/// The value of a variable of [`EnvSource::When`].
-#[derive(Debug, Clone, Copy)]
-pub enum RunValue {
-    /// A constant.
-    Constant(&'static str),
+/// A source of environment variables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EnvSource {
+    /// A variable with this value, which may refer to others.
+    Set(&'static str, &'static str),
     /// As many requests as are queued before any is served.
-    QueueSize,
+    Queue,
+    /// An environment string of the configuration.
+    Config(EnvKey),
 }
 
 /// An environment string of the configuration.
@@ -217,9 +183,76 @@ pub enum EnvKey {
     ServerEntry,
 }
 
+use EnvKey::{Benchmark, CtxWorker, GenWorker, Server, ServerEntry, Worker};
+use EnvSource::Config;
+
+const GEN_ONLY_RUN: Option<Run> = Some(Run::GenOnly);
+const NO_CONTEXT: Option<Run> = Some(Run::NoContext);
+
+/// The variable of [`EnvSource::Queue`].
+pub const QUEUE_SIZE: &str = "TLLM_BENCHMARK_REQ_QUEUES_SIZE";
+/// Servers serve without context servers.
+const GEN_ONLY: EnvSource = EnvSource::Set("TRTLLM_DISAGG_BENCHMARK_GEN_ONLY", "1");
+/// The transfer of caches ends before decoding begins.
+const NO_OVERLAP: EnvSource = EnvSource::Set("TRTLLM_DISABLE_KV_CACHE_TRANSFER_OVERLAP", "1");
+/// Each rank compiles kernels into a directory of its own.
+const JIT_DIR: EnvSource =
+    EnvSource::Set("FLASHINFER_JIT_DIR", "/tmp/flashinfer_jit_cache_${SLURM_LOCALID}");
+const HF_HOME: EnvSource = EnvSource::Set("HF_HOME", "/tmp/hf_home");
+
+const GEN: &[Line] = &[
+    (ALL, NO_CONTEXT, GEN_ONLY),
+    (CLASSIC, NO_CONTEXT, NO_OVERLAP),
+    (CLASSIC, NO_CONTEXT, EnvSource::Queue),
+    (NEW, GEN_ONLY_RUN, NO_OVERLAP),
+    (NEW, GEN_ONLY_RUN, EnvSource::Queue),
+    (NEW, None, JIT_DIR),
+    (NEW, None, HF_HOME),
+    (ALL, None, Config(Worker)),
+    (NEW, None, Config(GenWorker)),
+];
+const CTX: &[Line] = &[
+    (UNIFIED, GEN_ONLY_RUN, NO_OVERLAP),
+    (NEW, None, JIT_DIR),
+    (NEW, None, HF_HOME),
+    (ALL, None, Config(Worker)),
+    (NEW, None, Config(CtxWorker)),
+];
+const ROUTER: &[Line] = &[(ALL, NO_CONTEXT, GEN_ONLY), (ALL, None, Config(Server))];
+const CLIENT: &[Line] = &[(ALL, None, Config(Benchmark))];
+const ONE_CTX: &[Line] = &[(NEW, None, Config(Worker)), (NEW, None, Config(CtxWorker))];
+const ONE_GEN: &[Line] = &[
+    (CURRENT, None, JIT_DIR),
+    (CURRENT, None, HF_HOME),
+    (NEW, NO_CONTEXT, GEN_ONLY),
+    (NEW, None, Config(Worker)),
+    (NEW, None, Config(GenWorker)),
+];
+const ONE_ENTRY: &[Line] = &[(NEW, None, Config(ServerEntry))];
+/// The variables of the whole job.
+const JOB: &[Line] = &[(ALL, NO_CONTEXT, GEN_ONLY)];
+
 /// A variable of the launch script.
 #[derive(Debug, Clone, Copy)]
-pub enum Variable {
+pub enum Export {
+    /// Nothing: a variable that drafts refer to.
+    Empty,
+    /// The base command without the launcher, as shell text.
+    WithoutLauncher,
+    /// The whole command of a role.
+    Whole(&'static str),
+    /// The command of a role with the variables of the base command alone.
+    WithoutOwnEnvironment(&'static str),
+    /// The variables of a role without those of the base command.
+    OwnEnvironment(&'static str),
+    /// The script that each step runs.
+    RunScript,
+    /// The script that runs on every node before the servers start.
+    InstallScript,
+    /// The script that runs a precheck's step.
+    PrecheckRunScript,
+    /// The pipeline's stage, where it has a name.
+    Stage,
     /// A number of the layout.
     Size(fn(&Sizes) -> u32),
     /// The configuration's path.
@@ -230,41 +263,72 @@ pub enum Variable {
     PrecheckEnabled,
     /// How long the precheck may take, in seconds.
     PrecheckTimeout,
+    /// `LLM_MODELS_ROOT=…` for the precheck's steps.
+    PrecheckModels,
+    /// The models, when the precheck runs.
+    ModelsRoot,
 }
 
-/// The variable that tells servers to serve without context servers.
-const GEN_ONLY: &str = "TRTLLM_DISAGG_BENCHMARK_GEN_ONLY";
-/// The variable that makes the transfer of caches end before decoding begins.
-const NO_TRANSFER_OVERLAP: &str = "TRTLLM_DISABLE_KV_CACHE_TRANSFER_OVERLAP";
-/// The variable that holds requests back until so many are queued.
-const QUEUE_SIZE: &str = "TLLM_BENCHMARK_REQ_QUEUES_SIZE";
+/// Whose, under which name, and what.
+type ExportLine = (Sets, &'static str, Export);
 
-use CommandText::{OwnEnvironment, Whole, WithoutOwnEnvironment};
-use EnvKey::{Benchmark, CtxWorker, GenWorker, Server, ServerEntry, Worker};
-use EnvSource::{Config, Fixed, When};
-use RunValue::{Constant, QueueSize};
-use Variable::{ConfigPath, OutputDir, PrecheckEnabled, PrecheckTimeout};
+use Export::{OwnEnvironment, Size as Number, Whole, WithoutOwnEnvironment};
 
-const WHEN_NO_CONTEXT: EnvSource = When(Run::NoContext, GEN_ONLY, Constant("1"));
-const WHEN_GEN_ONLY: EnvSource = When(Run::GenOnly, NO_TRANSFER_OVERLAP, Constant("1"));
-/// Each rank compiles kernels into a directory of its own.
-const JIT_DIR: EnvSource =
-    Fixed("FLASHINFER_JIT_DIR", "/tmp/flashinfer_jit_cache_${SLURM_LOCALID}");
-const HF_HOME: EnvSource = Fixed("HF_HOME", "/tmp/hf_home");
+/// In the order in which the launch script exports them.
+const EXPORTS: &[ExportLine] = &[
+    (CLASSIC, "pytestCommandNoLLMAPILaunch", Export::WithoutLauncher),
+    (CLASSIC, "pytestCommandWorker", Whole("GEN")),
+    (NEW, "partialPytestCommandWorker", WithoutOwnEnvironment("GEN")),
+    (NEW, "partialPytestCommandDisaggServer", WithoutOwnEnvironment("DISAGG_SERVER")),
+    (NEW, "partialPytestCommandBenchmark", WithoutOwnEnvironment("BENCHMARK")),
+    (NEW, "PYTEST_COMMON_VARS", Export::Empty),
+    (NEW, "CTX_WORKER_ENV_VARS", OwnEnvironment("CTX")),
+    (NEW, "GEN_WORKER_ENV_VARS", OwnEnvironment("GEN")),
+    (NEW, "SERVER_ENV_VARS", OwnEnvironment("DISAGG_SERVER")),
+    (NEW, "BENCHMARK_ENV_VARS", OwnEnvironment("BENCHMARK")),
+    (NEW, "pytestCommandCTXWorker", Whole("CTX")),
+    (NEW, "pytestCommandGENWorker", Whole("GEN")),
+    (ALL, "pytestCommandDisaggServer", Whole("DISAGG_SERVER")),
+    (ALL, "pytestCommandBenchmark", Whole("BENCHMARK")),
+    (ALL, "runScript", Export::RunScript),
+    (ALL, "installScript", Export::InstallScript),
+    (NEW, "configYamlPath", Export::ConfigPath),
+    (ALL, "numCtxServers", Number(|l| l.context.count)),
+    (ALL, "numGenServers", Number(|l| l.generation.count)),
+    (ALL, "gpusPerNode", Number(|l| l.gpus_per_node)),
+    (ALL, "gpusPerCtxServer", Number(|l| l.context.world_size)),
+    (ALL, "gpusPerGenServer", Number(|l| l.generation.world_size)),
+    (ALL, "nodesPerCtxServer", Number(|l| l.nodes(l.context.world_size))),
+    (ALL, "nodesPerGenServer", Number(|l| l.nodes(l.generation.world_size))),
+    (NEW, "gpusPerNodePerCtxServer", Number(|l| l.tasks_per_node(l.context.world_size))),
+    (NEW, "gpusPerNodePerGenServer", Number(|l| l.tasks_per_node(l.generation.world_size))),
+    (ALL, "totalNodes", Number(|l| l.total_nodes)),
+    (ALL, "totalGpus", Number(|l| l.total_gpus())),
+    (NEW, "testOutputDir", Export::OutputDir),
+    (CURRENT, "LLM_MODELS_ROOT", Export::ModelsRoot),
+    (NEW, "ctPrecheckEnabled", Export::PrecheckEnabled),
+    (NEW, "ctPrecheckTimeout", Export::PrecheckTimeout),
+    (NEW, "stageName", Export::Stage),
+    (NEW, "precheckRunScript", Export::PrecheckRunScript),
+    (CURRENT, "ctPrecheckModelRootEnv", Export::PrecheckModels),
+    (NEW, "pytestCommandCTXPrecheck", Whole("CTX_PRECHECK")),
+    (NEW, "pytestCommandGENPrecheck", Whole("GEN_PRECHECK")),
+];
 
-const DISAGG_CONFIGS: &str = "tests/integration/defs/perf/disagg/test_configs/disagg/perf";
-const WIDEEP_CONFIGS: &str = "tests/integration/defs/perf/disagg/test_configs/wideep/perf";
-const DISAGGREGATED_CONFIGS: &str = "tests/scripts/perf-sanity/disaggregated";
-const AGGREGATED_CONFIGS: &str = "tests/scripts/perf-sanity/aggregated";
-
-/// Where configurations are, below the source tree, in the order of the classic rules.
-pub const CONFIG_DIRS: &[&str] =
-    &[DISAGG_CONFIGS, WIDEEP_CONFIGS, DISAGGREGATED_CONFIGS, AGGREGATED_CONFIGS];
-
-const EVERYTHING: Command = Command::Base { launcher: true, output_options: true };
-const NO_LAUNCHER: Command = Command::Base { launcher: false, output_options: true };
-const NO_OUTPUT: Command = Command::Base { launcher: true, output_options: false };
-const NEITHER: Command = Command::Base { launcher: false, output_options: false };
+/// Those of tests with one server.
+const EXPORTS_OF_ONE_SERVER: &[ExportLine] = &[
+    (NEW, "partialPytestCommand", WithoutOwnEnvironment("AGGREGATED")),
+    (NEW, "pytestCommand", Whole("AGGREGATED")),
+    (NEW, "runScript", Export::RunScript),
+    (NEW, "installScript", Export::InstallScript),
+    (NEW, "configYamlPath", Export::ConfigPath),
+    (NEW, "gpusPerNode", Number(|l| l.gpus_per_node)),
+    (NEW, "gpusPerNodePerServer", Number(|l| l.tasks_per_node(l.one_server))),
+    (NEW, "nodesPerServer", Number(|l| l.nodes(l.one_server))),
+    (NEW, "totalNodes", Number(|l| l.total_nodes)),
+    (NEW, "world_size", Number(|l| l.full_world_size())),
+    (NEW, "testOutputDir", Export::OutputDir),
+];
 
 /// The numbers of a plan's layout: of context and generation servers.
 pub const LAYOUT_OF_SERVERS: &[(&str, fn(&Sizes) -> u32)] = &[
@@ -286,238 +350,113 @@ pub const LAYOUT_OF_ONE_SERVER: &[(&str, fn(&Sizes) -> u32)] = &[
     ("world_size", Sizes::full_world_size),
 ];
 
-const fn size(of: fn(&Sizes) -> u32) -> Variable {
-    Variable::Size(of)
-}
-
-/// Ids `disagg_upload-<config>`: both kinds of workers have one environment.
-pub static CLASSIC: RuleSet = RuleSet {
-    generation: Generation::Classic,
-    mode_source: ModeSource::Configuration,
-    no_context_mark: "gen_only",
-    ucx: Ucx::Unset(&["UCX_TLS"]),
-    caps_queue: false,
-    tests: &[TestRule {
-        kind: TestKind::Disaggregated,
-        config_dirs: CONFIG_DIRS,
-        roles: &[
-            RoleRule { role: &GEN, ucx: true, env: CLASSIC_WORKER_ENV, command: EVERYTHING },
-            RoleRule { role: &CTX, ucx: true, env: CLASSIC_WORKER_ENV, command: EVERYTHING },
-            RoleRule {
-                role: &DISAGG_SERVER,
-                ucx: false,
-                env: &[WHEN_NO_CONTEXT, Config(Server)],
-                command: NO_LAUNCHER,
-            },
-            RoleRule {
-                role: &BENCHMARK,
-                ucx: false,
-                env: &[Config(Benchmark)],
-                command: NO_LAUNCHER,
-            },
-        ],
-        job_env: &[WHEN_NO_CONTEXT],
-        commands: &[
-            ("pytestCommandNoLLMAPILaunch", CommandText::WithoutLauncher),
-            ("pytestCommandWorker", Whole(&GEN)),
-            ("pytestCommandDisaggServer", Whole(&DISAGG_SERVER)),
-            ("pytestCommandBenchmark", Whole(&BENCHMARK)),
-        ],
-        precheck_commands: &[],
-        variables: &[
-            ("numCtxServers", size(|l| l.context.count)),
-            ("numGenServers", size(|l| l.generation.count)),
-            ("gpusPerNode", size(|l| l.gpus_per_node)),
-            ("gpusPerCtxServer", size(|l| l.context.world_size)),
-            ("gpusPerGenServer", size(|l| l.generation.world_size)),
-            ("nodesPerCtxServer", size(|l| l.nodes(l.context.world_size))),
-            ("nodesPerGenServer", size(|l| l.nodes(l.generation.world_size))),
-            ("totalNodes", size(|l| l.total_nodes)),
-            ("totalGpus", size(|l| l.total_gpus())),
-        ],
-    }],
+/// Where configurations are, below the source tree, in the order of the classic rules.
+pub const CONFIG_DIRS: [&str; 8] = [
+    "tests/integration/defs/perf/disagg/test_configs/disagg/perf",
+    "tests/integration/defs/perf/disagg/test_configs/wideep/perf",
+    "tests/scripts/perf-sanity/disaggregated",
+    "tests/scripts/perf-sanity/aggregated",
+    "tests/scripts/perf/disaggregated",
+    "tests/scripts/perf/aggregated",
+    "tests/integration/defs/perf/disagg/test_configs/disagg/perf-sanity",
+    "tests/integration/defs/perf/disagg/test_configs/wideep/perf-sanity",
+];
+/// The same in the order of the newer sets. The suite itself looks into the first alone.
+const NEW_DIRS: [&str; 8] = {
+    let [disagg, wideep, sanity, one_sanity, perf, one_perf, disagg_sanity, wideep_sanity] =
+        CONFIG_DIRS;
+    [sanity, perf, one_sanity, one_perf, disagg, wideep, disagg_sanity, wideep_sanity]
 };
-
-const CLASSIC_WORKER_ENV: &[EnvSource] = &[
-    WHEN_NO_CONTEXT,
-    When(Run::NoContext, NO_TRANSFER_OVERLAP, Constant("1")),
-    When(Run::NoContext, QUEUE_SIZE, QueueSize),
-    Config(Worker),
-];
-
-/// Ids that name the mode: workers have environments of their own, and prechecks come first.
-pub static UNIFIED: RuleSet = RuleSet {
-    generation: Generation::Unified,
-    mode_source: ModeSource::TestId,
-    no_context_mark: "gen_only_no_context",
-    ucx: Ucx::ByGpu,
-    caps_queue: true,
-    tests: &[
-        TestRule {
-            kind: TestKind::Disaggregated,
-            config_dirs: UNIFIED_CONFIG_DIRS,
-            roles: &[
-                RoleRule { role: &GEN, ucx: true, env: UNIFIED_GEN_ENV, command: NO_OUTPUT },
-                RoleRule { role: &CTX, ucx: true, env: UNIFIED_CTX_ENV, command: NO_OUTPUT },
-                RoleRule {
-                    role: &DISAGG_SERVER,
-                    ucx: true,
-                    env: &[WHEN_NO_CONTEXT, Config(Server)],
-                    command: NEITHER,
-                },
-                RoleRule {
-                    role: &BENCHMARK,
-                    ucx: true,
-                    env: &[Config(Benchmark)],
-                    command: NO_LAUNCHER,
-                },
-                RoleRule {
-                    role: &GEN_PRECHECK,
-                    ucx: true,
-                    env: UNIFIED_GEN_ENV,
-                    command: Command::Precheck("gen"),
-                },
-                RoleRule {
-                    role: &CTX_PRECHECK,
-                    ucx: true,
-                    env: UNIFIED_CTX_ENV,
-                    command: Command::Precheck("ctx"),
-                },
-            ],
-            job_env: &[WHEN_NO_CONTEXT],
-            commands: &[
-                ("partialPytestCommandWorker", WithoutOwnEnvironment(&GEN)),
-                ("partialPytestCommandDisaggServer", WithoutOwnEnvironment(&DISAGG_SERVER)),
-                ("partialPytestCommandBenchmark", WithoutOwnEnvironment(&BENCHMARK)),
-                ("PYTEST_COMMON_VARS", CommandText::Empty),
-                ("CTX_WORKER_ENV_VARS", OwnEnvironment(&CTX)),
-                ("GEN_WORKER_ENV_VARS", OwnEnvironment(&GEN)),
-                ("SERVER_ENV_VARS", OwnEnvironment(&DISAGG_SERVER)),
-                ("BENCHMARK_ENV_VARS", OwnEnvironment(&BENCHMARK)),
-                ("pytestCommandCTXWorker", Whole(&CTX)),
-                ("pytestCommandGENWorker", Whole(&GEN)),
-                ("pytestCommandDisaggServer", Whole(&DISAGG_SERVER)),
-                ("pytestCommandBenchmark", Whole(&BENCHMARK)),
-            ],
-            precheck_commands: &[
-                ("pytestCommandCTXPrecheck", Whole(&CTX_PRECHECK)),
-                ("pytestCommandGENPrecheck", Whole(&GEN_PRECHECK)),
-            ],
-            variables: &[
-                ("configYamlPath", ConfigPath),
-                ("numCtxServers", size(|l| l.context.count)),
-                ("numGenServers", size(|l| l.generation.count)),
-                ("gpusPerNode", size(|l| l.gpus_per_node)),
-                ("gpusPerCtxServer", size(|l| l.context.world_size)),
-                ("gpusPerGenServer", size(|l| l.generation.world_size)),
-                ("nodesPerCtxServer", size(|l| l.nodes(l.context.world_size))),
-                ("nodesPerGenServer", size(|l| l.nodes(l.generation.world_size))),
-                ("gpusPerNodePerCtxServer", size(|l| l.tasks_per_node(l.context.world_size))),
-                ("gpusPerNodePerGenServer", size(|l| l.tasks_per_node(l.generation.world_size))),
-                ("totalNodes", size(|l| l.total_nodes)),
-                ("totalGpus", size(|l| l.total_gpus())),
-                ("testOutputDir", OutputDir),
-                ("ctPrecheckEnabled", PrecheckEnabled),
-                ("ctPrecheckTimeout", PrecheckTimeout),
-            ],
-        },
-        TestRule {
-            kind: TestKind::CtxOnly,
-            config_dirs: UNIFIED_CONFIG_DIRS,
-            roles: &[RoleRule {
-                role: &AGGREGATED,
-                ucx: false,
-                env: &[Config(Worker), Config(CtxWorker)],
-                command: EVERYTHING,
-            }],
-            job_env: &[],
-            commands: SERVER_COMMANDS,
-            variables: SERVER_VARIABLES,
-            precheck_commands: &[],
-        },
-        TestRule {
-            kind: TestKind::GenNoContext,
-            config_dirs: UNIFIED_CONFIG_DIRS,
-            roles: &[RoleRule {
-                role: &AGGREGATED,
-                ucx: true,
-                env: &[WHEN_NO_CONTEXT, Config(Worker), Config(GenWorker)],
-                command: EVERYTHING,
-            }],
-            job_env: &[WHEN_NO_CONTEXT],
-            commands: SERVER_COMMANDS,
-            variables: SERVER_VARIABLES,
-            precheck_commands: &[],
-        },
-        TestRule {
-            kind: TestKind::Aggregated,
-            config_dirs: &[AGGREGATED_CONFIGS, DISAGGREGATED_CONFIGS],
-            roles: &[RoleRule {
-                role: &AGGREGATED,
-                ucx: false,
-                env: &[Config(ServerEntry)],
-                command: EVERYTHING,
-            }],
-            job_env: &[],
-            commands: SERVER_COMMANDS,
-            variables: SERVER_VARIABLES,
-            precheck_commands: &[],
-        },
-    ],
-};
-
-const UNIFIED_GEN_ENV: &[EnvSource] = &[
-    WHEN_NO_CONTEXT,
-    WHEN_GEN_ONLY,
-    When(Run::GenOnly, QUEUE_SIZE, QueueSize),
-    JIT_DIR,
-    HF_HOME,
-    Config(Worker),
-    Config(GenWorker),
-];
-
-const UNIFIED_CTX_ENV: &[EnvSource] =
-    &[WHEN_GEN_ONLY, JIT_DIR, HF_HOME, Config(Worker), Config(CtxWorker)];
-
-const UNIFIED_CONFIG_DIRS: &[&str] =
-    &[DISAGGREGATED_CONFIGS, AGGREGATED_CONFIGS, DISAGG_CONFIGS, WIDEEP_CONFIGS];
-
-const SERVER_COMMANDS: &[(&str, CommandText)] = &[
-    ("partialPytestCommand", WithoutOwnEnvironment(&AGGREGATED)),
-    ("pytestCommand", Whole(&AGGREGATED)),
-];
-
-const SERVER_VARIABLES: &[(&str, Variable)] = &[
-    ("configYamlPath", ConfigPath),
-    ("gpusPerNode", size(|l| l.gpus_per_node)),
-    ("gpusPerNodePerServer", size(|l| l.tasks_per_node(l.one_server))),
-    ("nodesPerServer", size(|l| l.nodes(l.one_server))),
-    ("totalNodes", size(|l| l.total_nodes)),
-    ("world_size", size(|l| l.full_world_size())),
-    ("testOutputDir", OutputDir),
-];
+const ONE_SERVER_DIRS: [&str; 4] = [NEW_DIRS[2], NEW_DIRS[3], NEW_DIRS[0], NEW_DIRS[1]];
 
 impl Generation {
-    /// The rules themselves.
-    pub fn rules(self) -> &'static RuleSet {
+    /// Whether it is one of these sets.
+    pub fn is_in(self, sets: Sets) -> bool {
+        sets & (1 << self as u8) != 0
+    }
+
+    /// A test of the generation servers alone has no context servers when `benchmark.mode`
+    /// contains this.
+    pub fn no_context_mark(self) -> &'static str {
+        if self.is_in(CLASSIC) { "gen_only" } else { "gen_only_no_context" }
+    }
+
+    /// What UCX needs.
+    pub fn ucx(self) -> &'static ucx::Table {
         match self {
-            Self::Classic => &CLASSIC,
-            Self::Unified => &UNIFIED,
+            Self::Classic => &ucx::CLASSIC,
+            Self::Unified => &ucx::BY_GPU,
+            Self::Current => &ucx::BY_CLUSTER,
+        }
+    }
+
+    /// How long each step of a precheck may take when the configuration does not say, in seconds.
+    pub fn precheck_time(self) -> u32 {
+        if self.is_in(CURRENT) { 1200 } else { 900 }
+    }
+
+    /// Whether servers are checked before they start.
+    pub fn has_precheck(self, kind: TestKind) -> bool {
+        self.roles(kind).any(|role| role.purpose == Purpose::Check)
+    }
+
+    /// The roles of a kind of test; none when these rules have no such tests.
+    pub fn roles(self, kind: TestKind) -> impl Iterator<Item = &'static RoleRule> {
+        ROLES.iter().filter(move |role| role.kind == kind && self.is_in(role.sets))
+    }
+
+    /// The sources of a role's variables, in order. Those of the base command come last, where the
+    /// role runs it. Without a role, those of the whole job.
+    pub fn env(self, role: Option<&'static RoleRule>, run: Run) -> impl Iterator<Item = EnvSource> {
+        let lines = role.map_or(JOB, |role| role.env).iter();
+        let holds =
+            move |(sets, when, _): &&Line| self.is_in(*sets) && when.is_none_or(|when| when == run);
+        lines.filter(holds).map(|(.., source)| *source)
+    }
+
+    /// The variables that the launch script exports, in order.
+    pub fn exports(self, kind: TestKind) -> impl Iterator<Item = (&'static str, Export)> {
+        let lines = match kind {
+            TestKind::Disaggregated => EXPORTS,
+            _ => EXPORTS_OF_ONE_SERVER,
+        };
+        lines
+            .iter()
+            .filter(move |(sets, ..)| self.is_in(*sets))
+            .map(|(_, name, what)| (*name, *what))
+    }
+
+    /// Where configurations of a kind of test are, below the source tree, in order of preference.
+    pub fn config_dirs(self, kind: TestKind) -> &'static [&'static str] {
+        match (self, kind) {
+            (Self::Classic, _) => &CONFIG_DIRS,
+            (_, TestKind::Aggregated) => &ONE_SERVER_DIRS,
+            _ => &NEW_DIRS,
         }
     }
 }
 
-impl RuleSet {
-    /// The rules of a kind of test; `None` when this generation has no such tests.
-    pub fn test(&self, kind: TestKind) -> Option<&'static TestRule> {
-        self.tests.iter().find(|rule| rule.kind == kind)
+impl RoleRule {
+    /// Whether its steps learn their role from `DISAGG_SERVING_TYPE`.
+    pub fn has_serving_type(&self) -> bool {
+        self.kind == TestKind::Disaggregated
     }
 }
 
-impl TestRule {
-    /// Whether its servers' caches are checked before they start.
-    pub fn has_precheck(&self) -> bool {
-        self.roles.iter().any(|rule| rule.role.purpose == Purpose::Check)
+impl Size {
+    /// Whether a test may have several of that size.
+    pub fn is_numbered(self) -> bool {
+        matches!(self, Self::Generation | Self::Context)
+    }
+}
+
+impl TestKind {
+    /// The variable that names the folder in which the test suite looks for configurations.
+    pub fn config_variable(self) -> &'static str {
+        match self {
+            Self::Aggregated => "AGG_CONFIG_FOLDER",
+            _ => "DISAGG_CONFIG_FOLDER",
+        }
     }
 }
 
@@ -528,15 +467,24 @@ pub fn is_gen_only(mode: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
-    fn every_role_is_named_once_in_a_test() {
-        for rules in Generation::ALL.map(Generation::rules) {
-            for test in rules.tests {
-                let names: std::collections::BTreeSet<_> =
-                    test.roles.iter().map(|rule| rule.role.name).collect();
-                assert_eq!(names.len(), test.roles.len());
+    fn a_test_has_each_role_and_each_export_once() {
+        let kinds = [
+            TestKind::Disaggregated,
+            TestKind::CtxOnly,
+            TestKind::GenNoContext,
+            TestKind::Aggregated,
+        ];
+        for rules in [Generation::Classic, Generation::Unified, Generation::Current] {
+            for kind in kinds {
+                let roles: Vec<_> = rules.roles(kind).map(|role| role.name).collect();
+                assert_eq!(roles.iter().collect::<BTreeSet<_>>().len(), roles.len());
+                let exports: Vec<_> = rules.exports(kind).map(|(name, _)| name).collect();
+                assert_eq!(exports.iter().collect::<BTreeSet<_>>().len(), exports.len());
             }
         }
     }

@@ -6,6 +6,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::rules::{MODIFIED_IDS, MODIFIERS};
+
 /// A generation of rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -14,17 +16,20 @@ pub enum Generation {
     Classic,
     /// Ids that name the mode: `disagg_upload-e2e-<config>`, `aggr_upload-<config>-<server>`, …
     Unified,
+    /// The newest: UCX by cluster, and ids with a modifier (`disagg_upload-e2e-time_breakdown-…`).
+    Current,
 }
 
 impl Generation {
-    /// Both, the older first.
-    pub const ALL: [Self; 2] = [Self::Classic, Self::Unified];
+    /// The newest.
+    pub const NEWEST: Self = Self::Current;
 
     /// Its name, as `--rules` takes it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Classic => "classic",
             Self::Unified => "unified",
+            Self::Current => "current",
         }
     }
 }
@@ -99,6 +104,8 @@ pub struct TestId {
     pub kind: TestKind,
     /// The mode, where the id names one.
     pub mode: Option<Mode>,
+    /// The word behind the mode that changes what the test reports, and nothing in the plan.
+    pub modifier: Option<&'static str>,
     /// The configuration's name.
     pub config: String,
     /// The entry of `server_configs`, in an aggregated test.
@@ -117,9 +124,9 @@ pub struct BadTestId {
 
 /// The forms of ids, for people.
 pub const FORMS: &[&str] = &[
-    "disagg[_upload]-e2e-CONFIG",
+    "disagg[_upload]-e2e[-time_breakdown]-CONFIG",
     "disagg[_upload]-gen_only-CONFIG",
-    "aggr[_upload]-ctx_only-CONFIG",
+    "aggr[_upload]-ctx_only[-time_breakdown]-CONFIG",
     "aggr[_upload]-gen_only_no_context-CONFIG",
     "aggr[_upload]-CONFIG-SERVER",
     "disagg[_upload]-CONFIG",
@@ -140,8 +147,8 @@ impl TestId {
     pub fn of_config(generation: Generation, prefix: &str, gen_only: bool, config: &str) -> Self {
         let mode = match generation {
             Generation::Classic => None,
-            Generation::Unified if gen_only => Some(Mode::GenOnly),
-            Generation::Unified => Some(Mode::E2e),
+            _ if gen_only => Some(Mode::GenOnly),
+            _ => Some(Mode::E2e),
         };
         let infix = mode.map_or(String::new(), |mode| format!("{}-", mode.name()));
         Self {
@@ -150,8 +157,21 @@ impl TestId {
             generation,
             kind: TestKind::Disaggregated,
             mode,
+            modifier: None,
             config: config.to_owned(),
             server: None,
+        }
+    }
+
+    /// The id of an entry of `server_configs`.
+    pub fn of_server(generation: Generation, prefix: &str, config: &str, server: &str) -> Self {
+        let prefix = prefix.replace(DISAGG, AGGR);
+        Self {
+            text: format!("{prefix}-{config}-{server}"),
+            kind: TestKind::Aggregated,
+            mode: None,
+            server: Some(server.to_owned()),
+            ..Self::of_config(generation, &prefix, false, config)
         }
     }
 
@@ -190,12 +210,18 @@ impl TestId {
             None => (rest, ""),
         };
         let mode = Mode::ALL.into_iter().find(|mode| mode.name() == named);
+        let (word, rest_of_it) = after.split_once('-').unwrap_or((after, ""));
+        let newer = rules.unwrap_or(Generation::Unified);
+        let has_modifier = mode.is_some() && newer.is_in(MODIFIED_IDS);
+        let modifier = MODIFIERS.iter().find(|known| has_modifier && **known == word).copied();
+        let after = if modifier.is_some() { rest_of_it } else { after };
         let reading = |generation, kind, mode, config: &str, server: Option<&str>| Self {
             text: text.to_owned(),
             prefix: prefix.to_owned(),
             generation,
             kind,
             mode,
+            modifier,
             config: config.to_owned(),
             server: server.map(str::to_owned),
         };
@@ -221,7 +247,7 @@ impl TestId {
                 )]),
             },
             (_, Some(mode)) if fits(mode) && !after.is_empty() => {
-                Ok(vec![reading(Generation::Unified, mode.kind(), Some(mode), after, None)])
+                Ok(vec![reading(newer, mode.kind(), Some(mode), after, None)])
             }
             (_, Some(mode)) if !fits(mode) => {
                 let other = if disaggregated {
@@ -240,7 +266,7 @@ impl TestId {
                 format!("write {prefix}-{named}-CONFIG"),
             ),
             (_, None) if disaggregated => bad(
-                format!("test id {text} names no mode, which the unified rules need"),
+                format!("test id {text} names no mode, which the {newer} rules need"),
                 format!("write {prefix}-e2e-{rest} or {prefix}-gen_only-{rest}"),
             ),
             (_, None) => {
@@ -250,7 +276,7 @@ impl TestId {
                     .take(MAX_READINGS + 1)
                     .map(|(config, server)| {
                         let kind = TestKind::Aggregated;
-                        reading(Generation::Unified, kind, None, config, Some(server))
+                        reading(newer, kind, None, config, Some(server))
                     })
                     .collect();
                 if readings.len() > MAX_READINGS {
@@ -366,6 +392,21 @@ mod tests {
     }
 
     #[test]
+    fn a_modifier_stands_behind_the_mode_by_rules_that_know_it() {
+        let read = |text, rules| TestId::readings(text, rules).map(|mut ids| ids.remove(0));
+        let current = Some(Generation::Current);
+        for text in ["disagg-e2e-time_breakdown-a-b", "aggr_upload-ctx_only-time_breakdown-a-b"] {
+            let id = read(text, current).unwrap();
+            assert_eq!((id.generation, id.config.as_str()), (Generation::Current, "a-b"));
+            assert_eq!((id.text.as_str(), id.modifier), (text, Some("time_breakdown")));
+            assert_eq!(read(text, None).unwrap().config, "time_breakdown-a-b");
+        }
+        let server = read("aggr-a-time_breakdown", current).unwrap().server;
+        assert_eq!(server.as_deref(), Some("time_breakdown"));
+        assert!(read("disagg-e2e-time_breakdown", current).is_err());
+    }
+
+    #[test]
     fn the_asked_for_rules_win_over_the_form() {
         let classic = TestId::readings("disagg-e2e-a", Some(Generation::Classic)).unwrap();
         assert_eq!(classic[0].config, "e2e-a");
@@ -408,5 +449,7 @@ mod tests {
         assert_eq!(id(Generation::Classic, true).text, "disagg_upload-c");
         assert_eq!(id(Generation::Unified, true).text, "disagg_upload-gen_only-c");
         assert_eq!(first(&id(Generation::Unified, false).text), id(Generation::Unified, false));
+        let server = TestId::of_server(Generation::Unified, "disagg_upload", "c", "s-1");
+        assert_eq!(first("aggr_upload-c-s-1"), server);
     }
 }

@@ -47,6 +47,8 @@ pub struct Case {
     pub test_id: String,
     #[serde(default)]
     pub stage: String,
+    #[serde(default)]
+    pub cluster: String,
     pub ok: bool,
     #[serde(default = "yes")]
     pub llmapi_launch_in_prefix: bool,
@@ -74,6 +76,7 @@ pub struct RoleRecord {
 #[derive(Debug, Deserialize)]
 pub struct Common {
     pub srun_args_file: String,
+    pub srun_args_current: String,
     pub prefix_file: HashMap<String, String>,
 }
 
@@ -170,6 +173,7 @@ impl Tree {
         let prefix = test_id.split('-').next().unwrap();
         let text = self.common.prefix_file[style]
             .replace("--test-prefix=@TEST_ID@", &format!("--test-prefix={prefix}"))
+            .replace("@FIRST_WORD_OF_TEST_ID@", prefix)
             .replace("@TEST_ID@", test_id)
             .replace("@NODES@", "1")
             .replace("@GPUS@", "1")
@@ -221,10 +225,11 @@ pub fn pairs(env: &Env) -> Vec<(&str, &str)> {
     env.iter().map(|(name, value)| (name, value.value.as_str())).collect()
 }
 
-/// A number however the scripts wrote it: `4`, `4.0`, `true`.
+/// A number however the scripts wrote it: `4`, `4.0`, `'4.0'`, `true`.
 fn number(value: &Value) -> Option<f64> {
     match value {
         Value::Bool(value) => Some(f64::from(u8::from(*value))),
+        Value::String(text) => text.parse().ok(),
         value => value.as_f64(),
     }
 }
@@ -281,12 +286,28 @@ pub fn differences(plan: &Plan, case: &Case) -> Vec<String> {
         format!("{:?}", pairs(case.job_env.as_ref().unwrap())),
     );
     let plain = |value: &str| value.parse().map_or(value.to_owned(), |n: f64| n.to_string());
-    let ours: Vec<_> = plan.variables.iter().map(|(name, v)| (name.as_str(), plain(v))).collect();
+    let mut ours: Vec<_> =
+        plan.variables.iter().map(|(name, v)| (name.as_str(), plain(v))).collect();
     let theirs = pairs(case.variables.as_ref().unwrap());
-    let theirs: Vec<_> = theirs.into_iter().map(|(name, v)| (name, plain(v))).collect();
+    let mut theirs: Vec<_> = theirs.into_iter().map(|(name, v)| (name, plain(v))).collect();
+    if plan.rules == Generation::Current {
+        // Those records have all exports of the script, in another order.
+        theirs.retain(|(name, _)| !OTHER_EXPORTS.contains(name));
+        ours.sort_unstable();
+        theirs.sort_unstable();
+    }
     compare("variables".into(), format!("{ours:?}"), format!("{theirs:?}"));
     found
 }
+
+/// What a script exports besides commands and a plan's variables.
+const OTHER_EXPORTS: [&str; 5] = [
+    "TRTLLM_DISAGG_BENCHMARK_GEN_ONLY",
+    "precheckRunScript",
+    "stageName",
+    "runScript",
+    "installScript",
+];
 
 /// What our planner does with a case, on purpose, that is not what the existing scripts do.
 pub enum Instead {

@@ -15,7 +15,7 @@ use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
-use disagg::input::settings::{Options, RULES, SITE, STAGE_NAME, Setting, TABLE};
+use disagg::input::settings::{CLUSTER_NAME, Options, RULES, SITE, STAGE_NAME, Setting, TABLE};
 use disagg::input::values::{Choice, Shape};
 use disagg::plan::Generation;
 use disagg::run::launch::limits::{Limits, seconds};
@@ -425,7 +425,8 @@ pub struct DeriveArgs {
     #[arg(long, value_name = "LIST")]
     pub test_list: String,
 
-    /// Number of the test in the list, counted from 1; 0 means the first.
+    /// Group of the list whose test is meant, counted from 1; 0 means the first test. Where the
+    /// prefix's pytest command splits the list, the test is the one that pytest-split chooses.
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub split_group: i64,
 
@@ -455,6 +456,9 @@ pub struct DeriveArgs {
 
     #[arg(long, value_name = "NAME", help = STAGE_NAME.help())]
     pub stage_name: Option<String>,
+
+    #[arg(long, value_name = "NAME", help = CLUSTER_NAME.help())]
+    pub cluster_name: Option<String>,
 
     #[arg(
         long,

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use disagg::diagnostic::Diagnostic;
 use disagg::input::request::{self, Options};
 use disagg::input::{Context, source};
-use disagg::output::derive::{self, GATE_FILE, Parts};
+use disagg::output::derive::{self, GATE_DIR, GATE_FILE, Parts};
 use disagg::output::exports::has_secrets;
 
 use crate::args::DeriveArgs;
@@ -19,10 +19,11 @@ use crate::{Failure, Outcome, print, report};
 pub fn run(args: &DeriveArgs, context: &Context) -> Outcome {
     let options = Options {
         test_list: Some(args.test_list.clone()),
-        test_number: Some(args.split_group),
+        split_group: Some(args.split_group),
         trtllm_dir: Some(args.llm_src.clone()),
         prefix_script: Some(args.script_prefix.clone()),
         stage_name: args.stage_name.clone(),
+        cluster_name: args.cluster_name.clone(),
         run_script: Some(args.run_sh.clone()),
         install_script: Some(args.install_sh.clone()),
         rules: args.rules,
@@ -38,8 +39,9 @@ pub fn run(args: &DeriveArgs, context: &Context) -> Outcome {
     let prefix = read(Path::new(&args.script_prefix))?;
     let srun_args = read(&args.srun_args)?;
     let draft = read(&args.draft_launch_sh)?;
-    let gate = args.draft_launch_sh.with_file_name(GATE_FILE);
-    let gate = if gate.exists() { Some(read(&gate)?) } else { None };
+    let of_tree = Path::new(&plan.source_dir).join(GATE_DIR).join(GATE_FILE);
+    let gates = [args.draft_launch_sh.with_file_name(GATE_FILE), of_tree];
+    let gate = gates.iter().find(|gate| gate.exists()).map(|gate| read(gate)).transpose()?;
     let script = derive::launch_script(
         &plan,
         &Parts {

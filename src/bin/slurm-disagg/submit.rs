@@ -8,7 +8,7 @@ use clap::Parser;
 use disagg::diagnostic::{Diagnostic, Diagnostics};
 use disagg::input::request::Options;
 use disagg::input::test_list::{self, Pick, TestList};
-use disagg::input::{Context, find, request, site};
+use disagg::input::{Context, request};
 use disagg::output::table;
 use disagg::plan::Plan;
 use disagg::run::client::Client;
@@ -145,11 +145,7 @@ fn plans_of_list(
     name: &str,
     context: &Context,
 ) -> Result<Vec<Planned>, Failure> {
-    let site = site::load(context, options.site.as_deref())?;
-    let tree = options.trtllm_dir.clone().or(site.trtllm_dir.map(|directory| directory.value));
-    let tree = tree.map(|directory| context.current_dir.join(directory));
-    let path = find::test_list(name, tree.as_deref(), &context.current_dir)?;
-    let list = test_list::read(&path, name, options.rules)?;
+    let list = request::list(name, options, context)?;
     let wanted = |entry: &test_list::Entry| {
         args.only.as_deref().is_none_or(|pattern| {
             let alone = TestList { name: String::new(), entries: vec![entry.clone()] };
@@ -164,7 +160,7 @@ fn plans_of_list(
         };
         return Err(Diagnostic::error(message).into());
     }
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let stem = Path::new(name).file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let base = options.workspace.clone().unwrap_or_else(|| format!("disagg_{stem}"));
     let mut known = Vec::new();
     let plan = |entry: &test_list::Entry| -> Planned {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! From a request to a plan: the rules that both generations share, each in one function.
+//! From a request to a plan: the rules that all rule sets share, each in one function.
 
 mod container;
 pub mod sizes;
@@ -10,17 +10,17 @@ use indexmap::IndexMap;
 
 use self::sizes::{Places, Sizes};
 use super::assignments::Assignment;
-use super::command::{BaseCommand, PYTEST, TEST_ROOT, file_name, uses_launcher};
+use super::command::{BaseCommand, MODELS_ROOT, PYTEST, TEST_ROOT, file_name, uses_launcher};
 use super::config::{Config, Field, ServerEntry};
 use super::env::{Env, TooLong};
 use super::layout::Layout;
 use super::origin::{Origin, Traced};
 use super::pytest;
-use super::request::Request;
+use super::request::{Request, Switch};
 use super::role::{Own, Purpose, Role, Roles};
 use super::rules::{
-    Command, EnvKey, EnvSource, ModeSource, RoleDef, RoleRule, RuleSet, Run, RunValue, TestRule,
-    Ucx, Variable, is_gen_only,
+    CONFIG_FOLDERS, Command, EnvKey, EnvSource, Export, MODE_IN_ID, PRECHECK_LIMITS,
+    PRECHECK_MODELS, PRECHECK_WORDS, QUEUE_SIZE, RoleRule, Run, WAIVES, is_gen_only,
 };
 use super::secret::is_secret_name;
 use super::step::SERVING_TYPE;
@@ -35,8 +35,8 @@ const DEFAULT_TIME: &str = "04:00:00";
 /// The job's name when none is asked for.
 const DEFAULT_JOB_NAME: &str = "disagg_perf_test";
 
-/// How long each step of a precheck may take when the configuration does not say, in seconds.
-const DEFAULT_PRECHECK_TIME: u32 = 900;
+/// The most seconds that a step of a precheck may have, where rules limit it.
+const MAX_PRECHECK_TIME: u32 = 1800;
 /// The program of the prechecks, below the source tree.
 const PRECHECK: &str = "tests/scripts/perf-sanity/cache_transceiver_precheck/run_precheck.py";
 
@@ -48,11 +48,10 @@ const PRECHECK: &str = "tests/scripts/perf-sanity/cache_transceiver_precheck/run
 pub fn plan(request: &Request) -> Result<Plan, Diagnostics> {
     let by_id = request.test_id.as_ref().map(|id| id.value.generation);
     let asked_for = request.rules.as_ref().map(|rules| rules.value);
-    let generation = by_id.or(asked_for).unwrap_or(Generation::Classic);
     let mut planner = Planner {
         request,
         config: &request.config,
-        rules: generation.rules(),
+        rules: by_id.or(asked_for).unwrap_or(Generation::Classic),
         errors: Diagnostics::default(),
         notes: Vec::new(),
     };
@@ -65,7 +64,7 @@ pub fn plan(request: &Request) -> Result<Plan, Diagnostics> {
 struct Planner<'r> {
     request: &'r Request,
     config: &'r Config,
-    rules: &'static RuleSet,
+    rules: Generation,
     errors: Diagnostics,
     notes: Vec<String>,
 }
@@ -73,7 +72,6 @@ struct Planner<'r> {
 /// What a test is, once its id and its configuration are known.
 struct Subject<'r> {
     id: TestId,
-    rule: &'static TestRule,
     run: Run,
     /// The mode, for people and for the precheck.
     mode: String,
@@ -86,6 +84,8 @@ struct Subject<'r> {
     base: BaseCommand,
     /// The directory that the test writes into.
     output_dir: String,
+    /// Whether the test's precheck is on; it may be skipped all the same.
+    precheck_is_on: bool,
 }
 
 impl<'r> Planner<'r> {
@@ -93,17 +93,20 @@ impl<'r> Planner<'r> {
     fn plan(&mut self) -> Option<Plan> {
         let request = self.request;
         let subject = self.subject()?;
-        let job_env = self.env("the job", subject.rule.job_env, &subject);
-        let precheck = subject.rule.has_precheck().then(|| self.precheck());
-        let (sizes, places) = self.sizes(&subject)?;
+        let job_env = self.env(None, &subject);
+        let found = self.sizes(&subject);
+        let has_precheck = self.rules.has_precheck(subject.id.kind);
+        let sizes = found.as_ref().map(|(sizes, _)| sizes);
+        let precheck = has_precheck.then(|| self.precheck(sizes, subject.precheck_is_on));
+        let (sizes, places) = found?;
         let layout = sizes.layout();
         let launcher = self.uses_launcher(&layout);
         let (mut roles, mut unused_roles) = (Roles::new(), Roles::new());
-        for rule in subject.rule.roles {
+        for rule in self.rules.roles(subject.id.kind) {
             let role = self.role(rule, (&sizes, &places), launcher, precheck, &subject);
             match role.count > 0 || role.purpose == Purpose::Check {
-                true => roles.insert(rule.role.name.to_owned(), role),
-                false => unused_roles.insert(rule.role.name.to_owned(), role),
+                true => roles.insert(rule.name.to_owned(), role),
+                false => unused_roles.insert(rule.name.to_owned(), role),
             };
         }
         let variables = self.variables(&subject, &sizes, precheck);
@@ -121,10 +124,11 @@ impl<'r> Planner<'r> {
             .map(|(name, _)| name.to_owned())
             .chain(serving_type)
             .chain(["pytestCommand".to_owned()])
+            .chain(self.models_of_precheck(&subject).map(|_| MODELS_ROOT.to_owned()))
             .collect();
         Some(Plan {
             schema: SCHEMA,
-            rules: self.rules.generation,
+            rules: self.rules,
             rules_reason: self.rules_reason(),
             variables,
             test: Test {
@@ -163,10 +167,32 @@ impl<'r> Planner<'r> {
 
     fn rules_reason(&self) -> String {
         match (&self.request.rules, &self.request.test_id) {
-            (Some(rules), _) => format!("{} says so", rules.origin.input),
+            (Some(rules), _) => rules.origin.to_string(),
             (None, Some(id)) => format!("the form of the test id {}", id.value.text),
             (None, None) => "a configuration without a test id".to_owned(),
         }
+    }
+
+    /// The id of a test that is given by its configuration alone.
+    fn id_of_config(&mut self, configured_mode: &str) -> Option<TestId> {
+        let (rules, prefix) = (self.rules, &self.request.test.prefix.value);
+        let config = self.config;
+        if !self.rules.is_in(MODE_IN_ID) || !config.is_aggregated() {
+            let gen_only = is_gen_only(configured_mode);
+            return Some(TestId::of_config(rules, prefix, gen_only, &config.name));
+        }
+        let names = config.server_names(&mut self.errors);
+        let mut ids = names.iter().map(|name| TestId::of_server(rules, prefix, &config.name, name));
+        if let ([_], Some(only)) = (&names[..], ids.next()) {
+            return Some(only);
+        }
+        let location = config.location("server_configs");
+        let message = format!("server_configs has {} entries: which one is not known", names.len());
+        let ids =
+            names.iter().map(|name| TestId::of_server(rules, prefix, &config.name, name).text);
+        let help = format!("give --test-id, one of: {}", ids.collect::<Vec<_>>().join(", "));
+        self.errors.push(Diagnostic::error(message).at(location).help(help));
+        None
     }
 
     fn subject(&mut self) -> Option<Subject<'r>> {
@@ -174,60 +200,65 @@ impl<'r> Planner<'r> {
         let configured = mode.map_or("", |mode| mode.value.as_str());
         let id = match &self.request.test_id {
             Some(id) => id.value.clone(),
-            None => TestId::of_config(
-                self.rules.generation,
-                &self.request.test.prefix.value,
-                is_gen_only(configured),
-                &self.config.name,
-            ),
+            None => self.id_of_config(configured)?,
         };
-        let Some(rule) = self.rules.test(id.kind) else {
-            let message =
-                format!("the {} rules have no tests like {}", self.rules.generation, id.text);
+        if self.rules.roles(id.kind).next().is_none() {
+            let message = format!("the {} rules have no tests like {}", self.rules, id.text);
             self.errors.push(Diagnostic::error(message).help("leave --rules out"));
             return None;
-        };
+        }
         let run = self.run(&id, configured);
-        let mode = match (self.rules.mode_source, id.mode) {
-            _ if run == Run::NoContext && id.mode.is_some() => Mode::GenOnlyNoContext.name(),
-            (ModeSource::TestId, Some(mode)) => mode.name(),
-            (ModeSource::TestId, None) => "aggregated",
-            (ModeSource::Configuration, _) if configured.is_empty() => Mode::E2e.name(),
-            (ModeSource::Configuration, _) => configured,
+        let mode = match id.mode {
+            Some(_) if run == Run::NoContext => Mode::GenOnlyNoContext.name(),
+            Some(mode) => mode.name(),
+            None if self.rules.is_in(MODE_IN_ID) => "aggregated",
+            None if configured.is_empty() => Mode::E2e.name(),
+            None => configured,
         };
         let mode = mode.to_owned();
         let entry = id.server.as_deref().map(|name| self.entry(name));
-        let needs_queue = rule.roles.iter().flat_map(|role| role.env).any(|source| {
-            matches!(source, EnvSource::When(when, _, RunValue::QueueSize) if *when == run)
-        });
+        let mut sources =
+            self.rules.roles(id.kind).flat_map(|role| self.rules.env(Some(role), run));
+        let needs_queue = sources.any(|source| source == EnvSource::Queue);
         let queue = needs_queue.then(|| self.queue_size(&mode));
         let base = self.base(&id)?;
-        let options: Vec<_> =
-            base.argv[base.pytest_at()..].iter().skip(1).map(|word| &*word.value).collect();
+        let options = base.options();
         let directory = pytest::value_of(&options, &["--output-dir"])
             .unwrap_or(&self.request.directories.workspace.value);
         let output_dir = format!("{}/{}", directory.trim_end_matches('/'), id.text);
         let ucx = self.ucx();
-        Some(Subject { run, mode, queue, entry: entry.flatten(), ucx, output_dir, base, rule, id })
+        let precheck_is_on = self.rules.has_precheck(id.kind) && self.precheck_is_on();
+        let entry = entry.flatten();
+        Some(Subject { run, mode, queue, entry, ucx, output_dir, base, precheck_is_on, id })
     }
 
     /// What the test measures.
     fn run(&self, id: &TestId, configured_mode: &str) -> Run {
-        let no_context = configured_mode.contains(self.rules.no_context_mark);
-        match (self.rules.mode_source, id.mode) {
-            (ModeSource::Configuration, _) if no_context => Run::NoContext,
-            (ModeSource::TestId, Some(Mode::GenOnlyNoContext)) => Run::NoContext,
-            (ModeSource::TestId, Some(Mode::GenOnly)) if no_context => Run::NoContext,
-            (ModeSource::TestId, Some(Mode::GenOnly)) => Run::GenOnly,
+        let no_context = configured_mode.contains(self.rules.no_context_mark());
+        match id.mode {
+            None if no_context && !self.rules.is_in(MODE_IN_ID) => Run::NoContext,
+            Some(Mode::GenOnlyNoContext) => Run::NoContext,
+            Some(Mode::GenOnly) if no_context => Run::NoContext,
+            Some(Mode::GenOnly) => Run::GenOnly,
             _ => Run::Whole,
         }
     }
 
     /// The command that roles start from: the given one, else the suite's own.
     fn base(&mut self, id: &TestId) -> Option<BaseCommand> {
-        if let Some(base) = &self.request.base {
-            return Some(base.clone());
+        let mut base = match &self.request.base {
+            Some(base) => base.clone(),
+            None => self.own_base(id)?,
+        };
+        let folder = self.request.config_folder.as_ref();
+        if let Some(folder) = folder.filter(|_| self.rules.is_in(CONFIG_FOLDERS)) {
+            let value = Template::literal(&folder.value);
+            self.set(&mut base.env, id.kind.config_variable(), &value, folder.origin.clone());
         }
+        Some(base)
+    }
+
+    fn own_base(&mut self, id: &TestId) -> Option<BaseCommand> {
         let names = &self.request.test;
         let prefix = match &self.request.test_id {
             Some(given) => Traced::new(id.prefix.clone(), given.origin.clone()),
@@ -258,34 +289,32 @@ impl<'r> Planner<'r> {
         base.has_launcher()
     }
 
-    /// The row of the UCX table, by the stage's name; without a script prefix, which comes from a
-    /// pipeline that knows its stage, by the GPUs that the configuration is made for.
+    /// The row of the UCX table, by the cluster's name and the stage's; without a script prefix,
+    /// which comes from a pipeline that knows its stage, by the GPUs that the configuration is made
+    /// for.
     fn ucx(&mut self) -> (ucx::Row, Origin) {
-        if let Ucx::Unset(names) = self.rules.ucx {
-            let unset = names.iter().map(|name| (*name).to_owned()).collect();
-            let row = ucx::Row { unset, ..ucx::Row::default() };
-            return (row, Origin::rule("UCX chooses by itself"));
-        }
-        let site = &self.request.ucx;
-        let by_gpu = |row: ucx::Row, origin: &Origin| {
-            let gpu = if row.gpu.is_empty() { "any other" } else { &row.gpu };
-            let origin = origin.by_rule(format!("UCX by generation of GPU: {gpu}"));
-            (row, origin)
+        let (table, cluster) = (self.rules.ucx(), &self.request.cluster);
+        let row = |gpu: &str| table.row(&self.request.ucx, &cluster.value, &ucx::gpu(gpu));
+        let named = |row: ucx::Row, origin: &Origin| {
+            let any = |pattern: &str| if pattern.is_empty() { "*" } else { pattern }.to_owned();
+            let (of, gpu) = (any(&row.cluster), any(&row.gpu));
+            let origin = if of == "*" { origin } else { &cluster.origin };
+            (row, origin.by_rule(format!("UCX of cluster {of}, GPU {gpu}")))
         };
         if let Some(stage) = self.request.stage.as_ref().filter(|stage| !stage.value.is_empty()) {
-            return by_gpu(ucx::row(site, &stage.value), &stage.origin);
+            return named(row(&stage.value), &stage.origin);
         }
         let gpus = match &self.request.base {
             None => self.config.supported_gpus.get(&mut self.errors),
             Some(_) => None,
         };
         if let Some(gpus) = gpus {
-            let mut rows = gpus.value.iter().map(|gpu| ucx::row(site, gpu));
+            let mut rows = gpus.value.iter().map(|gpu| row(gpu));
             if let Some(row) = rows.next().filter(|first| rows.all(|row| row == *first)) {
-                return by_gpu(row, &gpus.origin);
+                return named(row, &gpus.origin);
             }
         }
-        by_gpu(ucx::row(site, ""), &Origin::default())
+        named(row(""), &Origin::default())
     }
 
     /// The entry of `server_configs` of a name.
@@ -298,13 +327,7 @@ impl<'r> Planner<'r> {
         let mut found = entries.iter().filter(named);
         let first = found.next();
         if first.is_none() {
-            let names: Vec<_> = entries
-                .iter()
-                .filter_map(|entry| match &entry.name {
-                    Field::Good(name) => Some(name.value.as_str()),
-                    _ => None,
-                })
-                .collect();
+            let names = self.config.server_names(&mut self.errors);
             let near = nearest(name, names.iter().copied(), 3);
             let help = match (near.is_empty(), names.is_empty()) {
                 (false, _) => format!("nearest names: {}", near.join(", ")),
@@ -321,65 +344,125 @@ impl<'r> Planner<'r> {
         first
     }
 
-    fn precheck(&mut self) -> Precheck {
+    /// Whether the environment, the site or the configuration turns the precheck on.
+    fn precheck_is_on(&mut self) -> bool {
+        match self.request.precheck.as_ref().map(|switch| (&switch.value, &switch.origin)) {
+            Some((Switch::Is(on), _)) => *on,
+            Some((Switch::Text(text), _)) if !self.rules.is_in(PRECHECK_WORDS) => text == "1",
+            Some((Switch::Text(text), origin)) => {
+                let word = text.trim().to_lowercase();
+                let is_on = ["1", "true", "on", "yes"].contains(&&*word);
+                if !is_on && !["0", "false", "off", "no"].contains(&&*word) {
+                    let message = format!("{}: invalid switch {text:?}", origin.input);
+                    let help = "use 1, true, on or yes, or else 0, false, off or no";
+                    self.errors.push(Diagnostic::error(message).help(help));
+                }
+                is_on
+            }
+            None => {
+                let enabled = self.config.precheck.enabled.get(&mut self.errors);
+                enabled.is_none_or(|enabled| enabled.value)
+            }
+        }
+    }
+
+    fn precheck(&mut self, sizes: Option<&Sizes>, is_on: bool) -> Precheck {
         let settings = &self.config.precheck;
-        let enabled = match &self.request.precheck {
-            Some(site) => site.value,
-            None => settings.enabled.get(&mut self.errors).is_none_or(|enabled| enabled.value),
-        };
-        let timeout = settings.timeout_s.get(&mut self.errors);
-        Precheck { enabled, timeout_s: timeout.map_or(DEFAULT_PRECHECK_TIME, |time| time.value) }
+        let given = settings.timeout_s.get(&mut self.errors);
+        let timeout_s = given.map_or(self.rules.precheck_time(), |time| time.value);
+        if let Some(sizes) = sizes.filter(|_| self.rules.is_in(PRECHECK_LIMITS)) {
+            let mut seconds = |field: &Field<u32>| Some(field.get(&mut self.errors)?.value);
+            let largest = sizes.generation.world_size.max(sizes.context.world_size);
+            let wireup =
+                seconds(&settings.wireup_s).unwrap_or(largest.saturating_mul(150).min(600));
+            let phases = [
+                seconds(&settings.setup_s).unwrap_or(600),
+                seconds(&settings.rendezvous_s).unwrap_or(600),
+                seconds(&settings.wave_s).unwrap_or(180).saturating_add(wireup),
+            ];
+            // The check's own watchdog waits so long for its longest phase.
+            let least = phases.into_iter().max().unwrap_or_default().saturating_add(180);
+            let wrong = match timeout_s {
+                _ if timeout_s > MAX_PRECHECK_TIME => {
+                    Some(format!("must not exceed {MAX_PRECHECK_TIME} s"))
+                }
+                _ if timeout_s <= least => {
+                    Some(format!("must exceed {least} s, the longest phase and its watchdog"))
+                }
+                _ => None,
+            };
+            if let Some(wrong) = wrong {
+                let key = "cache_transceiver_precheck.step_timeout_s";
+                let section = || self.config.location("cache_transceiver_precheck");
+                let location = given.and_then(|time| time.origin.location.clone());
+                let error = Diagnostic::error(format!("{key} {wrong}; it is {timeout_s} s"));
+                self.errors.push(error.at(location.or_else(section)));
+            }
+        }
+        let skipped = self.request.skipped.as_ref().filter(|_| self.rules.is_in(WAIVES));
+        if let (true, Some(origin)) = (is_on, skipped) {
+            self.notes
+                .push(format!("the test suite skips this test, so no precheck runs: {origin}"));
+        }
+        Precheck { enabled: is_on && skipped.is_none(), timeout_s }
+    }
+
+    /// `LLM_MODELS_ROOT` of the precheck's steps, where they get it.
+    fn models_of_precheck(&self, subject: &Subject<'_>) -> Option<&'r Traced<String>> {
+        let has_models = self.rules.is_in(PRECHECK_MODELS);
+        (has_models && subject.precheck_is_on).then_some(&self.request.models_root)
     }
 
     fn role(
         &mut self,
-        rule: &RoleRule,
+        rule: &'static RoleRule,
         (sizes, places): (&Sizes, &Places),
         launcher: bool,
         precheck: Option<Precheck>,
         subject: &Subject<'_>,
     ) -> Role {
-        let def = rule.role;
         let request = self.request;
         let placement = request.placement.value;
-        let step = sizes.step(def.size, placement, &request.mpi.value);
-        let shares_nodes = sizes.shares_nodes(def.size, placement);
+        let step = sizes.step(rule.size, placement, &request.mpi.value);
+        let shares_nodes = sizes.shares_nodes(rule.size, placement);
         let (row, origin) = &subject.ucx;
         let mut export = Env::default();
         let mut unset = Vec::new();
-        if rule.ucx {
-            let origin = origin.by_rule(format!("{}: {}", self.rule_name(def.name), origin.rule));
+        if self.rules.is_in(rule.ucx) {
+            let origin = origin.by_rule(format!("{}: {}", self.rule_name(rule.name), origin.rule));
             unset.extend(row.unset.iter().map(|name| Traced::new(name.clone(), origin.clone())));
             for Assignment { name, value } in &row.export {
                 self.set(&mut export, name, value, origin.clone());
             }
         }
-        let mut env = self.env(def.name, rule.env, subject);
+        let mut env = self.env(Some(rule), subject);
         let argv = match rule.command {
-            Command::Base { launcher: under, output_options } => {
+            Command::Precheck(servers) => self.precheck_argv(rule.name, servers, subject),
+            command => {
                 env = self.within_limits(env.and_then(&subject.base.env));
-                self.base_argv(&subject.base, launcher && under, output_options)
+                let launcher = launcher && command == Command::Launched;
+                let output_options = self.rules.is_in(rule.output);
+                self.base_argv(&subject.base, launcher, output_options)
             }
-            Command::Precheck(servers) => self.precheck_argv(def.name, servers, subject),
         };
         env = self.within_limits(env.after(&export));
         env.order_for_shell();
         // Caches have no way to travel where there is only one kind of servers.
         let runs_checks = precheck.is_some_and(|check| check.enabled) && sizes.context.count > 0;
-        let count = match def.purpose {
+        let count = match rule.purpose {
             Purpose::Check if !runs_checks => 0,
-            _ => sizes.servers(def.size).count,
+            _ => sizes.servers(rule.size).count,
         };
         Role {
-            purpose: def.purpose,
+            purpose: rule.purpose,
             count,
-            numbered: def.size.is_numbered(),
+            numbered: rule.size.is_numbered(),
             gpus: if step.mpi.is_some() { step.tasks_per_node } else { 0 },
-            places: if count > 0 { places.of(def.size).to_vec() } else { Vec::new() },
+            places: if count > 0 { places.of(rule.size).to_vec() } else { Vec::new() },
             unset,
             export,
             env,
-            own: self.own(def, &argv, shares_nodes),
+            own: self.own(rule, &argv, shares_nodes),
             argv,
             cwd: format!("{}/{TEST_ROOT}", request.directories.source.value),
             step,
@@ -388,9 +471,9 @@ impl<'r> Planner<'r> {
 
     /// What each instance of a role has of its own: its name, and a JUnit file, so that none
     /// overwrites another's results.
-    fn own(&mut self, def: &RoleDef, argv: &[Traced<String>], shares_nodes: bool) -> Own {
+    fn own(&mut self, rule: &RoleRule, argv: &[Traced<String>], shares_nodes: bool) -> Own {
         let mut env = Env::default();
-        if def.has_serving_type {
+        if rule.has_serving_type() {
             let mut name = Template::default();
             name.push_slot(Slot::Name);
             let origin = Origin::rule("the name of the step's role");
@@ -415,7 +498,7 @@ impl<'r> Planner<'r> {
             args.insert(at, argument);
             junit = Some(own);
         }
-        Own { env, args, gpus: shares_nodes, log: Template::from_written(def.log), junit }
+        Own { env, args, gpus: shares_nodes, log: Template::from_written(rule.log), junit }
     }
 
     /// Assigns a variable; values that grow beyond what an environment can hold are an error.
@@ -524,31 +607,41 @@ impl<'r> Planner<'r> {
         sizes: &Sizes,
         precheck: Option<Precheck>,
     ) -> IndexMap<String, String> {
-        let value = |variable: &Variable| match variable {
-            Variable::Size(size) => size(sizes).to_string(),
-            Variable::ConfigPath => self.config.path.clone(),
-            Variable::OutputDir => subject.output_dir.clone(),
-            Variable::PrecheckEnabled => {
-                u8::from(precheck.is_some_and(|precheck| precheck.enabled)).to_string()
-            }
-            Variable::PrecheckTimeout => {
-                precheck.map_or(0, |precheck| precheck.timeout_s).to_string()
-            }
+        let models = self.models_of_precheck(subject);
+        let value = |export| match export {
+            Export::Size(size) => Some(size(sizes).to_string()),
+            Export::ConfigPath => Some(self.config.path.clone()),
+            Export::OutputDir => Some(subject.output_dir.clone()),
+            Export::PrecheckEnabled => Some(u8::from(precheck?.enabled).to_string()),
+            Export::PrecheckTimeout => Some(precheck?.timeout_s.to_string()),
+            // The draft evaluates it.
+            Export::PrecheckModels => Some(models.map_or(String::new(), |models| {
+                format!("{MODELS_ROOT}={}", crate::output::quote::word(&models.value))
+            })),
+            Export::ModelsRoot if precheck?.enabled => Some(models?.value.clone()),
+            _ => None,
         };
-        let variables = subject.rule.variables.iter();
-        variables.map(|(name, variable)| ((*name).to_owned(), value(variable))).collect()
+        let exports = self.rules.exports(subject.id.kind);
+        exports.filter_map(|(name, export)| Some((name.to_owned(), value(export)?))).collect()
     }
 
     fn rule_name(&self, whose: &str) -> String {
-        format!("{} rules: {whose}", self.rules.generation)
+        format!("{} rules: {whose}", self.rules)
     }
 
-    /// The variables of a role or of the job, without those of the base command.
-    fn env(&mut self, whose: &str, sources: &[EnvSource], subject: &Subject<'_>) -> Env {
+    /// The variables of a role, without those of the base command; without a role, of the job.
+    fn env(&mut self, role: Option<&'static RoleRule>, subject: &Subject<'_>) -> Env {
         let config = &self.config.environment;
-        let rule = self.rule_name(whose);
+        let rule = self.rule_name(role.map_or("the job", |role| role.name));
         let mut env = Env::default();
-        for source in sources {
+        if let Some(role) = role
+            && role.purpose == Purpose::Check
+            && let Some(models) = self.models_of_precheck(subject)
+        {
+            let origin = models.origin.by_rule(rule.clone());
+            self.set(&mut env, MODELS_ROOT, &Template::literal(&models.value), origin);
+        }
+        for source in self.rules.env(role, subject.run) {
             let field = match source {
                 EnvSource::Config(EnvKey::Worker) => &config.worker,
                 EnvSource::Config(EnvKey::GenWorker) => &config.gen_worker,
@@ -559,24 +652,17 @@ impl<'r> Planner<'r> {
                     Some(entry) => &entry.environment,
                     None => continue,
                 },
-                EnvSource::Fixed(name, value) => {
-                    let origin = Origin::rule(rule.clone());
-                    self.set(&mut env, name, &Template::from_written(*value), origin);
+                EnvSource::Set(name, value) => {
+                    let origin = Origin::rule(format!("{rule} of a {} test", subject.mode));
+                    self.set(&mut env, name, &Template::from_written(value), origin);
                     continue;
                 }
-                EnvSource::When(run, name, value) => {
-                    if *run != subject.run {
-                        continue;
-                    }
-                    let (value, origin) = match (value, &subject.queue) {
-                        (RunValue::Constant(text), _) => ((*text).to_owned(), Origin::default()),
-                        (RunValue::QueueSize, Some(queue)) => {
-                            (queue.value.to_string(), queue.origin.clone())
-                        }
-                        (RunValue::QueueSize, None) => continue,
-                    };
-                    let origin = origin.by_rule(format!("{rule} of a {} test", subject.mode));
-                    self.set(&mut env, name, &Template::literal(&value), origin);
+                EnvSource::Queue => {
+                    let Some(queue) = &subject.queue else { continue };
+                    let value = Template::literal(&queue.value.to_string());
+                    let by_rule =
+                        format!("{rule} of a {} test: {}", subject.mode, queue.origin.rule);
+                    self.set(&mut env, QUEUE_SIZE, &value, queue.origin.by_rule(by_rule));
                     continue;
                 }
             };

@@ -4,14 +4,17 @@
 use indexmap::IndexMap;
 
 use super::{Planner, Subject};
-use crate::diagnostic::{Diagnostic, Location};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location};
 use crate::plan::config::{Field, Worker};
 use crate::plan::layout::{
     FrontendNode, Layout, MAX_COUNT, Placement, Placer, Run as Instances, TooLarge,
 };
 use crate::plan::origin::{Origin, Traced};
 use crate::plan::role::{Purpose, Step};
-use crate::plan::rules::{LAYOUT_OF_ONE_SERVER, LAYOUT_OF_SERVERS, Run, Size, is_gen_only};
+use crate::plan::rules::{
+    LAYOUT_OF_ONE_SERVER, LAYOUT_OF_SERVERS, OWN_QUEUE_CAPPED, QUEUE_CAPPED, QUEUE_OF_FIRST, Run,
+    Size, is_gen_only,
+};
 use crate::plan::test_id::TestKind;
 
 /// Servers of one kind: how many, and the world size of each.
@@ -298,7 +301,7 @@ impl<'r> Planner<'r> {
             let note = "there are no context servers, although the mode is not gen_only";
             self.notes.push(note.into());
         }
-        for role in subject.rule.roles.iter().map(|rule| rule.role) {
+        for role in self.rules.roles(subject.id.kind) {
             let Servers { count, world_size } = sizes.servers(role.size);
             let per_node = sizes.tasks_per_node(world_size);
             let is_server = role.size != Size::Frontend && role.purpose != Purpose::Check;
@@ -331,33 +334,49 @@ impl<'r> Planner<'r> {
         let Some(list) = self.config.benchmark.concurrency.get(&mut self.errors) else {
             return Traced::new(1, Origin::rule("benchmark.concurrency_list is missing: 1"));
         };
-        let largest = list.value.iter().copied().max().unwrap_or(1);
+        let (which, number) = match self.rules.is_in(QUEUE_OF_FIRST) {
+            true => ("first", list.value.first()),
+            false => ("largest", list.value.iter().max()),
+        };
+        let number = number.copied().unwrap_or(1);
         if list.value.len() > 1 {
             self.notes.push(format!(
-                "mode {mode} needs one concurrency: the largest of benchmark.concurrency_list, \
-                 {largest}, is used"
+                "mode {mode} needs one concurrency: the {which} of benchmark.concurrency_list, \
+                 {number}, is used"
             ));
         }
-        Traced::new(largest, list.origin.clone())
+        Traced::new(number, list.origin.by_rule("the concurrency"))
     }
 
-    /// How many requests are queued before any is served: all, so that decoding alone is measured;
-    /// no more than the generation server can hold, or it would wait for the others for ever.
+    /// How many requests are queued before any is served: all, so that decoding alone is measured.
+    /// A server that cannot hold them all never begins; launchers of pipelines do not prevent that.
     pub(super) fn queue_size(&mut self, mode: &str) -> Traced<u64> {
         let concurrency = self.concurrency(mode);
-        let worker = &self.config.generation;
-        if !self.rules.caps_queue {
+        if !self.rules.is_in(OWN_QUEUE_CAPPED) {
             return concurrency;
         }
-        let Some(batch) = worker.max_batch_size.get(&mut self.errors) else { return concurrency };
-        let attention_dp =
-            worker.enable_attention_dp.get(&mut self.errors).is_some_and(|on| on.value);
-        let ranks = match worker.tensor_parallel_size.get(&mut self.errors) {
+        let is_capped = self.rules.is_in(QUEUE_CAPPED) || self.request.base.is_none();
+        let worker = &self.config.generation;
+        // A field that decides nothing may be wrong.
+        let mut unused = Diagnostics::default();
+        let errors = if is_capped { &mut self.errors } else { &mut unused };
+        let Some(batch) = worker.max_batch_size.get(errors) else { return concurrency };
+        let attention_dp = worker.enable_attention_dp.get(errors).is_some_and(|on| on.value);
+        let ranks = match worker.tensor_parallel_size.get(errors) {
             Some(size) if attention_dp => size.value,
             _ => 1,
         };
         let capacity = u64::from(batch.value) * u64::from(ranks);
         if concurrency.value <= capacity {
+            return concurrency;
+        }
+        if !is_capped {
+            self.notes.push(format!(
+                "the queue has {} requests, the concurrency, as the pipeline sets it; the \
+                 generation server holds {capacity} (max_batch_size × the ranks that serve requests \
+                 of their own)",
+                concurrency.value
+            ));
             return concurrency;
         }
         self.notes.push(format!(

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The current rules against what the existing scripts make of every configuration of the corpus,
+//! and of every odd test list.
+
+#![allow(clippy::unwrap_used)] // helpers of tests may panic
+
+mod corpus;
+
+use std::fs;
+
+use corpus::Instead::{Planned, Refused};
+use corpus::{Case, Deviation, Record, Tree, check_all, root};
+use disagg::diagnostic::Diagnostics;
+use disagg::input::request::Options;
+use disagg::plan::{Generation, Plan};
+use serde_json::Value;
+
+const QUEUE: &str = "TLLM_BENCHMARK_REQ_QUEUES_SIZE";
+const NVFP4_016: &str = "Qwen3-235B-A22B-FP4_016";
+const NVFP4_17: &str = "Qwen3-235B-A22B-FP4_17";
+const MNNVL: &str =
+    "Qwen3-235B-A22B-FP4_1k1k_ctx1_gen1_dep16_bs64_eplb0_mtp0_ccb-NIXL-python-MNNVL";
+const TEP8: &str = "Qwen3-235B-A22B-FP4_1k1k_ctx1_gen4_tep8_bs32_eplb0_mtp0_ccb-NIXL";
+const R1: &str = "deepseek-r1-fp4_000";
+
+/// What is not as the scripts have it, on purpose; docs/rules.md says why.
+const DEVIATIONS: &[Deviation] = &[
+    // Several concurrencies stop the scripts, whether one is needed or not; here the first counts
+    // where one is needed.
+    (NVFP4_016, "gen_only-", Planned(&[("GEN", QUEUE, "1")])),
+    (NVFP4_016, "", Planned(&[])),
+    (NVFP4_17, "gen_only-", Planned(&[("GEN", QUEUE, "512")])),
+    (NVFP4_17, "", Planned(&[])),
+    (MNNVL, "gen_only-", Planned(&[("GEN", QUEUE, "512")])),
+    (MNNVL, "", Planned(&[])),
+    (TEP8, "gen_only-", Planned(&[("GEN", QUEUE, "1")])),
+    (TEP8, "", Planned(&[])),
+    (R1, "gen_only-", Planned(&[("GEN", QUEUE, "1")])),
+    (R1, "", Planned(&[])),
+    ("syn_conc_comma_string", "gen_only-", Planned(&[("GEN", QUEUE, "1")])),
+    ("syn_conc_comma_string", "", Planned(&[])),
+    ("syn_conc_list", "gen_only-", Planned(&[("GEN", QUEUE, "1")])),
+    ("syn_conc_list", "", Planned(&[])),
+    ("syn_conc_null", "gen_only-", Planned(&[("GEN", QUEUE, "1")])),
+    ("syn_conc_null", "", Planned(&[])),
+    ("syn_agg_with_benchmark_multi_conc", "-s", Planned(&[])),
+    ("syn_conc_hex_string", "gen_only-", Refused(".yaml:3:21: error: benchmark.concurrency_list")),
+    ("syn_conc_hex_string", "", Planned(&[])),
+    ("syn_sexagesimal_conc", "gen_only-", Refused("the number 90 to PyYAML")),
+    // The scripts fail too, without a place.
+    ("syn_bad_yaml", "", Refused(".yaml:3:2: error: ")),
+    ("syn_empty_file", "", Refused(".yaml:1:1: error: the configuration is empty")),
+    ("syn_ctx_missing", "ctx_only", Refused(".yaml:7:1: error: worker_config.ctx is missing")),
+    ("syn_ctx_null", "ctx_only", Refused(".yaml:6:1: error: worker_config.ctx is missing")),
+    ("syn_ctx_null", "e2e", Refused(".yaml:3:1: error: hardware.num_ctx_servers is missing")),
+    (
+        "syn_gen_only_no_context_nctx_missing",
+        "e2e",
+        Refused("benchmark.mode is gen_only_no_context, but the test id says e2e"),
+    ),
+    ("syn_gpus_per_node_missing", "", Refused("error: hardware.gpus_per_node is missing")),
+    ("syn_hardware_null", "", Refused(".yaml:3:1: error: hardware.gpus_per_node is missing")),
+    ("syn_gpus_per_node_zero", "", Refused(".yaml:5:18: error: hardware.gpus_per_node must be")),
+    ("syn_num_ctx_string", "disagg", Refused("help: write 2 without quotes")),
+    ("syn_num_gen_missing", "disagg", Refused("error: hardware.num_gen_servers is missing")),
+    ("syn_precheck_timeout_null", "disagg", Refused("step_timeout_s has no value")),
+    ("syn_tp_null", "", Refused(".yaml:13:27: error: worker_config.gen.tensor_parallel")),
+    ("syn_tp_string", "", Refused("help: write 8 without quotes")),
+    ("syn_yaml12_octal_is_a_string", "", Refused("but the number 16 to YAML 1.2")),
+    ("syn_worker_env_list", "", Refused(".yaml:9:19: error: environment.worker_env_var must be")),
+    ("syn_worker_env_map", "", Refused(".yaml:9:19: error: environment.worker_env_var must be")),
+    ("syn_worker_env_number", "", Refused("error: environment.worker_env_var must be text")),
+    // The scripts look for the first word of the configuration's name.
+    ("syn-agg-hyphen", "-s", Planned(&[])),
+    ("deepseek-r1-fp4_128k8k_ctx_pp8_fp4_bs1", "", Planned(&[])),
+    // The scripts lose what follows a quote, or run what the configuration says.
+    ("syn_env_quotes", "", Planned(&[])),
+    ("syn_env_dollar", "", Refused(".yaml:9:77: error: environment.worker_env_var: command sub")),
+    // The scripts plan a server on no node.
+    ("syn_tp_zero", "", Refused(".yaml:13:27: error: worker_config.gen.tensor_parallel")),
+];
+
+fn options(tree: &Tree, prefix: &str) -> Options {
+    Options {
+        prefix_script: Some(prefix.to_owned()),
+        rules: Some(Generation::Current),
+        ..tree.options()
+    }
+}
+
+fn by_id(tree: &Tree, _record: &Record, case: &Case) -> Result<Plan, Diagnostics> {
+    let prefix = tree.prefix("current", &case.test_id);
+    let options = Options {
+        test_id: Some(case.test_id.clone()),
+        stage_name: Some(case.stage.clone()),
+        cluster_name: Some(case.cluster.clone()),
+        ..options(tree, prefix.to_str().unwrap())
+    };
+    tree.plan(&options, &[])
+}
+
+#[test]
+fn every_test_is_planned_as_the_scripts_plan_it() {
+    check_all(Generation::Current, DEVIATIONS, by_id);
+}
+
+/// Test lists that ours reads otherwise than the scripts do, on purpose, and how.
+const LIST_DEVIATIONS: &[(&str, Result<&str, &str>)] = &[
+    ("path_traversal_name", Err("has a character that a file's name cannot have")),
+    ("bracket_in_trailing_text", Ok("disagg_upload-e2e-gb200_gemma-3-1b-bf16")),
+    ("aggr_hyphen_in_config_base", Ok("aggr_upload-syn-agg-hyphen-s")),
+];
+
+#[test]
+fn odd_test_lists_are_read_as_the_scripts_read_them() {
+    let Some(corpus) = root() else { return };
+    let tree = Tree::new(&corpus);
+    for record in tree.records(Generation::Current) {
+        tree.install(&record, &record.cases[0].test_id);
+    }
+    let sanity = tree.source().join("tests/scripts/perf-sanity/disaggregated");
+    let optional = |path: &str, text: Option<String>| {
+        let path = tree.source().join("tests/integration").join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        match text {
+            Some(text) => fs::write(path, text).unwrap(),
+            None => drop(fs::remove_file(path)),
+        }
+    };
+    let edges = tree.corpus_json("list_edges_current.json");
+    let edges = edges.as_array().unwrap();
+    assert!(edges.len() >= 71);
+    for edge in edges {
+        let label = edge["label"].as_str().unwrap();
+        let text = |name: &str| edge[name].as_str();
+        optional("test_lists/waives.txt", text("waives").map(str::to_owned));
+        let durations = Some(&edge["durations"]).filter(|durations| !durations.is_null());
+        optional("defs/.test_durations", durations.map(Value::to_string));
+        if let Some(config) = text("config") {
+            let config = fs::read_to_string(sanity.join(format!("{config}.yaml"))).unwrap();
+            let appended = text("appended").unwrap_or_default();
+            fs::write(sanity.join("variant.yaml"), format!("{config}\n{appended}")).unwrap();
+        }
+        let test_list = text("test_list").unwrap();
+        let list = tree.path("list.txt");
+        fs::write(&list, test_list).unwrap();
+        let id = test_list.rsplit('[').next().and_then(|rest| rest.split(']').next()).unwrap();
+        let prefix = tree.prefix("current", id);
+        if let Some(words) = text("options").filter(|words| !words.is_empty()) {
+            let script = fs::read_to_string(&prefix).unwrap();
+            fs::write(&prefix, script.replace("--splits 1 --group 1", words)).unwrap();
+        }
+        let options = Options {
+            test_list: Some(list.to_str().unwrap().to_owned()),
+            split_group: Some(edge["split_group"].as_i64().unwrap_or(0)),
+            ..options(&tree, prefix.to_str().unwrap())
+        };
+        let switch = "TRTLLM_DISAGG_CT_PRECHECK";
+        let variables: Vec<_> =
+            edge["env"][switch].as_str().map(|value| (switch, value)).into_iter().collect();
+        let planned = tree.plan(&options, &variables);
+        let expected = &edge["current"];
+        let deviation = LIST_DEVIATIONS.iter().find(|(deviating, _)| *deviating == label);
+        match (deviation, &planned) {
+            (Some((_, Ok(id))), Ok(plan)) => assert!(plan.test.id.starts_with(id), "{label}"),
+            (Some((_, Err(part))), Err(errors)) => {
+                assert!(errors.to_string().contains(part), "{label}: {errors}");
+            }
+            (None, Ok(plan)) => {
+                assert!(expected["ok"].as_bool().unwrap(), "{label} is planned");
+                for (name, value) in expected["exports"].as_object().unwrap() {
+                    let ours = plan.variables.get(name).map(String::as_str);
+                    assert_eq!(ours, value.as_str(), "{label}: {name}");
+                }
+            }
+            (None, Err(errors)) => assert!(!expected["ok"].as_bool().unwrap(), "{label}: {errors}"),
+            (Some(_), _) => panic!("{label} deviates otherwise: {planned:?}"),
+        }
+    }
+}
