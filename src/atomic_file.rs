@@ -49,15 +49,19 @@ impl Draft {
     ///
     /// # Errors
     /// Those of the system; an older file is still there.
-    pub fn publish(self) -> io::Result<()> {
-        fs::rename(&self.draft, &self.place)
+    pub fn publish(mut self) -> io::Result<()> {
+        fs::rename(&self.draft, &self.place)?;
+        self.draft.clear();
+        Ok(())
     }
 }
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // After `publish` there is none.
-        let _ = fs::remove_file(&self.draft);
+        // After `publish` the name may be another draft's.
+        if !self.draft.as_os_str().is_empty() {
+            let _ = fs::remove_file(&self.draft);
+        }
     }
 }
 

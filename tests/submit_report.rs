@@ -121,7 +121,7 @@ fn the_page_shows_hostile_text_and_runs_none_of_it() {
     assert!(page.contains(log), "{page}");
     // The log of the step that the verdict is about is open, and a missing one is said so.
     assert!(page.contains("<details open>\n<summary>CTX_0"), "{page}");
-    assert!(page.contains("The log cannot be read."), "{page}");
+    assert!(page.contains("The log cannot be read"), "{page}");
     assert!(page.contains("default-src 'none'"), "{page}");
     for nothing_from_elsewhere in ["http:", "https:", "src=", "href="] {
         assert!(!page.contains(nothing_from_elsewhere), "{nothing_from_elsewhere}");
@@ -149,21 +149,97 @@ fn a_workspace_without_a_result_is_bad_input() {
     assert!(text.contains("result.json cannot be read"), "{text}");
 }
 
+/// What somebody else may have put in the place of a file: outside is a secret.
+fn traps(secret: &Path) -> Vec<(&'static str, Box<dyn Fn(&Path)>)> {
+    let link_to = |target: &Path| -> Box<dyn Fn(&Path)> {
+        let target = target.to_owned();
+        Box::new(move |place| std::os::unix::fs::symlink(&target, place).unwrap())
+    };
+    vec![
+        ("a link", link_to(secret)),
+        ("a link to a directory", link_to(secret.parent().unwrap())),
+        ("an endless device", link_to(Path::new("/dev/zero"))),
+        ("a file of the process", link_to(Path::new("/proc/self/environ"))),
+        ("a directory", Box::new(|place| std::fs::create_dir(place).unwrap())),
+        (
+            "a FIFO",
+            Box::new(|place| {
+                let made = Command::new("mkfifo").arg(place).status().unwrap();
+                assert!(made.success());
+            }),
+        ),
+    ]
+}
+
+fn limited_report(arguments: &[&str]) -> Output {
+    // 1 GiB of memory and 10 seconds.
+    let mut command = Command::new("timeout");
+    command.args(["10", "prlimit", "--as=1073741824", env!("CARGO_BIN_EXE_slurm-disagg")]);
+    command.arg("report").args(arguments).env("SECRET", "the secret").output().unwrap()
+}
+
 #[test]
 fn no_file_outside_the_workspace_gets_into_the_page() {
+    let outside = tempfile::tempdir().unwrap();
+    let secret = outside.path().join("id");
+    std::fs::write(&secret, "the secret\n").unwrap();
+    let shown = |workspace: &Path, log: &str, what: &str| {
+        let result = workspace.join("result.json");
+        let text = std::fs::read_to_string(&result).unwrap();
+        let text = text.replace("\"log\":\"gen_server_0.log\"", &format!("\"log\":{}", json!(log)));
+        std::fs::write(&result, text).unwrap();
+        let file = workspace.join("page.html");
+        let output = limited_report(&[path(workspace), "--html", path(&file)]);
+        assert_eq!(output.status.code(), Some(0), "{what}: {output:?}");
+        let page = std::fs::read_to_string(&file).unwrap();
+        assert_eq!(page.matches("The log cannot be read").count(), 2, "{what}: {page}");
+        assert!(page.contains("loading\n") && !page.contains("the secret"), "{what}: {page}");
+    };
+    for (what, put) in traps(&secret) {
+        let workspace = workspace("");
+        put(&workspace.path().join("gen_server_0.log"));
+        shown(workspace.path(), "gen_server_0.log", what);
+    }
+    let up = format!("../{}/id", outside.path().file_name().unwrap().to_str().unwrap());
+    for log in [path(&secret), &up, "..", "", "/", "/dev/stdin", "gen\0.log"] {
+        shown(workspace("").path(), log, log);
+    }
+    // A directory with the name of the directory of runs does not widen what is read.
+    let workspace = workspace("runs/7.0");
+    std::fs::rename(
+        workspace.path().join("ctx_server_0.log"),
+        workspace.path().join("runs/7.0/ctx_server_0.log"),
+    )
+    .unwrap();
+    std::fs::write(workspace.path().join("id"), "the secret\n").unwrap();
+    shown(&workspace.path().join("runs/7.0"), "../../id", "above a run");
+}
+
+#[test]
+fn only_the_end_of_an_endless_log_is_read() {
     let workspace = workspace("");
-    let secret = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(secret.path(), "the secret\n").unwrap();
-    let link = workspace.path().join("benchmark.log");
-    std::os::unix::fs::symlink(secret.path(), link).unwrap();
-    let result = workspace.path().join("result.json");
-    let text = std::fs::read_to_string(&result).unwrap();
-    let log = format!("\"log\":{:?}", secret.path());
-    std::fs::write(&result, text.replace("\"log\":\"gen_server_0.log\"", &log)).unwrap();
+    let log = std::fs::File::create(workspace.path().join("ctx_server_0.log")).unwrap();
+    log.set_len(10 << 30).unwrap();
     let file = workspace.path().join("page.html");
-    let output = report(&[path(workspace.path()), "--html", path(&file)]);
+    let output = limited_report(&[path(workspace.path()), "--html", path(&file)]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let page = std::fs::read_to_string(&file).unwrap();
-    assert_eq!(page.matches("The log cannot be read.").count(), 2, "{page}");
-    assert!(page.contains("loading\n") && !page.contains("the secret"), "{page}");
+    assert!(std::fs::metadata(&file).unwrap().len() < 1 << 20);
+}
+
+#[test]
+fn a_result_that_is_no_regular_file_of_the_workspace_is_refused_in_time() {
+    let outside = workspace("");
+    let mut traps = traps(&outside.path().join("result.json"));
+    traps.push((
+        "a sparse file",
+        Box::new(|place| std::fs::File::create(place).unwrap().set_len(10 << 30).unwrap()),
+    ));
+    for (what, put) in traps {
+        let workspace = tempfile::tempdir().unwrap();
+        put(&workspace.path().join("result.json"));
+        let output = limited_report(&[path(workspace.path())]);
+        assert_eq!(output.status.code(), Some(2), "{what}: {output:?}");
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(text.contains("result.json"), "{what}: {text}");
+    }
 }

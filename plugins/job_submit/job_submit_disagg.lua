@@ -149,19 +149,44 @@ end
 
 local POWERS = { [""] = 0, k = 1, m = 2, g = 3, t = 4, p = 5 }
 
--- The GPUs that a TRES string asks for, all types together; nil when it names none.
-local function gpus(tres)
-	local sum
+-- What stands behind `gpu` in each item of a TRES string that names GPUs.
+local function gpu_items(tres)
+	local items = {}
 	for item in (tres or ""):gmatch("[^,;]+") do
 		item = item:match("^%s*(.-)%s*$"):gsub("^gres[:/]", "")
 		local rest = item:match("^gpu(.*)$")
 		if rest ~= nil and (rest == "" or rest:match("^[:=]")) then
-			local digits, suffix = rest:match("[:=](%d+)(%a?)$")
-			local power = suffix and POWERS[suffix:lower()]
-			sum = (sum or 0) + (power and tonumber(digits) * 1024 ^ power or 1)
+			items[#items + 1] = rest
 		end
 	end
+	return items
+end
+
+local function count(digits, suffix)
+	local power = suffix and POWERS[suffix:lower()]
+	return power and tonumber(digits) * 1024 ^ power
+end
+
+-- The GPUs that a TRES string asks for, all types together; nil when it names none.
+local function gpus(tres)
+	local sum
+	for _, item in ipairs(gpu_items(tres)) do
+		sum = (sum or 0) + (count(item:match("[:=](%d+)(%a?)$")) or 1)
+	end
 	return sum
+end
+
+-- Whether a TRES string names GPUs of at most one type, and that type.
+local function only_type(tres)
+	local items, kind = gpu_items(tres), nil
+	for i, item in ipairs(items) do
+		local this = not count(item:match("^[:=](%d+)(%a?)$")) and item:match("^[:=]([^:=]*)") or nil
+		if i > 1 and this ~= kind then
+			return false
+		end
+		kind = this
+	end
+	return true, kind
 end
 
 ------------------------------------------------------------------------------------------
@@ -199,6 +224,7 @@ local function ask_of(job_desc)
 		minutes = said(job_desc.time_limit, no_val),
 		min_minutes = said(job_desc.time_min, no_val),
 		partitions = text(job_desc.partition),
+		reservation = text(job_desc.reservation),
 		account = text(job_desc.account),
 		qos = text(job_desc.qos),
 		comment = text(job_desc.comment),
@@ -301,7 +327,8 @@ local function not_allowed(what, asked, list)
 		return string.format("%s %s may not run disaggregated jobs on this site: "
 			.. "say --%s with one of %s", what, asked, what, list)
 	end
-	return string.format("disaggregated jobs need --%s on this site: one of %s", what, list)
+	return string.format("disaggregated jobs need --%s on this site%s", what,
+		list == "" and "" or ": one of " .. list)
 end
 
 -- The smallest of the numbers that are limits.
@@ -330,62 +357,113 @@ local function largest(partitions, limit_of, needed)
 	return most
 end
 
+-- The strictest limit of the partitions: Slurm may run the job in any of them.
+local function least(partitions, limits)
+	local name, max
+	for _, this in ipairs(partitions) do
+		local limit = limits[this]
+		if limit and (not max or limit < max or limit == max and this < name) then
+			name, max = this, limit
+		end
+	end
+	return name, max
+end
+
+-- The names of a list as Slurm reads it.
+local function names_of(list)
+	local names = {}
+	for name in (list or ""):gmatch("[^,]+") do
+		names[#names + 1] = name
+	end
+	return names
+end
+
+local function default_partition(part_list)
+	for name, part in pairs(part_list or {}) do
+		if part.flag_default == 1 then
+			return name
+		end
+	end
+end
+
 -- `update`: what is not given stays as it is in the job, and needs no look.
 local function limits(ask, demand, part_list, refusals, update)
-	local needs = string.format("the plan of %s needs %s", demand.config,
-		many(demand.nodes, "node"))
-	local function refuse(sentence)
-		refusals[#refusals + 1] = sentence
+	local function refuse(...)
+		refusals[#refusals + 1] = string.format(...)
 	end
-	if settings.max_nodes and settings.max_nodes < demand.nodes and not update then
-		refuse(needs .. ", but this site allows a disaggregated job at most "
-			.. many(settings.max_nodes, "node"))
+	-- Without sizing Slurm decides how much of a range the job gets.
+	local nodes = not settings.sizing and (ask.max_nodes or ask.min_nodes) or demand.nodes
+	local needs = "the job may get " .. many(nodes, "node")
+	if nodes <= demand.nodes then
+		nodes = demand.nodes
+		needs = string.format("the plan of %s needs %s", demand.config, many(nodes, "node"))
+	end
+	if settings.max_nodes and settings.max_nodes < nodes and not update then
+		refuse("%s, but this site allows a disaggregated job at most %s", needs,
+			many(settings.max_nodes, "node"))
 	end
 
 	local accounts, allowed = settings.allowed_accounts, settings.allowed_partitions
 	if ask.account and not contains(accounts, ask.account)
 		or not ask.account and #accounts > 0 and not update then
-		refuse(not_allowed("account", ask.account, accounts))
+		refuse("%s", not_allowed("account", ask.account, accounts))
 	end
 
-	local names, partitions, all_allowed = ask.partitions, {}, true
-	if not names and not update then
-		for name, part in pairs(part_list or {}) do
-			if part.flag_default == 1 then
-				names = name
-			end
+	local partitions = names_of(ask.partitions)
+	if #partitions == 0 and not ask.reservation and not update then
+		partitions = names_of(default_partition(part_list))
+	end
+	if #partitions == 0 and not update and (#allowed > 0 or next(settings.partition_max_nodes)
+		or next(settings.partition_max_minutes)) then
+		refuse("%s", not_allowed("partition", nil, allowed))
+		return
+	end
+	for _, name in ipairs(partitions) do
+		if not contains(allowed, name) then
+			refuse("%s", not_allowed("partition", table.concat(partitions, ","), allowed))
+			break
 		end
 	end
-	for name in (names or ""):gmatch("[^,]+") do
-		partitions[#partitions + 1] = name
-		all_allowed = all_allowed and contains(allowed, name)
+
+	local name, max = least(partitions, settings.partition_max_nodes)
+	if max and max < nodes then
+		refuse("%s, but a job in partition %s may have at most %s", needs, name, many(max, "node"))
 	end
-	if not all_allowed or not names and #allowed > 0 and not update then
-		refuse(not_allowed("partition", names, allowed))
+	name, max = least(partitions, settings.partition_max_minutes)
+	if max then
+		local may = string.format("a job in partition %s may run at most %s", name,
+			many(max, "minute"))
+		if demand.time_min and demand.time_min > max then
+			refuse("the plan of %s needs %s, but %s", demand.config,
+				many(demand.time_min, "minute"), may)
+		elseif ask.minutes == slurm.INFINITE or not ask.minutes and not update then
+			refuse("the job has no time limit, but %s: add --time=%.0f", may, max)
+		elseif ask.minutes and ask.minutes > max then
+			refuse("%s asked for, but %s: use --time=%.0f", many(ask.minutes, "minute"), may, max)
+		end
 	end
 
-	-- A QOS may lift a partition's own limits, but not its number of nodes.
+	-- What Slurm itself does not allow in any of the partitions. A QOS may lift a partition's own
+	-- limits, but not its number of nodes.
 	local function own(name, field)
 		local part = (part_list or {})[name]
 		return part and not ask.qos and part[field]
 	end
-	local function max_nodes(name)
+	local names = table.concat(partitions, ",")
+	local most = largest(partitions, function(name)
 		local part = (part_list or {})[name]
-		return tightest(settings.partition_max_nodes[name], own(name, "max_nodes"),
-			part and part.total_nodes)
-	end
-	local function max_minutes(name)
-		return tightest(settings.partition_max_minutes[name], own(name, "max_time"))
-	end
-	local most = largest(partitions, max_nodes, demand.nodes)
+		return tightest(own(name, "max_nodes"), part and part.total_nodes)
+	end, demand.nodes)
 	if most then
-		refuse(string.format("%s, but a job in partition %s may have at most %s", needs, names,
-			many(most, "node")))
+		refuse("the plan of %s needs %s, but a job in partition %s may have at most %s",
+			demand.config, many(demand.nodes, "node"), names, many(most, "node"))
 	end
-	most = demand.time_min and largest(partitions, max_minutes, demand.time_min)
+	most = demand.time_min and largest(partitions, function(name)
+		return tightest(own(name, "max_time"))
+	end, demand.time_min)
 	if most then
-		refuse(string.format("the plan of %s needs %s, but a job in partition %s may run at most %s",
-			demand.config, many(demand.time_min, "minute"), names, many(most, "minute")))
+		refuse("the plan of %s needs %s, but a job in partition %s may run at most %s",
+			demand.config, many(demand.time_min, "minute"), names, many(most, "minute"))
 	end
 end
 
@@ -398,11 +476,15 @@ local function fill(job_desc, ask, demand)
 		if not ask.tasks_per_gpu then
 			job_desc.ntasks_per_node = demand.tasks_per_node
 		end
-		if not (gpus(ask.tres_per_node) or gpus(ask.tres_per_task) or gpus(ask.tres_per_socket)) then
+		-- Slurm refuses a job that names a type in one place and none in the other.
+		local one_type, kind = only_type(ask.tres_per_job)
+		if one_type and not (gpus(ask.tres_per_node) or gpus(ask.tres_per_task)
+			or gpus(ask.tres_per_socket)) then
 			-- The old name `gres` puts the value into the running release's own form.
 			local others = ask.tres_per_node and ask.tres_per_node .. "," or ""
 			others = ("," .. others):gsub(",gres[:/]", ","):sub(2)
-			job_desc.gres = string.format("%sgpu:%d", others, demand.gpus_per_node)
+			job_desc.gres = string.format("%sgpu:%s%d", others, kind and kind .. ":" or "",
+				demand.gpus_per_node)
 		end
 	end
 	if not ask.comment then
@@ -422,6 +504,10 @@ local function answer(refusals)
 		return slurm.SUCCESS
 	end
 	for _, sentence in ipairs(refusals) do
+		-- Users choose the names in it: none may end the line and begin one of its own.
+		sentence = sentence:gsub("[^ -~]", function(byte)
+			return string.format("\\x%02x", byte:byte())
+		end)
 		slurm.user_msg("disagg: " .. sentence)
 	end
 	return slurm.ERROR
@@ -468,6 +554,8 @@ function M.job_modify(job_desc, job_rec, part_list, _)
 		ask.min_nodes, ask.max_nodes = odd, odd
 	end
 	contradictions(ask, demand, refusals)
+	-- In another partition the job keeps its time.
+	ask.minutes = ask.partitions and said(job_rec.time_limit, slurm.NO_VAL)
 	limits(ask, demand, part_list, refusals, true)
 	return answer(refusals)
 end

@@ -4,6 +4,7 @@
 pub mod config;
 pub mod fields;
 pub mod find;
+pub mod handover;
 pub mod prefix_script;
 pub mod request;
 pub mod scalar;

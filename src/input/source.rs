@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reading a file that anybody may have put there: bounded, never blocking, UTF-8.
 
-use std::fs::OpenOptions;
-use std::io::Read;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +13,19 @@ use crate::diagnostic::{Diagnostic, Location, Source};
 /// real ones are a hundredth of it.
 pub const MAX_FILE: u64 = 4 << 20;
 
+/// Opens a file to read it, without waiting for anybody: a FIFO would wait for a writer.
+///
+/// # Errors
+/// Those of the system; it is a directory, a FIFO, a device or the like.
+pub fn open(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    match file.metadata()?.file_type() {
+        kind if kind.is_file() => Ok(file),
+        kind if kind.is_dir() => Err(io::Error::other("is a directory")),
+        _ => Err(io::Error::other("is not a regular file")),
+    }
+}
+
 /// Reads a text file whole; messages call it `shown`.
 ///
 /// # Errors
@@ -21,15 +34,12 @@ pub const MAX_FILE: u64 = 4 << 20;
 pub fn read(path: &Path, shown: &str) -> Result<Arc<Source>, Diagnostic> {
     let name = shown.to_owned();
     let fail = |what: String| Err(Diagnostic::error(format!("{name}: {what}")));
-    // Without O_NONBLOCK, opening a FIFO would wait for a writer.
-    let opened = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-    let mut file = match opened {
+    let mut file = match open(path) {
         Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::Other => return fail(error.to_string()),
         Err(error) => return fail(format!("cannot be opened: {error}")),
     };
     let length = match file.metadata() {
-        Ok(metadata) if metadata.is_dir() => return fail("is a directory".into()),
-        Ok(metadata) if !metadata.is_file() => return fail("is not a regular file".into()),
         Ok(metadata) if metadata.len() > MAX_FILE => return fail(too_large(metadata.len())),
         Ok(metadata) => metadata.len(),
         Err(error) => return fail(format!("cannot be read: {error}")),

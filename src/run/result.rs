@@ -3,12 +3,14 @@
 //! run goes on, and from which reports are made. `docs/result.md` describes it for people.
 
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::input::source;
 use crate::plan::{Plan, Purpose};
 
 /// The version of `result.json`.
@@ -515,12 +517,21 @@ impl RunResult {
     /// # Errors
     /// [`BadResult`].
     pub fn read(directory: &Path) -> Result<Self, BadResult> {
-        let path = directory.join(FILE);
-        let size = std::fs::metadata(&path)?.len();
+        Self::from_file(source::open(&directory.join(FILE))?)
+    }
+
+    /// Reads the result in a file that is open.
+    ///
+    /// # Errors
+    /// [`BadResult`].
+    pub fn from_file(file: File) -> Result<Self, BadResult> {
+        let size = file.metadata()?.len();
         if size > MAX_JSON {
             return Err(BadResult::TooLarge(size));
         }
-        Self::from_json(&std::fs::read_to_string(&path)?)
+        let mut text = String::new();
+        file.take(MAX_JSON).read_to_string(&mut text)?;
+        Self::from_json(&text)
     }
 }
 

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The end of a log, however long the log and its lines are: for verdicts, reports and progress.
 
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use rustix::fs::OFlags;
+use crate::input::source;
 
 /// The most bytes that are read of a log.
 const MAX_WINDOW: u64 = 64 << 10;
@@ -20,7 +19,15 @@ const WIDTH: usize = 400;
 /// # Errors
 /// The log cannot be read, or is not a regular file.
 pub fn lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
-    let text = text(path, (count as u64).saturating_mul(LINE))?;
+    lines_of(source::open(path)?, count)
+}
+
+/// The last `count` lines of a log that is open.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn lines_of(file: File, count: usize) -> io::Result<Vec<String>> {
+    let text = text_of(file, (count as u64).saturating_mul(LINE))?;
     let mut lines: Vec<_> = text
         .lines()
         .rev()
@@ -37,15 +44,13 @@ pub fn lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
 /// # Errors
 /// The log cannot be read, or is not a regular file.
 pub fn text(path: &Path, window: u64) -> io::Result<String> {
-    // Without O_NONBLOCK a FIFO in the log's place would block the open.
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("not a regular file"));
-    }
+    text_of(source::open(path)?, window)
+}
+
+fn text_of(mut file: File, window: u64) -> io::Result<String> {
+    let length = file.metadata()?.len();
     let window = window.min(MAX_WINDOW);
-    file.seek(SeekFrom::Start(metadata.len().saturating_sub(window)))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(window)))?;
     let mut bytes = Vec::new();
     file.take(window).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())

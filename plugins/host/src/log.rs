@@ -4,6 +4,7 @@
 //! Slurm's functions are printf-like: a message is always an argument of `"%s"`, never the format.
 
 use std::ffi::CString;
+use std::fmt::Write as _;
 use std::io::Write as _;
 
 use crate::symbols::{self, LogFn};
@@ -35,6 +36,21 @@ pub fn debug(message: &str) {
 /// Tells the user something, also from slurmstepd, without calling it an error.
 pub fn tell(message: &str) {
     emit(symbols::slurm_spank_log().or_else(symbols::slurm_info), true, message);
+}
+
+/// A text with foreign parts as one printable line: the bytes of everything but printable ASCII
+/// become `\xNN`, so that no name can end the line and begin one of its own.
+#[must_use]
+pub fn one_line(text: &str) -> String {
+    let mut line = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' => line.push(byte.into()),
+            // Writing to a String cannot fail.
+            _ => drop(write!(line, "\\x{byte:02x}")),
+        }
+    }
+    line
 }
 
 /// Without Slurm's function a loud message goes to stderr, and a quiet one nowhere.
@@ -93,6 +109,11 @@ mod tests {
         let pieces = pieces(&line);
         assert!(pieces.iter().all(|p| p.len() <= MAX_PIECE));
         assert_eq!(pieces.concat(), line);
+    }
+
+    #[test]
+    fn a_foreign_text_stays_on_its_line() {
+        assert_eq!(one_line("a b\nc\u{85}\x1b[2J"), "a b\\x0ac\\xc2\\x85\\x1b[2J");
     }
 
     #[test]

@@ -136,20 +136,25 @@ fn version_in(path: &CStr) -> Option<c_uint> {
     if handle.is_null() {
         return None;
     }
-    let version = own_symbol(handle, path, c"plugin_type")
-        // SAFETY: in an object that has a plugin_version it is an unsigned int, and its plugin_type
-        // a C string: Slurm's loader reads both the same way.
-        .filter(|kind| unsafe { CStr::from_ptr(kind.cast()) }.to_bytes().contains(&b'/'))
-        .and_then(|_| own_symbol(handle, path, c"plugin_version"))
-        // SAFETY: as above.
-        .map(|version| unsafe { version.cast::<c_uint>().read() });
+    // Slurm's own types have a slash: a SPANK plugin's is `spank`.
+    let version = own_data(handle, path, c"plugin_type")
+        .filter(|kind| kind.contains(&b'/'))
+        .and_then(|_| own_data(handle, path, c"plugin_version"))
+        .and_then(|version| Some(c_uint::from_ne_bytes(version.try_into().ok()?)));
     // SAFETY: the handle is from dlopen, and is not used any more.
     unsafe { libc::dlclose(handle) };
     version
 }
 
-/// A data symbol that the object itself defines, not one of its dependencies.
-fn own_symbol(handle: *mut c_void, path: &CStr, name: &CStr) -> Option<*mut c_void> {
+/// `RTLD_DL_SYMENT`: `extra` becomes the symbol at the address.
+const SYMBOL: c_int = 1;
+/// `STT_OBJECT`: the symbol is data.
+const DATA: u8 = 1;
+
+/// The bytes of a data symbol that the object itself defines, not one of its dependencies. How many
+/// there are is known from the object's table: any library may have symbols of these names. To be
+/// used before the handle is closed.
+fn own_data<'a>(handle: *mut c_void, path: &CStr, name: &CStr) -> Option<&'a [u8]> {
     // SAFETY: a live handle and a C string.
     let address = unsafe { libc::dlsym(handle, name.as_ptr()) };
     if address.is_null() {
@@ -157,10 +162,23 @@ fn own_symbol(handle: *mut c_void, path: &CStr, name: &CStr) -> Option<*mut c_vo
     }
     // SAFETY: all zero bytes are a valid record of pointers, which dladdr then fills.
     let mut info: libc::Dl_info = unsafe { std::mem::zeroed() };
-    // SAFETY: the address is one that dlsym gave.
-    let known = unsafe { libc::dladdr(address, &raw mut info) } != 0 && !info.dli_fname.is_null();
-    // SAFETY: after success the name of the object is a C string.
-    (known && unsafe { CStr::from_ptr(info.dli_fname) } == path).then_some(address)
+    let mut symbol: *mut c_void = std::ptr::null_mut();
+    // SAFETY: the address is one that dlsym gave; both records are this function's.
+    let known = unsafe { libc::dladdr1(address, &raw mut info, &raw mut symbol, SYMBOL) } != 0;
+    if !known || info.dli_fname.is_null() || info.dli_saddr != address {
+        return None;
+    }
+    // SAFETY: after success the symbol is NULL or in the object's table, and the name of the object
+    // is a C string.
+    let (symbol, object) =
+        unsafe { (symbol.cast::<libc::Elf64_Sym>().as_ref()?, CStr::from_ptr(info.dli_fname)) };
+    if object != path || symbol.st_info & 0xf != DATA {
+        return None;
+    }
+    let length = usize::try_from(symbol.st_size).ok()?;
+    // SAFETY: the object has so many bytes of data there, and stays loaded until the caller closes
+    // its handle.
+    Some(unsafe { std::slice::from_raw_parts(address.cast(), length) })
 }
 
 /// Declares the three symbols by which Slurm knows a plugin, and the function that adopts the

@@ -19,6 +19,7 @@
 //! component, each with a `spank_job_env` of its own; sbatch, salloc and srun hand the SPANK options
 //! and variables of a component on to those behind it that give none.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, CString, c_char};
 
 use disagg_host::demand;
@@ -59,7 +60,7 @@ impl<'a> Desc<'a> {
         })
     }
 
-    /// What the submitter said. `default_partition` stands in for a partition left open.
+    /// What the submitter said.
     #[must_use]
     pub fn ask<'s>(&'s self, default_partition: Option<&'s CStr>) -> Ask<'s> {
         let d = &*self.0;
@@ -76,11 +77,11 @@ impl<'a> Desc<'a> {
             sockets_per_node: said16(d.sockets_per_node),
             minutes: said(d.time_limit),
             min_minutes: said(d.time_min),
-            partitions: self
-                .text(d.partition)
-                .or_else(|| default_partition.and_then(|name| name.to_str().ok())),
-            account: self.text(d.account),
-            has_comment: self.text(d.comment).is_some(),
+            partition: self.name(d.partition),
+            default_partition: default_partition.map(CStr::to_string_lossy),
+            has_reservation: self.name(d.reservation).is_some(),
+            account: self.name(d.account),
+            has_comment: self.name(d.comment).is_some(),
             has_segment: self.segment().is_some(),
         }
     }
@@ -112,12 +113,22 @@ impl<'a> Desc<'a> {
         Ok(())
     }
 
+    /// A field that is ASCII whenever Slurm takes it.
     fn text(&self, field: *mut c_char) -> Option<&str> {
+        self.bytes(field)?.to_str().ok()
+    }
+
+    /// A name of the site's or the user's, of any bytes.
+    fn name(&self, field: *mut c_char) -> Option<Cow<'_, str>> {
+        Some(self.bytes(field)?.to_string_lossy())
+    }
+
+    fn bytes(&self, field: *mut c_char) -> Option<&CStr> {
         if field.is_null() {
             return None;
         }
         // SAFETY: a string field of the description, valid as long as it (see `new`).
-        unsafe { CStr::from_ptr(field) }.to_str().ok().filter(|text| !text.is_empty())
+        Some(unsafe { CStr::from_ptr(field) }).filter(|text| !text.is_empty())
     }
 
     #[cfg(has_segment)]

@@ -87,6 +87,14 @@ impl Settings {
         (settings, problems)
     }
 
+    /// Whether it matters in which partition a job runs.
+    #[must_use]
+    pub fn limits_partitions(&self) -> bool {
+        !(self.allowed_partitions.is_empty()
+            && self.partition_max_nodes.is_empty()
+            && self.partition_max_minutes.is_empty())
+    }
+
     fn take(&mut self, key: &str, value: &str) -> Result<(), String> {
         match key {
             "sizing" => self.sizing = switch(key, value)?,

@@ -3,10 +3,13 @@
 //! Pure: no Slurm, no I/O. `job_submit_disagg.lua` is the same rule in Lua, and `tests/decisions.txt`
 //! holds both to it.
 
+use std::borrow::Cow;
+
 use disagg_host::demand::Demand;
+use disagg_host::log::one_line;
 
 use crate::settings::Settings;
-use crate::tres::{TresForm, gpus};
+use crate::tres::{TresForm, gpus, only_type};
 
 /// What the submitter said. `None`: left open. Slurm's clients send `NO_VAL` (0xfffffffe, in 16-bit
 /// fields 0xfffe) and NULL for that; seen alike from sbatch, salloc and srun of 22.05 and 24.11.
@@ -36,10 +39,14 @@ pub struct Ask<'a> {
     pub minutes: Option<u32>,
     /// `--time-min` in minutes.
     pub min_minutes: Option<u32>,
-    /// `--partition`, or the cluster's default when it is known: one name or several with commas.
-    pub partitions: Option<&'a str>,
+    /// `--partition`: one name or several with commas, of which Slurm ignores the empty ones.
+    pub partition: Option<Cow<'a, str>>,
+    /// The cluster's default partition, when it is known.
+    pub default_partition: Option<Cow<'a, str>>,
+    /// Whether the submitter chose a reservation, whose partition replaces the default one.
+    pub has_reservation: bool,
     /// `--account`.
-    pub account: Option<&'a str>,
+    pub account: Option<Cow<'a, str>>,
     /// Whether the submitter wrote a comment.
     pub has_comment: bool,
     /// Whether the submitter chose a segment.
@@ -83,7 +90,8 @@ pub struct Fill {
 /// Decides a job with a demand.
 ///
 /// # Errors
-/// One sentence per contradiction or limit, each naming both numbers.
+/// One sentence per contradiction or limit, each naming both numbers, each of one line: users
+/// choose the names in it, and slurmctld's log has it.
 pub fn decide(
     ask: &Ask<'_>,
     demand: &Demand,
@@ -93,7 +101,10 @@ pub fn decide(
     let mut refusals = Vec::new();
     contradictions(ask, demand, &mut refusals);
     limits(ask, demand, settings, &mut refusals);
-    if refusals.is_empty() { Ok(fill(ask, demand, settings, form)) } else { Err(refusals) }
+    if refusals.is_empty() {
+        return Ok(fill(ask, demand, settings, form));
+    }
+    Err(refusals.iter().map(|sentence| one_line(sentence)).collect())
 }
 
 fn contradictions(ask: &Ask<'_>, demand: &Demand, refusals: &mut Vec<String>) {
@@ -169,36 +180,66 @@ fn contradictions(ask: &Ask<'_>, demand: &Demand, refusals: &mut Vec<String>) {
 
 fn limits(ask: &Ask<'_>, demand: &Demand, site: &Settings, refusals: &mut Vec<String>) {
     let config = &demand.config;
-    let plan = format!("the plan of {config} needs {}", many(demand.nodes.into(), "node"));
-    if let Some(max) = site.max_nodes.filter(|&max| max < demand.nodes) {
+    // Without sizing Slurm decides how much of a range the job gets.
+    let most_asked = if site.sizing { None } else { ask.max_nodes.or(ask.min_nodes) };
+    let (nodes, needs) = match most_asked.filter(|&most| most > demand.nodes) {
+        Some(most) => (most, format!("the job may get {}", many(most.into(), "node"))),
+        None => (
+            demand.nodes,
+            format!("the plan of {config} needs {}", many(demand.nodes.into(), "node")),
+        ),
+    };
+    if let Some(max) = site.max_nodes.filter(|&max| max < nodes) {
         let most = many(max.into(), "node");
-        refusals.push(format!("{plan}, but this site allows a disaggregated job at most {most}"));
+        refusals.push(format!("{needs}, but this site allows a disaggregated job at most {most}"));
     }
 
-    match ask.account {
+    match ask.account.as_deref() {
         Some(account) if allowed(&site.allowed_accounts, account) => {}
         None if site.allowed_accounts.is_empty() => {}
         account => refusals.push(not_allowed("account", account, &site.allowed_accounts)),
     }
-    let partitions: Vec<&str> = ask.partitions.unwrap_or_default().split(',').collect();
-    match ask.partitions {
-        Some(_) if partitions.iter().all(|p| allowed(&site.allowed_partitions, p)) => {}
-        None if site.allowed_partitions.is_empty() => {}
-        names => refusals.push(not_allowed("partition", names, &site.allowed_partitions)),
-    }
 
-    if let Some(max) = largest(&partitions, &site.partition_max_nodes, demand.nodes) {
-        let (names, most) = (partitions.join(","), many(max.into(), "node"));
-        refusals.push(format!("{plan}, but a job in partition {names} may have at most {most}"));
+    let names = |list: &Option<Cow<'_, str>>| list.iter().flat_map(|l| names_of(l)).collect();
+    let mut partitions: Vec<String> = names(&ask.partition);
+    if partitions.is_empty() && !ask.has_reservation {
+        partitions = names(&ask.default_partition);
     }
-    let Some(minutes) = demand.time_min else { return };
-    if let Some(max) = largest(&partitions, &site.partition_max_minutes, minutes) {
-        let (names, most) = (partitions.join(","), many(max.into(), "minute"));
-        refusals.push(format!(
-            "the plan of {config} needs {}, but a job in partition {names} may run at most {most}",
-            many(minutes.into(), "minute")
-        ));
+    if partitions.is_empty() && site.limits_partitions() {
+        refusals.push(not_allowed("partition", None, &site.allowed_partitions));
+        return;
     }
+    if partitions.iter().any(|name| !allowed(&site.allowed_partitions, name)) {
+        let asked = partitions.join(",");
+        refusals.push(not_allowed("partition", Some(&asked), &site.allowed_partitions));
+    }
+    if let Some((name, max)) = least(&partitions, &site.partition_max_nodes)
+        && max < nodes
+    {
+        let most = many(max.into(), "node");
+        refusals.push(format!("{needs}, but a job in partition {name} may have at most {most}"));
+    }
+    let Some((name, max)) = least(&partitions, &site.partition_max_minutes) else { return };
+    let may = format!("a job in partition {name} may run at most {}", many(max.into(), "minute"));
+    match (demand.time_min, ask.minutes) {
+        (Some(needed), _) if needed > max => refusals.push(format!(
+            "the plan of {config} needs {}, but {may}",
+            many(needed.into(), "minute")
+        )),
+        (_, Some(u32::MAX) | None) => {
+            refusals.push(format!("the job has no time limit, but {may}: add --time={max}"));
+        }
+        (_, Some(asked)) if asked > max => refusals.push(format!(
+            "{} asked for, but {may}: use --time={max}",
+            many(asked.into(), "minute")
+        )),
+        _ => {}
+    }
+}
+
+/// The names of a list as Slurm reads it.
+fn names_of(list: &str) -> impl Iterator<Item = String> {
+    list.split(',').filter(|name| !name.is_empty()).map(str::to_owned)
 }
 
 fn allowed(list: &[String], name: &str) -> bool {
@@ -212,16 +253,15 @@ fn not_allowed(what: &str, asked: Option<&str>, list: &[String]) -> String {
             "{what} {name} may not run disaggregated jobs on this site: \
              say --{what} with one of {list}"
         ),
+        None if list.is_empty() => format!("disaggregated jobs need --{what} on this site"),
         None => format!("disaggregated jobs need --{what} on this site: one of {list}"),
     }
 }
 
-/// The largest limit of the partitions when every one of them has a limit below `needed`: Slurm
-/// runs the job in any of them.
-fn largest(partitions: &[&str], limits: &[(String, u32)], needed: u32) -> Option<u32> {
-    let of = |p: &&str| limits.iter().find(|(name, _)| name == p).map(|(_, n)| *n);
-    let each: Option<Vec<u32>> = partitions.iter().map(of).collect();
-    each?.into_iter().max().filter(|&max| max < needed)
+/// The strictest limit: Slurm may run the job in any of its partitions.
+fn least<'l>(partitions: &[String], limits: &'l [(String, u32)]) -> Option<(&'l str, u32)> {
+    let of_the_job = limits.iter().filter(|(name, _)| partitions.contains(name));
+    of_the_job.map(|(name, max)| (name.as_str(), *max)).min_by_key(|&(name, max)| (max, name))
 }
 
 fn fill(ask: &Ask<'_>, demand: &Demand, settings: &Settings, form: TresForm) -> Fill {
@@ -234,8 +274,13 @@ fn fill(ask: &Ask<'_>, demand: &Demand, settings: &Settings, form: TresForm) -> 
             fill.tasks_per_node = u16::try_from(demand.tasks_per_node).ok();
         }
         let said = [ask.tres_per_node, ask.tres_per_task, ask.tres_per_socket];
-        if said.into_iter().flatten().all(|tres| gpus(tres).is_none()) {
-            fill.tres_per_node = Some(form.with_gpus(ask.tres_per_node, demand.gpus_per_node));
+        // Slurm refuses a job that names a type in one place and none in the other.
+        let kind = only_type(ask.tres_per_job.unwrap_or_default());
+        if let Ok(kind) = kind
+            && said.into_iter().flatten().all(|tres| gpus(tres).is_none())
+        {
+            let count = demand.gpus_per_node;
+            fill.tres_per_node = Some(form.with_gpus(ask.tres_per_node, kind, count));
         }
     }
     if !ask.has_comment {

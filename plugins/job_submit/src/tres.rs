@@ -26,17 +26,18 @@ impl TresForm {
         }
     }
 
-    /// `others` (what the user asked for besides GPUs) with `gpus` GPUs per node added.
+    /// `others` (what the user asked for besides GPUs) with `gpus` GPUs of a type per node added.
     #[must_use]
-    pub fn with_gpus(self, others: Option<&str>, gpus: u32) -> String {
+    pub fn with_gpus(self, others: Option<&str>, kind: Option<&str>, gpus: u32) -> String {
         let prefix = match self {
             Self::Bare => "",
             Self::Colon => "gres:",
             Self::Slash => "gres/",
         };
+        let kind = kind.map(|kind| format!("{kind}:")).unwrap_or_default();
         match others {
-            Some(others) if !others.is_empty() => format!("{others},{prefix}gpu:{gpus}"),
-            _ => format!("{prefix}gpu:{gpus}"),
+            Some(others) if !others.is_empty() => format!("{others},{prefix}gpu:{kind}{gpus}"),
+            _ => format!("{prefix}gpu:{kind}{gpus}"),
         }
     }
 }
@@ -51,14 +52,33 @@ pub fn gpus(tres: &str) -> Option<u64> {
     counts.fold(None, |sum, n| Some(sum.unwrap_or(0u64).saturating_add(n)))
 }
 
-fn item_gpus(item: &str) -> Option<u64> {
+/// The GPU type of a TRES string: `None` when it names no GPUs, or GPUs without a type.
+///
+/// # Errors
+/// When it names several types, which no single request per node stands for.
+pub fn only_type(tres: &str) -> Result<Option<&str>, SeveralTypes> {
+    let mut types = tres.split([',', ';']).filter_map(gpu_words).map(|mut words| {
+        let first = words.next();
+        first.filter(|word| words.next().is_some() || count(word).is_none())
+    });
+    let Some(first) = types.next() else { return Ok(None) };
+    if types.all(|other| other == first) { Ok(first) } else { Err(SeveralTypes) }
+}
+
+/// A TRES string names GPUs of several types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeveralTypes;
+
+/// What follows `gpu` in an item: a type, a count, both or neither.
+fn gpu_words(item: &str) -> Option<impl DoubleEndedIterator<Item = &str>> {
     let item = item.trim();
     let item = item.strip_prefix("gres:").or_else(|| item.strip_prefix("gres/")).unwrap_or(item);
     let mut words = item.split([':', '=']);
-    if words.next() != Some("gpu") {
-        return None;
-    }
-    Some(words.next_back().and_then(count).unwrap_or(1))
+    (words.next() == Some("gpu")).then_some(words)
+}
+
+fn item_gpus(item: &str) -> Option<u64> {
+    Some(gpu_words(item)?.next_back().and_then(count).unwrap_or(1))
 }
 
 /// A decimal number with an optional suffix; `None` for anything else (a GPU type, for one).
@@ -115,8 +135,25 @@ mod tests {
     }
 
     #[test]
+    fn the_type_is_what_stands_before_the_count() {
+        for (text, kind) in [
+            ("gres:gpu:h100:4", Ok(Some("h100"))),
+            ("gres/gpu:h100=4", Ok(Some("h100"))),
+            ("gres:gpu:h100", Ok(Some("h100"))),
+            ("gres:gpu:h100:2,gres:nic:1,gres:gpu:h100:2", Ok(Some("h100"))),
+            ("gres:gpu:4", Ok(None)),
+            ("gres:gpu:2k", Ok(None)),
+            ("gres:nic:4", Ok(None)),
+            ("gres:gpu:h100:2,gres:gpu:a100:2", Err(SeveralTypes)),
+            ("gres:gpu:h100:2,gres:gpu:2", Err(SeveralTypes)),
+        ] {
+            assert_eq!(only_type(text), kind, "{text}");
+        }
+    }
+
+    #[test]
     fn each_release_gets_its_own_form() {
-        let written = |v| TresForm::of_release(v).with_gpus(None, 2);
+        let written = |v| TresForm::of_release(v).with_gpus(None, None, 2);
         assert_eq!(written(0x140b09), "gpu:2");
         assert_eq!(written(0x150808), "gres:gpu:2");
         assert_eq!(written(0x170208), "gres:gpu:2");
@@ -126,18 +163,18 @@ mod tests {
 
     #[test]
     fn what_the_user_asked_for_besides_gpus_stays() {
-        assert_eq!(TresForm::Colon.with_gpus(Some("gres:nic:1"), 4), "gres:nic:1,gres:gpu:4");
+        assert_eq!(TresForm::Colon.with_gpus(Some("gres:nic:1"), None, 4), "gres:nic:1,gres:gpu:4");
     }
 
     proptest! {
         #[test]
         fn any_text_is_read_without_a_panic(text in ".{0,200}") {
-            let _ = gpus(&text);
+            let _ = (gpus(&text), only_type(&text));
         }
 
         #[test]
         fn what_is_written_reads_back(n in 1u32..65_000, version in 0x140000u32..0x200000) {
-            let text = TresForm::of_release(version).with_gpus(Some("license:1"), n);
+            let text = TresForm::of_release(version).with_gpus(Some("license:1"), None, n);
             prop_assert_eq!(gpus(&text), Some(u64::from(n)));
         }
     }

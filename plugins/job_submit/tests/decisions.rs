@@ -47,6 +47,17 @@ fn cases() -> Vec<Case<'static>> {
     cases
 }
 
+/// With the bytes that `\xNN` stands for.
+fn unescaped(value: &str) -> String {
+    let mut parts = value.split("\\x");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        text.push(char::from(u8::from_str_radix(&part[..2], 16).unwrap()));
+        text.push_str(&part[2..]);
+    }
+    text
+}
+
 fn ask<'a>(said: &BTreeMap<&'a str, &'a str>) -> Ask<'a> {
     let mut ask = Ask::default();
     for (field, value) in said {
@@ -64,8 +75,10 @@ fn ask<'a>(said: &BTreeMap<&'a str, &'a str>) -> Ask<'a> {
             "tres_per_job" => ask.tres_per_job = Some(value),
             "tres_per_task" => ask.tres_per_task = Some(value),
             "tres_per_socket" => ask.tres_per_socket = Some(value),
-            "partition" | "default_partition" => ask.partitions = Some(value),
-            "account" => ask.account = Some(value),
+            "partition" => ask.partition = Some(unescaped(value).into()),
+            "default_partition" => ask.default_partition = Some((*value).into()),
+            "reservation" => ask.has_reservation = true,
+            "account" => ask.account = Some(unescaped(value).into()),
             "comment" => ask.has_comment = true,
             "segment" => ask.has_segment = true,
             _ => panic!("no field {field}"),

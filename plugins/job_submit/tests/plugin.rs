@@ -8,6 +8,10 @@ mod common;
 use std::ptr;
 
 use common::{Submission, loaded, read, text};
+use disagg_host::demand::Demand;
+use job_submit_disagg::desc::Desc;
+use job_submit_disagg::settings::Settings;
+use job_submit_disagg::size::decide;
 use job_submit_disagg::slurm::{NO_VAL, SLURM_VERSION_NUMBER};
 use job_submit_disagg::tres::TresForm;
 use proptest::prelude::*;
@@ -22,7 +26,7 @@ fn a_job_with_a_demand_is_sized() {
     assert_eq!((job.desc.min_nodes, job.desc.max_nodes), (3, 3));
     assert_eq!((job.desc.num_tasks, job.desc.ntasks_per_node), (12, 4));
     let form = TresForm::of_release(SLURM_VERSION_NUMBER);
-    assert_eq!(read(job.desc.tres_per_node), Some(form.with_gpus(None, 4)));
+    assert_eq!(read(job.desc.tres_per_node), Some(form.with_gpus(None, None, 4)));
     assert_eq!(read(job.desc.comment).as_deref(), Some("disagg config=c nodes=3 gpus=12"));
 }
 
@@ -65,6 +69,19 @@ fn what_the_submitter_asked_for_besides_gpus_stays() {
     job.desc.tres_per_node = text(b"gres:nic:1");
     assert_eq!(job.submit(), Ok(()));
     assert!(read(job.desc.tres_per_node).unwrap().starts_with("gres:nic:1,"));
+}
+
+#[test]
+fn a_partition_of_any_bytes_is_not_taken_for_the_default_one() {
+    let settings = Settings::parse("allowed_partitions=batch").0;
+    let demand = Demand::parse("v1 nodes=1 tasks=1 tasks_per_node=1 gpus_per_node=1 config=c");
+    let mut job = Submission::new(&[]);
+    job.desc.partition = text(b"b\xff");
+    // SAFETY: a whole description.
+    let desc = unsafe { Desc::new(&mut job.desc) };
+    let ask = desc.ask(Some(c"batch"));
+    let refusals = decide(&ask, &demand.unwrap(), &settings, TresForm::Colon).unwrap_err();
+    assert!(refusals[0].starts_with("partition b"), "{refusals:?}");
 }
 
 #[test]

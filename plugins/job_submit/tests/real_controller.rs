@@ -90,6 +90,7 @@ fn is_built_for(slurm: &Slurm) -> bool {
 fn site_on(way: Way, settings: &str, slurm: &Slurm) -> Site {
     let plugins = plugins(slurm);
     let options = Options::nodes(6)
+        .gpu_type("h100")
         .slurm(slurm)
         .spank(&format!("required {}", plugins.path().join("spank_demand.so").display()));
     let cluster = Cluster::start(&match way {
@@ -233,6 +234,9 @@ fn every_way_to_say_the_right_size_is_taken() {
             &["--gpus-per-node=4", "--ntasks-per-gpu=1"],
             &["--gres=gpu:4"],
             &["--gpus=12"],
+            &["--gpus=h100:12"],
+            &["--gpus=h100:12", "--ntasks-per-gpu=1"],
+            &["--gpus-per-node=h100:4"],
             &["-n12", "--gpus-per-task=1"],
             &["-wnode[2-4]"],
             &["-wnode5"],
@@ -341,6 +345,31 @@ fn the_site_s_limits_hold() {
         let site = site(way, "max_nodes = 2");
         let said = refused(&site, &[DEMAND, "--wrap=true"]);
         assert!(said.contains("at most 2 nodes"), "{site}: {said}");
+    }
+}
+
+#[test]
+fn no_spelling_of_a_partition_or_a_time_passes_its_limits() {
+    for way in ways() {
+        let site = site(
+            way,
+            match way {
+                Way::Plugin => "partition_max_nodes=batch:2\npartition_max_minutes=batch:30",
+                Way::Script => {
+                    "partition_max_nodes = { batch = 2 }, partition_max_minutes = { batch = 30 }"
+                }
+            },
+        );
+        for partition in ["-pbatch", "-pbatch,", "-p,batch", "-p,", "-pbatch,batch"] {
+            let said = refused(&site, &[DEMAND, partition, "--wrap=true"]);
+            assert!(said.contains("at most 2 nodes"), "{site} {partition}: {said}");
+        }
+        let one = "--test-demand=v1 nodes=1 tasks=1 tasks_per_node=1 gpus_per_node=1 config=c";
+        for time in [&["-t1-0"][..], &["-tUNLIMITED"], &["-t0"], &[], &["-t31"]] {
+            let said = refused(&site, &[&[one, "--wrap=true", "-pbatch,"], time].concat());
+            assert!(said.contains("may run at most 30 minutes"), "{site} {time:?}: {said}");
+        }
+        taken(&site, &[one, "-t30", "-H", "--wrap=true"]);
     }
 }
 

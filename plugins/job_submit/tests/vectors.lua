@@ -78,14 +78,17 @@ local function module()
 	return dofile(module_path)
 end
 
+local function unescaped(text)
+	return (text:gsub("\\x(%x%x)", function(hex)
+		return string.char(tonumber(hex, 16))
+	end))
+end
+
 -- The demand's parser.
 for line in lines(demands_path) do
 	local verdict, vector = line:match("^(%l+)|(.*)$")
 	if verdict then
-		local text = vector:gsub("\\x(%x%x)", function(hex)
-			return string.char(tonumber(hex, 16))
-		end)
-		local demand, reason = module().parse_demand(text)
+		local demand, reason = module().parse_demand(unescaped(vector))
 		check("demand " .. vector, demand and "ok" or "bad", verdict)
 		check("reason of " .. vector, type(reason), demand and "nil" or "string")
 	end
@@ -133,7 +136,7 @@ local function run(case)
 			parts[value] = { flag_default = 1.0 }
 		else
 			local number = tonumber(value)
-			fields[FIELDS[key] or key] = number and number + 0.0 or value
+			fields[FIELDS[key] or key] = number and number + 0.0 or unescaped(value)
 		end
 	end
 	local disagg = module()
@@ -195,11 +198,13 @@ local function submit(fields, parts, entries)
 	return rc, table.concat(messages, "\n"), written
 end
 
-local function modify(fields, entries)
+local function modify(fields, entries, settings)
 	local desc = job_desc({}, fields)
 	messages = {}
-	local rec = job_desc(entries or { DEMAND })
-	local rc = module().job_modify(desc, rec, {}, 0)
+	local rec = job_desc(entries or { DEMAND }, { time_limit = 300.0 })
+	local disagg = module()
+	disagg.configure(settings or {})
+	local rc = disagg.job_modify(desc, rec, {}, 0)
 	return rc, table.concat(messages, "\n")
 end
 
@@ -237,6 +242,9 @@ do
 	check("an update of tasks is refused", (modify({ num_tasks = 7.0 })), slurm.ERROR)
 	check("an update of GPUs is refused", (modify({ tres_per_node = "gres:gpu:2" })), slurm.ERROR)
 	check("an update of the time passes", (modify({ time_limit = 5.0 })), slurm.SUCCESS)
+	_, text = modify({ partition = "p" }, nil, { partition_max_minutes = { p = 250 } })
+	check("an update of the partition is refused for the job's time", text, "disagg: 300 minutes "
+		.. "asked for, but a job in partition p may run at most 250 minutes: use --time=250")
 	check("an update of something else passes", (modify({ comment = "x" })), slurm.SUCCESS)
 	check("a job without a demand may be updated", (modify({ min_nodes = 2.0 }, {})), slurm.SUCCESS)
 

@@ -10,35 +10,41 @@ use disagg::slurm::time::TimeLimit;
 use disagg_host::demand::{self, Demand};
 use disagg_host::log;
 
+use crate::Failure;
 use crate::args::{self, Given, HELP, Opt, Settings};
+use crate::environment::{self, Mutable};
 use crate::ffi::Spank;
-use crate::{environment, handover, planning, roles};
+use crate::{handover, planning, roles};
 
 /// Computes the plan of a submission that asks for one and puts it where the job and the controller
 /// find it. Called once for each component of a heterogeneous job.
 ///
 /// # Errors
 /// A message for the user; nothing must be submitted.
-pub fn submit(spank: Spank, settings: &dyn Fn() -> Settings) -> Result<(), String> {
+pub fn submit(
+    spank: Spank,
+    settings: &dyn Fn() -> Settings,
+    environment: &Mutable,
+) -> Result<(), Failure> {
     let given = Given::take();
-    let role = given.get(Opt::Role).filter(|role| !role.is_empty());
+    let role = given.get(Opt::Role).map(|role| args::checked(Opt::Role, role)).transpose()?;
     let wanted = planning::Wanted {
-        config: args::value(Opt::Config, given.get(Opt::Config)),
-        test: args::value(Opt::Test, given.get(Opt::Test)),
-        placement: args::value(Opt::Placement, given.get(Opt::Placement)),
+        config: args::value(Opt::Config, given.get(Opt::Config))?,
+        test: args::value(Opt::Test, given.get(Opt::Test))?,
+        placement: args::value(Opt::Placement, given.get(Opt::Placement))?,
     };
     if wanted.is_empty() {
-        forget_other_plans(spank);
+        forget_other_plans(spank, environment);
         return match role {
             Some(_) => {
-                Err(format!("disagg: --{} needs --{}", Opt::Role.name(), Opt::Config.name()))
+                Err(format!("disagg: --{} needs --{}", Opt::Role.name(), Opt::Config.name()).into())
             }
             None => Ok(()),
         };
     }
     let settings = settings();
     let plan = planning::plan(&wanted, &settings)?;
-    match role {
+    match role.as_deref() {
         None => {}
         Some(HELP) => {
             use std::io::Write as _;
@@ -50,7 +56,8 @@ pub fn submit(spank: Spank, settings: &dyn Fn() -> Settings) -> Result<(), Strin
             return Err(format!(
                 "disagg: a job has all roles: give --{}={role} to the srun that starts the step",
                 Opt::Role.name()
-            ));
+            )
+            .into());
         }
     }
     if args::flag(Opt::Explain, given.get(Opt::Explain)) {
@@ -60,8 +67,8 @@ pub fn submit(spank: Spank, settings: &dyn Fn() -> Settings) -> Result<(), Strin
         log::info(&roles::summary(&plan));
     }
     demand(spank, &plan)?;
-    forget_the_outer_job();
-    hand_over(&plan)?;
+    forget_the_outer_job(environment);
+    hand_over(&plan, environment)?;
     EARLIER_COMPONENT.store(true, Ordering::Relaxed);
     Ok(())
 }
@@ -71,27 +78,27 @@ static EARLIER_COMPONENT: AtomicBool = AtomicBool::new(false);
 
 /// A submission without a config has no plan: neither that of the component before it, nor that of
 /// the job in which it is made.
-fn forget_other_plans(spank: Spank) {
+fn forget_other_plans(spank: Spank, environment: &Mutable) {
     let earlier = EARLIER_COMPONENT.swap(false, Ordering::Relaxed);
     if earlier {
         spank.unset_job_control(demand::VARIABLE);
     }
     if earlier || environment::get("SLURM_JOB_ID").is_some() {
-        environment::unset(environment::PLAN);
-        environment::unset(environment::DEMAND);
+        environment.unset(environment::PLAN);
+        environment.unset(environment::DEMAND);
     }
 }
 
 /// A shell that is itself a job or a step has sizes, bindings and GPUs in its environment, which the
 /// sruns of the new job would take for theirs. The client has read its own options by now; what
 /// other plugins hand to the job stays.
-fn forget_the_outer_job() {
+fn forget_the_outer_job(environment: &Mutable) {
     let in_a_job = environment::get("SLURM_JOB_ID").is_some();
     let stays = ["SBATCH_", "SALLOC_", "SLURM_SPANK_", "_SLURM_SPANK_"];
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
         if !reaches_sbatch(&name, in_a_job) && !stays.iter().any(|start| name.starts_with(start)) {
-            environment::unset(&name);
+            environment.unset(&name);
         }
     }
 }
@@ -130,10 +137,10 @@ fn minutes_of_the_test(plan: &Plan) -> Option<u32> {
 ///
 /// # Errors
 /// When a long plan cannot be written to a file.
-pub fn hand_over(plan: &Plan) -> Result<(), String> {
+pub fn hand_over(plan: &Plan, environment: &Mutable) -> Result<(), String> {
     let directory = std::env::current_dir()
         .map_err(|error| format!("disagg: the working directory is not there: {error}"))?;
-    environment::set(environment::PLAN, &handover::write(plan, &directory)?)?;
+    environment.set(environment::PLAN, &handover::write(plan, &directory)?)?;
     for (name, value) in plan.job_env.iter() {
         let known: HashMap<&str, String> = value
             .value
@@ -141,7 +148,7 @@ pub fn hand_over(plan: &Plan) -> Result<(), String> {
             .filter_map(|name| Some((name, environment::get(name)?)))
             .collect();
         let value = value.value.expand(|name| known.get(name).map(String::as_str));
-        environment::set(name, &value.map_err(|error| format!("disagg: {name}: {error}"))?)?;
+        environment.set(name, &value.map_err(|error| format!("disagg: {name}: {error}"))?)?;
     }
     Ok(())
 }

@@ -234,10 +234,32 @@ impl Given {
 }
 
 /// The first of the sources that has something: the command line, the environment.
-#[must_use]
-pub fn value(opt: Opt, command_line: Option<&str>) -> Option<String> {
-    let given = command_line.map(str::to_owned).or_else(|| std::env::var(opt.variable()).ok());
-    given.filter(|v| !v.is_empty() || matches!(opt, Opt::Explain | Opt::Again))
+///
+/// # Errors
+/// See [`checked`].
+pub fn value(opt: Opt, command_line: Option<&str>) -> Result<Option<String>, String> {
+    let from_the_environment =
+        || std::env::var(opt.variable()).ok().filter(|value| !value.is_empty());
+    match command_line {
+        Some(value) => checked(opt, value).map(Some),
+        None => from_the_environment().map(|value| checked(opt, &value)).transpose(),
+    }
+}
+
+/// A value that was given for an option.
+///
+/// # Errors
+/// A message for the user when it is empty, since a variable that is not set must not turn the job
+/// into another one, or has control characters, which no message could show.
+pub fn checked(opt: Opt, value: &str) -> Result<String, String> {
+    let name = opt.name();
+    if value.is_empty() {
+        return Err(format!("disagg: --{name} has an empty value: give one or remove the option"));
+    }
+    if value.contains(|c: char| c.is_control()) {
+        return Err(format!("disagg: --{name} has control characters: {}", value.escape_debug()));
+    }
+    Ok(value.to_owned())
 }
 
 /// Whether a flag is set, on the command line or by a variable that is neither empty, `0` nor `no`.
@@ -315,6 +337,17 @@ mod tests {
             assert_eq!(unsafe { CStr::from_ptr(entry.name) }.to_str().unwrap(), opt.name());
             assert_eq!(entry.val, *opt as c_int);
         }
+    }
+
+    #[test]
+    fn an_empty_value_or_one_with_control_characters_is_refused() {
+        for (given, message) in [
+            ("", "--disagg-config has an empty value: give one or remove the option"),
+            ("a\nb", "--disagg-config has control characters: a\\nb"),
+        ] {
+            assert_eq!(value(Opt::Config, Some(given)), Err(format!("disagg: {message}")));
+        }
+        assert_eq!(value(Opt::Config, Some("a b")), Ok(Some("a b".to_owned())));
     }
 
     #[test]

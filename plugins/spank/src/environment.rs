@@ -2,9 +2,8 @@
 //! The environment of the client itself: what srun reads as its defaults, and what a job or step
 //! gets. At submit time `spank_setenv` is refused, so it is changed by setenv(3).
 
-/// The plan, for everything that runs in the job. A name that starts with `SLURM` survives
-/// `--export=NONE` and lists.
-pub const PLAN: &str = "SLURM_DISAGG_PLAN";
+/// The plan, for everything that runs in the job.
+pub use disagg::input::handover::VARIABLE as PLAN;
 
 /// The file with the host of each task that srun reads.
 pub const HOST_FILE: &str = "SLURM_HOSTFILE";
@@ -21,23 +20,37 @@ pub const TASK: &str = "SLURM_DISAGG_TASK";
 /// The role of a step, from srun to slurmstepd.
 pub const STEP_ROLE: &str = "SLURM_DISAGG_STEP_ROLE";
 
-/// Sets a variable of this process.
-///
-/// # Errors
-/// A message, when no environment can hold the name or the value.
-pub fn set(name: &str, value: &str) -> Result<(), String> {
-    if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
-        return Err(format!("disagg: no environment variable can be {name:?} with that value"));
-    }
-    // SAFETY: sbatch, salloc and srun have no other thread when they run these callbacks.
-    unsafe { std::env::set_var(name, value) }
-    Ok(())
-}
+/// The right to change this process's environment, which only a program with one thread has.
+pub struct Mutable(());
 
-/// Removes a variable of this process.
-pub fn unset(name: &str) {
-    // SAFETY: as above.
-    unsafe { std::env::remove_var(name) }
+impl Mutable {
+    /// Takes that right for a callback.
+    ///
+    /// # Safety
+    /// The process must have no other thread as long as the value is used.
+    #[must_use]
+    pub unsafe fn new() -> Self {
+        Self(())
+    }
+
+    /// Sets a variable.
+    ///
+    /// # Errors
+    /// A message, when no environment can hold the name or the value.
+    pub fn set(&self, name: &str, value: &str) -> Result<(), String> {
+        if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+            return Err(format!("disagg: no environment variable can be {name:?} with that value"));
+        }
+        // SAFETY: there is no other thread, as promised to `new`.
+        unsafe { std::env::set_var(name, value) }
+        Ok(())
+    }
+
+    /// Removes a variable.
+    pub fn unset(&self, name: &str) {
+        // SAFETY: there is no other thread, as promised to `new`.
+        unsafe { std::env::remove_var(name) }
+    }
 }
 
 /// The value of a variable of this process, when it has one that is UTF-8 and not empty.
@@ -53,7 +66,9 @@ mod tests {
     #[test]
     fn what_no_environment_can_hold_is_refused() {
         for (name, value) in [("", "x"), ("A=B", "x"), ("A\0", "x"), ("A", "x\0y")] {
-            assert!(set(name, value).is_err(), "{name:?} {value:?}");
+            // SAFETY: what is refused changes nothing.
+            let environment = unsafe { Mutable::new() };
+            assert!(environment.set(name, value).is_err(), "{name:?} {value:?}");
         }
     }
 }

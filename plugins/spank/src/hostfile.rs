@@ -6,20 +6,16 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::{AsRawFd as _, FromRawFd as _, IntoRawFd as _};
+use std::os::fd::{AsRawFd as _, IntoRawFd as _};
+
+use rustix::fs::{MemfdFlags, memfd_create};
 
 /// Writes the lines and gives the path under which this process can open them, until it ends.
 ///
 /// # Errors
 /// What the kernel says when it has no memory for the file.
 pub fn keep<S: AsRef<str>>(hosts: &[S]) -> io::Result<String> {
-    // SAFETY: a constant C string and a known flag.
-    let fd = unsafe { libc::memfd_create(c"disagg-hosts".as_ptr(), libc::MFD_CLOEXEC) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the descriptor was just made and is owned by nobody else.
-    let mut file = unsafe { File::from_raw_fd(fd) };
+    let mut file = File::from(memfd_create("disagg-hosts", MemfdFlags::CLOEXEC)?);
     let mut text = String::new();
     for host in hosts {
         text.push_str(host.as_ref());

@@ -26,11 +26,13 @@ mod twice;
 
 use std::ffi::{c_char, c_int};
 
+use disagg::diagnostic::Printable;
 use disagg_host::symbols::{FAILURE, SUCCESS};
 use disagg_host::version::{Release, Running};
 use disagg_host::{guard, log};
 
 use args::Settings;
+use environment::Mutable;
 use ffi::{Context, RawHandle, Spank};
 use twice::Calls;
 
@@ -58,13 +60,14 @@ pub unsafe extern "C" fn slurm_spank_init(
         let settings = || unsafe { settings(argc, argv) };
         let context = ffi::context();
         let is_client = matches!(context, Context::Local | Context::Allocator);
-        if !twice::is_first_line(is_client) {
+        let environment = is_client.then(mutable_environment);
+        if !twice::is_first_line(environment.as_ref()) {
             return SUCCESS;
         }
         match context {
             Context::Local => {
                 args::register(spank);
-                client(local::init(&settings));
+                client(local::init(&settings, &mutable_environment()));
             }
             Context::Allocator | Context::Remote => args::register(spank),
             // At its start slurmd tells its log what is wrong with the arguments; a client does
@@ -95,13 +98,14 @@ pub unsafe extern "C" fn slurm_spank_init_post_opt(
         let spank = unsafe { Spank::new(handle) };
         match ffi::context() {
             Context::Allocator => {
-                twice::remove_mark();
+                twice::remove_mark(&mutable_environment());
                 // SAFETY: as promised to this function.
-                client(allocator::submit(spank, &|| unsafe { settings(argc, argv) }));
+                let settings = || unsafe { settings(argc, argv) };
+                client(allocator::submit(spank, &settings, &mutable_environment()));
             }
             Context::Local => {
-                twice::remove_mark();
-                client(local::options_are_read(spank));
+                twice::remove_mark(&mutable_environment());
+                client(local::options_are_read(spank, &mutable_environment()));
             }
             Context::Remote | Context::Daemon | Context::Other => {}
         }
@@ -163,11 +167,36 @@ fn when_it_panics() -> c_int {
     if ffi::context() == Context::Remote { SUCCESS } else { FAILURE }
 }
 
-fn reported(outcome: Result<(), String>) -> c_int {
+/// A message for the user.
+#[derive(Debug)]
+pub enum Failure {
+    /// A sentence that may have names of the user's, or of whoever made the user's files, in it.
+    /// It goes to slurmd's log too, so it is kept on one line.
+    Sentence(String),
+    /// The core's diagnostics: several lines, in which foreign text is escaped already.
+    Diagnostics(String),
+}
+
+impl From<String> for Failure {
+    fn from(sentence: String) -> Self {
+        Self::Sentence(sentence)
+    }
+}
+
+impl Failure {
+    fn text(&self) -> String {
+        match self {
+            Self::Sentence(sentence) => Printable(sentence).to_string(),
+            Self::Diagnostics(lines) => lines.clone(),
+        }
+    }
+}
+
+fn reported(outcome: Result<(), impl Into<Failure>>) -> c_int {
     match outcome {
         Ok(()) => SUCCESS,
-        Err(message) => {
-            log::error(&message);
+        Err(failure) => {
+            log::error(&failure.into().text());
             FAILURE
         }
     }
@@ -175,11 +204,17 @@ fn reported(outcome: Result<(), String>) -> c_int {
 
 /// A failure ends the client here and now. Returning it would be enough for a `required` plugin; an
 /// `optional` one's failure is printed and the job submitted all the same.
-fn client(outcome: Result<(), String>) {
-    if let Err(message) = outcome {
-        log::error(&message);
+fn client(outcome: Result<(), impl Into<Failure>>) {
+    if reported(outcome) != SUCCESS {
         exit(1);
     }
+}
+
+/// The client's environment in `slurm_spank_init` and `slurm_spank_init_post_opt`. Later srun has
+/// other threads.
+fn mutable_environment() -> Mutable {
+    // SAFETY: sbatch, salloc and srun have no other thread in these two callbacks.
+    unsafe { Mutable::new() }
 }
 
 /// Ends the client as the client itself does: nothing has been submitted or allocated yet.

@@ -13,9 +13,10 @@ use disagg::slurm::counts::per_node;
 use disagg_host::log;
 use disagg_host::version::Running;
 
+use crate::Failure;
 use crate::args::{self, Given, HELP, Opt, Settings};
 use crate::cmdline::CommandLine;
-use crate::environment::{DISTRIBUTION, HOST_FILE};
+use crate::environment::Mutable;
 use crate::ffi::Spank;
 use crate::{allocator, environment, handover, hostfile, planning, roles, running, step};
 
@@ -39,24 +40,27 @@ fn decided() -> MutexGuard<'static, Option<Decided>> {
 ///
 /// # Errors
 /// A message for the user; srun must not go on.
-pub fn init(settings: &dyn Fn() -> Settings) -> Result<(), String> {
+pub fn init(settings: &dyn Fn() -> Settings, environment: &Mutable) -> Result<(), Failure> {
     let line = CommandLine::of_this_process();
-    let role = args::value(Opt::Role, line.get(Opt::Role.name()));
+    let role = args::value(Opt::Role, line.get(Opt::Role.name()))?;
     // A srun in a task must not take its step's role for its own.
-    environment::unset(Opt::Role.variable());
-    environment::unset(environment::STEP_ROLE);
-    environment::unset(environment::TASK);
-    environment::unset(&args::sent_variable(Opt::Role));
+    environment.unset(Opt::Role.variable());
+    environment.unset(environment::STEP_ROLE);
+    environment.unset(environment::TASK);
+    environment.unset(&args::sent_variable(Opt::Role));
     let inside = environment::get("SLURM_JOB_ID").is_some();
     // In a job the environment speaks of the plan that the job has already.
     let said = |opt: Opt| {
         let written = line.get(opt.name());
-        if inside { written.map(str::to_owned) } else { args::value(opt, written) }
+        match inside {
+            true => written.map(|value| args::checked(opt, value)).transpose(),
+            false => args::value(opt, written),
+        }
     };
     let wanted = planning::Wanted {
-        config: said(Opt::Config),
-        test: said(Opt::Test),
-        placement: said(Opt::Placement),
+        config: said(Opt::Config)?,
+        test: said(Opt::Test)?,
+        placement: said(Opt::Placement)?,
     };
     if role.is_none() && wanted.is_empty() {
         return Ok(());
@@ -69,12 +73,13 @@ pub fn init(settings: &dyn Fn() -> Settings) -> Result<(), String> {
                 "disagg: inside a job --{} needs --{} with it, to say what the step runs",
                 Opt::Config.name(),
                 Opt::Role.name()
-            ));
+            )
+            .into());
         }
         (_, false) => planning::plan(&wanted, &settings)?,
         (role, true) => match environment::get(environment::PLAN) {
             Some(value) => handover::read(&value)?,
-            None => return Err(no_plan(role.as_deref().unwrap_or_default())),
+            None => return Err(no_plan(role.as_deref().unwrap_or_default()).into()),
         },
     };
     let hosts = if inside { hosts_of_the_job(&line)? } else { None };
@@ -89,7 +94,8 @@ pub fn init(settings: &dyn Fn() -> Settings) -> Result<(), String> {
             "disagg: --jobid={job} from outside of the job leaves the nodes of {role} open: start the step \
              in the job's script, or name its nodes with --nodelist (`squeue --jobs={job} --format=%N` \
              has all of them, --disagg-role=help the order)"
-        ));
+        )
+        .into());
     }
     let role = match role.as_deref() {
         None => None,
@@ -116,10 +122,10 @@ pub fn init(settings: &dyn Fn() -> Settings) -> Result<(), String> {
         None => step::whole_job(&plan),
     };
     for name in defaults.unset {
-        environment::unset(name);
+        environment.unset(name);
     }
     for (name, value) in &defaults.set {
-        environment::set(name, value)?;
+        environment.set(name, value)?;
     }
     *decided() = Some(Decided { plan, inherited, role, announce: settings.announce });
     Ok(())
@@ -130,7 +136,7 @@ pub fn init(settings: &dyn Fn() -> Settings) -> Result<(), String> {
 ///
 /// # Errors
 /// A message for the user; srun must not go on.
-pub fn options_are_read(spank: Spank) -> Result<(), String> {
+pub fn options_are_read(spank: Spank, environment: &Mutable) -> Result<(), String> {
     let decided = decided();
     let given = Given::lock().get(Opt::Role).map(str::to_owned);
     let Some(decided) = decided.as_ref() else {
@@ -151,11 +157,11 @@ pub fn options_are_read(spank: Spank) -> Result<(), String> {
         allocator::demand(spank, &decided.plan)?;
     }
     if !decided.inherited {
-        allocator::hand_over(&decided.plan)?;
+        allocator::hand_over(&decided.plan, environment)?;
     }
     if let Some(role) = &decided.role {
-        environment::set(environment::STEP_ROLE, role)?;
-        without_the_remote_side(&instance(&decided.plan, role)?)?;
+        environment.set(environment::STEP_ROLE, role)?;
+        without_the_remote_side(&instance(&decided.plan, role)?, environment)?;
     }
     Ok(())
 }
@@ -163,10 +169,10 @@ pub fn options_are_read(spank: Spank) -> Result<(), String> {
 /// Gives the step what needs no slurmstepd with this plugin: all variables but those whose values
 /// differ from task to task, and those that such a value refers to, which it must see as they were
 /// before. A node that lacks the plugin so gets them too.
-fn without_the_remote_side(instance: &Instance<'_>) -> Result<(), String> {
+fn without_the_remote_side(instance: &Instance<'_>, environment: &Mutable) -> Result<(), String> {
     let spec = resolve(instance);
     for name in &spec.unset {
-        environment::unset(name);
+        environment.unset(name);
     }
     let referred: Vec<&str> =
         spec.set.iter().flat_map(|variable| variable.value.variables()).collect();
@@ -174,14 +180,14 @@ fn without_the_remote_side(instance: &Instance<'_>) -> Result<(), String> {
         variable.value.is_literal() && !referred.contains(&variable.name)
     };
     for variable in spec.set.iter().filter(settled) {
-        environment::set(variable.name, &variable.value.literal_text())?;
+        environment.set(variable.name, &variable.value.literal_text())?;
     }
     // slurmstepd's side replaces the command, so only a node that lacks it runs the first part.
     let node_lacks_the_plugin = "test \"$SLURM_LOCALID\" != 0 || echo \"disagg: $SLURMD_NODENAME lacks \
         spank_disagg.so: variables that differ from task to task are set for this command alone\" >&2";
     let command = shell_text(&spec);
     let command = command.literal_text();
-    environment::set(COMMAND, &format!("{node_lacks_the_plugin}; {command}"))
+    environment.set(COMMAND, &format!("{node_lacks_the_plugin}; {command}"))
 }
 
 /// Compares the step that srun got with the plan.
@@ -191,10 +197,6 @@ fn without_the_remote_side(instance: &Instance<'_>) -> Result<(), String> {
 pub fn step_exists(spank: Spank) -> Result<(), String> {
     let decided = decided();
     let Some(decided) = decided.as_ref() else { return Ok(()) };
-    // srun has read them by now, and a srun in a task must not.
-    for name in [HOST_FILE, DISTRIBUTION] {
-        environment::unset(name);
-    }
     match (&decided.role, spank.step_size()) {
         (Some(role), Some((nodes, tasks))) => {
             step::check_size(&instance(&decided.plan, role)?, nodes, tasks)

@@ -8,6 +8,7 @@ use disagg::input::settings::PLACEMENT;
 use disagg::plan::Plan;
 use disagg_host::log;
 
+use crate::Failure;
 use crate::args::{Opt, Settings};
 
 /// The test that the options of a submission name.
@@ -33,7 +34,7 @@ impl Wanted {
 ///
 /// # Errors
 /// The message that the command gives for the same input.
-pub fn plan(wanted: &Wanted, settings: &Settings) -> Result<Plan, String> {
+pub fn plan(wanted: &Wanted, settings: &Settings) -> Result<Plan, Failure> {
     let current_dir = std::env::current_dir()
         .map_err(|error| format!("disagg: the working directory cannot be read: {error}"))?;
     let mut options = Options {
@@ -48,7 +49,8 @@ pub fn plan(wanted: &Wanted, settings: &Settings) -> Result<Plan, String> {
     }
     let env = |name: &str| std::env::var(name).ok();
     let context = Context { env: &env, current_dir };
-    let (plan, remarks) = request::plan(&options, &context).map_err(|wrong| messages(&wrong.0))?;
+    let (plan, remarks) = request::plan(&options, &context)
+        .map_err(|wrong| Failure::Diagnostics(messages(&wrong.0)))?;
     if !remarks.is_empty() {
         log::info(&messages(&remarks));
     }
@@ -102,7 +104,7 @@ mod tests {
             options: Options { site: Some(tree.path("site.yaml")), ..Options::default() },
             ..Settings::default()
         };
-        plan(&wanted, &settings)
+        plan(&wanted, &settings).map_err(|failure| failure.text())
     }
 
     fn tree() -> Tree {

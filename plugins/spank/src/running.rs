@@ -6,12 +6,14 @@
 //! job's script starts its steps; a second srun on another host is not noticed.
 
 use std::collections::hash_map::DefaultHasher;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, OpenOptions, TryLockError};
 use std::hash::{Hash as _, Hasher as _};
 use std::io;
-use std::os::fd::{AsRawFd as _, IntoRawFd as _};
+use std::os::fd::IntoRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+use rustix::process::geteuid;
 
 /// Takes the lock of a role until this process ends. `false` when another srun holds it.
 ///
@@ -32,31 +34,23 @@ fn claim_in(directory: &Path, job: &[&str], role: &str) -> io::Result<bool> {
         .write(true)
         .create(true)
         .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
         .open(&path)?;
-    let held = lock(&file)?;
-    if held {
-        // The lock belongs to the open file, so it has to stay open until the process ends.
-        let _ = file.into_raw_fd();
+    match file.try_lock() {
+        Ok(()) => {
+            // The lock belongs to the open file, so it has to stay open until the process ends.
+            let _ = file.into_raw_fd();
+            Ok(true)
+        }
+        Err(TryLockError::WouldBlock) => Ok(false),
+        Err(TryLockError::Error(error)) => Err(error),
     }
-    Ok(held)
-}
-
-fn lock(file: &File) -> io::Result<bool> {
-    // SAFETY: the descriptor is open.
-    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
-        return Ok(true);
-    }
-    let error = io::Error::last_os_error();
-    if error.kind() == io::ErrorKind::WouldBlock { Ok(false) } else { Err(error) }
 }
 
 /// Lock files hold nothing and are left where they are: removing one could take it from under
 /// another srun. The directory is the user's own and emptied as other temporary files are.
 fn directory() -> PathBuf {
-    // SAFETY: the call takes nothing and cannot fail.
-    let uid = unsafe { libc::geteuid() };
-    PathBuf::from(format!("/tmp/slurm-disagg-{uid}"))
+    PathBuf::from(format!("/tmp/slurm-disagg-{}", geteuid()))
 }
 
 fn make_private(directory: &Path) -> io::Result<()> {
@@ -65,9 +59,8 @@ fn make_private(directory: &Path) -> io::Result<()> {
         _ => {}
     }
     let found = std::fs::symlink_metadata(directory)?;
-    // SAFETY: the call takes nothing and cannot fail.
-    let uid = unsafe { libc::geteuid() };
-    if found.is_dir() && found.uid() == uid && found.mode() & 0o022 == 0 {
+    let own = found.uid() == geteuid().as_raw();
+    if found.is_dir() && own && found.mode() & 0o022 == 0 {
         return Ok(());
     }
     Err(io::Error::new(

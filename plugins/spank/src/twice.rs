@@ -7,7 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use crate::environment;
+use crate::environment::{self, Mutable};
 
 /// The mark of the first plugin of a client: its process and the address of its statics.
 const MARK: &str = "SLURM_DISAGG_PLUGIN";
@@ -43,11 +43,11 @@ impl Default for Calls {
     }
 }
 
-/// Notes that a line of plugstack.conf is initialized; whether it is the first one. `marks`: whether
-/// the environment of the process may be changed, as a client's may.
-pub fn is_first_line(marks: bool) -> bool {
+/// Notes that a line of plugstack.conf is initialized; whether it is the first one. In a client
+/// this leaves a mark.
+pub fn is_first_line(environment: Option<&Mutable>) -> bool {
     let is_first = LINES.fetch_add(1, Ordering::Relaxed) == 0;
-    if is_first && marks {
+    if is_first && let Some(environment) = environment {
         let own = format!("{}:{:p}", std::process::id(), &LINES);
         let process = format!("{}:", std::process::id());
         let others =
@@ -55,13 +55,13 @@ pub fn is_first_line(marks: bool) -> bool {
         IS_COPY.store(others, Ordering::Relaxed);
         if !others {
             // Without a mark a copy acts too, as it did before there was one.
-            let _ = environment::set(MARK, &own);
+            let _ = environment.set(MARK, &own);
         }
     }
     is_first && !IS_COPY.load(Ordering::Relaxed)
 }
 
 /// Removes the mark before the environment reaches a job.
-pub fn remove_mark() {
-    environment::unset(MARK);
+pub fn remove_mark(environment: &Mutable) {
+    environment.unset(MARK);
 }

@@ -146,6 +146,22 @@ fn another_spank_plugins_version_is_not_believed() {
 }
 
 #[test]
+fn symbols_of_another_kind_are_not_read_as_slurms() {
+    let loader = loader("loader_kinds", true);
+    for (name, source) in [
+        ("function", "void plugin_type(void) {} unsigned int plugin_version = 0x160508;"),
+        ("short", "char plugin_type[] = \"a/b\"; unsigned char plugin_version = 8;"),
+        (
+            "no_end",
+            "char plugin_type[1] = {'x'}, next[] = \"/\"; unsigned int plugin_version = 0x160508;",
+        ),
+    ] {
+        let other = compiled(&format!("{name}_other.so"), source, &["-shared", "-fPIC"]);
+        assert_eq!(load(&loader, "38", Some(&other)), "disagg spank 160500 dead", "{name}");
+    }
+}
+
+#[test]
 fn an_unknown_release_sees_a_version_that_it_refuses() {
     let (loader, other) = (loader("loader_unknown", true), other_plugin("auth_unknown", "auth/x"));
     for api in ["35", "47", "0", "65535"] {

@@ -279,6 +279,9 @@ fn a_broken_config_stops_the_submission_with_its_place_under_required_and_option
         contains(&output.stderr, "sbatch: error:  5 |   gpus_per_node: none");
         contains(&output.stderr, "sbatch: error:    |                  ^^^^");
         site.refused(&["sbatch", "--disagg-config=none.yaml", "--wrap=true"], "none.yaml");
+        let empty = "--disagg-config has an empty value";
+        site.refused(&["sbatch", "--disagg-config=", "--wrap=true"], empty);
+        site.refused(&["srun", "--disagg-config=", "true"], empty);
         site.refused(&["srun", "--disagg-config=bad.yaml", "--disagg-role=GEN_0", "true"], place);
     }
 }
@@ -577,6 +580,28 @@ fn hostile_plans(site: &Site) {
         contains(&said, "client 1\nthe job goes on\n");
         contains(&only_slurmstepd(site, plan), message);
     }
+}
+
+#[test]
+fn no_name_of_the_users_begins_a_line_of_its_own() {
+    let site = Site::start();
+    let forged = "GEN_0\nslurmd: error: forged";
+    let role = format!("--disagg-role={forged}");
+    site.refused(&["srun", &role, "true"], "--disagg-role has control characters: GEN_0\\nslurmd");
+    let output = site
+        .cluster
+        .command_bare("srun")
+        .env("SLURM_DISAGG_STEP_ROLE", forged)
+        .args(["-N1", "-n1", "true"])
+        .output()
+        .unwrap();
+    contains(
+        &String::from_utf8_lossy(&output.stderr),
+        "the step of GEN_0\\nslurmd: error: forged has",
+    );
+    let log = site.cluster.log("slurmd.node1");
+    contains(&log, "GEN_0\\nslurmd: error: forged");
+    assert!(!log.contains("error: slurmd: error: forged"), "{log}");
 }
 
 #[test]

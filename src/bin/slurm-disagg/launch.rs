@@ -4,8 +4,8 @@
 use std::process::ExitCode;
 
 use disagg::diagnostic::Diagnostic;
-use disagg::input::Context;
-use disagg::run::launch::{self, Allocation, LaunchError, Limits, PLAN_VARIABLE, Settings};
+use disagg::input::{Context, handover};
+use disagg::run::launch::{self, Allocation, LaunchError, Limits, Settings};
 use disagg::run::workspace::{self, WorkspaceError};
 
 use crate::args::LaunchArgs;
@@ -16,7 +16,7 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Outcome {
     let found = launch::find_plan(
         args.plan.as_deref(),
         args.workspace.as_deref(),
-        (context.env)(PLAN_VARIABLE),
+        (context.env)(handover::VARIABLE),
     )
     .map_err(refused)?;
     let allocation = Allocation::from_env(context.env).map_err(refused)?;

@@ -27,7 +27,7 @@ use std::time::Duration;
 pub use allocation::Allocation;
 pub use directory::{DirectoryError, RUNS};
 pub use limits::Limits;
-pub use plan_file::{PLAN_VARIABLE, PlanError, find as find_plan};
+pub use plan_file::{PlanError, find as find_plan};
 pub use process::TooFewDescriptors;
 
 use crate::plan::Plan;

@@ -5,12 +5,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::diagnostic::Diagnostic;
+use crate::input::handover::{self, HandoverError, VARIABLE};
 use crate::input::source;
 use crate::output::files;
 use crate::plan::{BadPlan, Plan};
-
-/// The variable that holds the plan, or the path of a file with the plan when it is too long.
-pub const PLAN_VARIABLE: &str = "SLURM_DISAGG_PLAN";
 
 /// Why there is no plan to launch.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +16,7 @@ pub enum PlanError {
     /// No plan is given.
     #[error(
         "no plan given: pass --workspace or --plan, or submit with sbatch --disagg-config, which sets \
-         {PLAN_VARIABLE}"
+         {VARIABLE}"
     )]
     NotGiven,
     /// The workspace has no plan.
@@ -30,12 +28,15 @@ pub enum PlanError {
     /// It is not a plan.
     #[error("{place}: {error}")]
     Bad {
-        /// The file or variable.
+        /// The file.
         place: String,
         /// Why.
         #[source]
         error: BadPlan,
     },
+    /// The variable has no plan.
+    #[error(transparent)]
+    HandedOver(#[from] HandoverError),
     /// The plan belongs to another workspace.
     #[error(
         "the plan in {given} belongs to workspace {planned}: launch with --workspace {planned}, or \
@@ -84,12 +85,7 @@ pub fn find(
         return Ok(Found { plan, in_workspace: true });
     }
     let value = variable.ok_or(PlanError::NotGiven)?;
-    let plan = match value.starts_with('/') {
-        true => read(Path::new(&value))?,
-        false => Plan::from_json(&value)
-            .map_err(|error| PlanError::Bad { place: PLAN_VARIABLE.to_owned(), error })?,
-    };
-    Ok(Found { plan, in_workspace: false })
+    Ok(Found { plan: handover::read(&value)?, in_workspace: false })
 }
 
 fn read(path: &Path) -> Result<Plan, PlanError> {

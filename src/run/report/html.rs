@@ -11,6 +11,9 @@ use super::text::{COLUMNS, headline, row};
 /// The number of lines of each log on the page.
 const TAIL: usize = 100;
 
+/// The longest page that gets another log, in bytes.
+const MAX_PAGE: usize = 32 << 20;
+
 const STYLE: &str = "\
 :root { color-scheme: light dark }
 body { font: 14px/1.5 system-ui, sans-serif; margin: 2em auto; max-width: 70em; padding: 0 1em }
@@ -56,7 +59,8 @@ pub fn page(report: &Report) -> String {
     }
     page.push_str("</table>\n<h2>Logs</h2>\n");
     for step in &result.steps {
-        page.push_str(&log(report, step));
+        let tail = (page.len() < MAX_PAGE).then(|| report.tail(step, TAIL)).flatten();
+        page.push_str(&log(report, step, tail));
     }
     page.push_str("</body>\n</html>\n");
     page
@@ -129,12 +133,12 @@ fn timeline(report: &Report) -> String {
     svg
 }
 
-fn log(report: &Report, step: &super::StepResult) -> String {
+fn log(report: &Report, step: &super::StepResult, tail: Option<Vec<String>>) -> String {
     let open = if report.result.verdict.role.as_deref() == Some(&step.name) { " open" } else { "" };
-    let body = match report.tail(step, TAIL) {
+    let body = match tail {
         Some(lines) if lines.is_empty() => "<p>The log is empty.</p>".to_owned(),
         Some(lines) => format!("<pre>{}</pre>", escape(&lines.join("\n"))),
-        None => "<p>The log cannot be read.</p>".to_owned(),
+        None => "<p>The log cannot be read, or the page is too long.</p>".to_owned(),
     };
     format!(
         "<details{open}>\n<summary>{}: last lines of {}</summary>\n{body}\n</details>\n",

@@ -4,14 +4,18 @@
 mod html;
 mod text;
 
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 pub use html::page;
 pub use text::{body, text};
 
 use super::launch::RUNS;
-use super::result::{BadResult, Moment, RunResult, StepResult};
+use super::result::{BadResult, FILE, Moment, RunResult, StepResult};
 use super::tail;
+use crate::input::source;
 
 /// A run's result and its logs.
 #[derive(Debug, Clone)]
@@ -32,12 +36,12 @@ impl Report {
     /// # Errors
     /// [`BadResult`].
     pub fn read(directory: &Path) -> Result<Self, BadResult> {
-        let result = RunResult::read(directory)?;
         let absolute = directory.canonicalize()?;
         let is_run = absolute.parent().is_some_and(|parent| parent.ends_with(RUNS));
         let above = |path: &Path| path.parent().and_then(Path::parent).map(Path::to_owned);
         let workspace = is_run.then(|| above(&absolute)).flatten();
         let workspace = workspace.unwrap_or_else(|| absolute.clone());
+        let result = RunResult::from_file(open_below(&absolute, FILE)?)?;
         Ok(Self { result, workspace, directory: absolute, now: Moment::now() })
     }
 
@@ -53,7 +57,18 @@ impl Report {
     /// The last lines of a step's log; none where it cannot be read. Somebody else may have written
     /// the result: a log outside the workspace is not read.
     fn tail(&self, step: &StepResult, lines: usize) -> Option<Vec<String>> {
-        let log = self.directory.join(&step.log).canonicalize().ok()?;
-        log.starts_with(&self.workspace).then(|| tail::lines(&log, lines).ok()).flatten()
+        let log = open_below(&self.directory, &step.log).ok()?;
+        tail::lines_of(log, lines).ok()
+    }
+}
+
+/// Opens a regular file that is below a directory, wherever links in its path lead. The open file
+/// is looked at, since whoever owns the directory may change a path at any time.
+fn open_below(directory: &Path, path: &str) -> io::Result<File> {
+    let file = source::open(&directory.join(path))?;
+    let place = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    match place.starts_with(directory) {
+        true => Ok(file),
+        false => Err(io::Error::other("is not in the workspace")),
     }
 }
