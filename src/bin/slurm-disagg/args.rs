@@ -42,6 +42,7 @@ pub enum Command {
     Explain(ExplainArgs),
     Submit(SubmitArgs),
     Derive(DeriveArgs),
+    Verify(VerifyArgs),
     Diff(DiffArgs),
     Launch(LaunchArgs),
     /// Run a command that receives SIGTERM when the launch dies.
@@ -469,6 +470,32 @@ pub struct DeriveArgs {
 
     #[arg(long, value_name = "FILE", help = SITE.help())]
     pub site: Option<PathBuf>,
+}
+
+/// Compare the rules with the launcher of your own source tree.
+///
+/// python3 runs that launcher for each test in a directory of its own, with the same script prefix,
+/// list and options. What its launch script says otherwise is printed by cause; exit status 1 means
+/// that something differs. A folder in place of the configuration stands for all entries of its
+/// test lists (.txt, .yml), and for all tests that its configurations (.yaml) allow.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  slurm-disagg verify --test-id disagg-e2e-CONFIG --trtllm-dir ~/TensorRT-LLM
+  slurm-disagg verify --test-list l0_gb200_multi_nodes_perf_sanity --trtllm-dir ~/TensorRT-LLM
+  slurm-disagg verify ~/TensorRT-LLM/tests/scripts/perf-sanity/disaggregated \\
+      --trtllm-dir ~/TensorRT-LLM --prefix-script prefix.sh --format json")]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    pub inputs: Inputs,
+
+    /// srun's arguments, in a file.
+    #[arg(long = "srun-args", value_name = "FILE")]
+    pub srun_args_file: Option<PathBuf>,
+
+    /// Output format.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
 }
 
 /// Show what changes between two tests, or between the two rule sets.
