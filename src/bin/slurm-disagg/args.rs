@@ -215,6 +215,8 @@ pub enum PlanFormat {
 }
 
 /// Check configurations and report everything that is wrong with them.
+///
+/// The tests that each of them allows are listed, with their sizes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -224,6 +226,10 @@ pub struct CheckArgs {
     /// Files of the configurations.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+
+    /// Make warnings errors.
+    #[arg(long)]
+    pub strict: bool,
 
     /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Text)]
