@@ -98,7 +98,9 @@ fn check(file: &Path, context: &Context) -> Checked {
     let unused = config.bad_fields.iter().filter(|bad| !errors.0.contains(bad));
     found.extend(unused.map(|bad| Diagnostic { severity: Severity::Warning, ..bad.clone() }));
     found.extend(errors.0);
-    found.extend(without_effect(&config, by_tree.unwrap_or(Generation::Classic)));
+    let is_newer = path.components().any(|part| part.as_os_str() == "scripts");
+    let by_place = if is_newer { Generation::NEWEST } else { Generation::Classic };
+    found.extend(without_effect(&config, by_tree.unwrap_or(by_place)));
     let open: Vec<_> = config.placeholders.iter().map(|key| key.value.as_str()).collect();
     if let Some(first) = config.placeholders.first() {
         let message = format!("placeholders, which nobody filled in: {}", open.join(", "));
