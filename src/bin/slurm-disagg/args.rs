@@ -504,12 +504,12 @@ pub struct VerifyArgs {
     pub format: Format,
 }
 
-/// Show what changes between two tests, or between the two rule sets.
+/// Show what changes between two tests, or from the classic to the unified rules.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   slurm-disagg diff old.yaml new.yaml                    two configurations
-  slurm-disagg diff config.yaml                          one by both rule sets
+  slurm-disagg diff config.yaml                          one by both of these rule sets
   slurm-disagg diff run1/plan.json run2/plan.json        what two submissions ran
   slurm-disagg diff disagg-e2e-CONFIG disagg-gen_only-CONFIG")]
 pub struct DiffArgs {
