@@ -444,7 +444,7 @@ pub fn nearest<'a>(
 /// The longest word that has a nearest one: the time for a comparison grows with the square.
 const LONGEST_COMPARED: usize = 200;
 
-fn edit_distance(a: &str, b: &str) -> usize {
+pub(crate) fn edit_distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let (mut before, mut above): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..=b.len()).collect());
     for i in 1..=a.len() {

@@ -135,3 +135,99 @@ fn diff_compares_rule_sets_tests_and_plans() {
     let same = tree.stdout(&format!("diff plan.json c {common}"));
     assert!(same.ends_with("no difference\n"), "{same}");
 }
+
+#[test]
+fn check_lists_the_tests_that_a_configuration_allows() {
+    let tree = Tree::new();
+    let servers = "hardware: {gpus_per_node: 8, num_gen_servers: 1}\n\
+                   environment: {worker_env_var: A=1, container_image: <image>}\n\
+                   slurm: {partition: <partition>}\n\
+                   router_config: {}\nserver_config_extra: {}\n\
+                   cache_transceiver_precheck: {wave_timeout_s: 1, wireup_timeout_s: 1}\n\
+                   server_configs:\n- {name: s, tensor_parallel_size: 16}\n\
+                   - {name: t-1, model_name: m, tensor_parallel_size: 4, pipeline_parallel_size: 2}\n";
+    fs::write(tree.path("a.yaml"), servers).unwrap();
+    let output = tree.run("check a.yaml src/tests/scripts/perf-sanity/disaggregated/c.yaml");
+    assert!(output.status.success());
+    let config = "src/tests/scripts/perf-sanity/disaggregated/c.yaml";
+    let expected = format!(
+        "a.yaml: aggr_upload-a-s: 2 nodes, 16 GPUs, world size 16\n\
+         a.yaml: aggr_upload-a-t-1: 1 node, 8 GPUs, world size 8\n\
+         {config}: disagg_upload-e2e-c: 3 nodes, 12 GPUs\n\
+         {config}: disagg_upload-gen_only-c: 3 nodes, 12 GPUs\n\
+         {config}: aggr_upload-ctx_only-c: 1 node, 4 GPUs\n\
+         {config}: aggr_upload-gen_only_no_context-c: 2 nodes, 8 GPUs\n\
+         2 files checked: 0 errors, 0 warnings\n"
+    );
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
+    let notes = String::from_utf8(output.stderr).unwrap();
+    for note in [
+        "note: hardware.num_gen_servers has no effect in an aggregated test",
+        "note: environment.worker_env_var has no effect in an aggregated test, where each entry",
+        "note: placeholders, which nobody filled in: slurm.partition, environment.container_image",
+    ] {
+        assert!(notes.contains(note), "{note}\n---\n{notes}");
+    }
+}
+
+#[test]
+fn check_refuses_sizes_that_are_mistyped_or_cannot_be() {
+    let tree = Tree::new();
+    let head = "hardware: {gpus_per_node: 4, num_ctx_servers: 1, num_gen_servers: 1}\n";
+    for (text, message) in [
+        ("worker_config: {gen: {tensor_parallel_sise: 8}}", "x.yaml:2:23: error: unknown key"),
+        (
+            "worker_config: {gen: {tensor_parallel_size: 8, moe_expert_parallel_size: 3}}",
+            "moe_expert_parallel_size is 3, which does not divide tensor_parallel_size 8",
+        ),
+        ("benchmark: {}", "has neither worker_config nor server_configs"),
+        ("server_configs: [{name: s}, {name: s}]", "error: server_configs has two entries s"),
+        ("server_configs: [{tensor_parallel_size: 1}]", "error: server_configs[0] has no name"),
+        ("server_configs: [{name: s, tensor_parallel_size: x}]", "must be a whole number"),
+    ] {
+        fs::write(tree.path("x.yaml"), format!("{head}{text}\n")).unwrap();
+        let output = tree.run("check x.yaml");
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{text}: {errors}");
+        assert!(errors.contains(message), "{message}\n---\n{errors}");
+    }
+    let odd = format!("{head}worker_config: {{gen: {{kv_cache_confg: 1}}}}\n");
+    fs::write(tree.path("x.yaml"), odd).unwrap();
+    assert_eq!(tree.run("check x.yaml").status.code(), Some(0));
+    let strict = tree.run("check x.yaml --strict");
+    assert_eq!(strict.status.code(), Some(2));
+    let errors = String::from_utf8(strict.stderr).unwrap();
+    assert!(errors.contains("error: unknown key worker_config.gen.kv_cache_confg"), "{errors}");
+}
+
+#[test]
+fn derive_takes_the_options_of_the_newest_pipeline() {
+    let tree = Tree::new();
+    let gate = "src/jenkins/scripts/perf/disaggregated/slurm_ct_precheck_gate.sh";
+    fs::create_dir_all(tree.path(gate).parent().unwrap()).unwrap();
+    fs::write(tree.path(gate), "echo \"the tree's gate\"\n").unwrap();
+    let list = "p.py::t[disagg-e2e-c] TIMEOUT (9)\np.py::t[disagg-e2e-time_breakdown-c]\n";
+    fs::write(tree.path("list.txt"), list).unwrap();
+    let prefix = "export pytestCommand=\"LLM_MODELS_ROOT='/m m' trtllm-llmapi-launch pytest \
+                  --output-dir=/o/ --splitting-algorithm least_duration --splits 2 --group 1\"\n";
+    fs::write(tree.path("prefix.sh"), prefix).unwrap();
+    fs::create_dir_all(tree.path("src/tests/integration/defs")).unwrap();
+    let durations = r#"{"p.py::t[disagg-e2e-time_breakdown-c]": 9.5, "p.py::t[disagg-e2e-c]": 1}"#;
+    fs::write(tree.path("src/tests/integration/defs/.test_durations"), durations).unwrap();
+    let derive = DERIVE.replace("--run-ci ", "");
+    tree.stdout(&format!("{derive} --split-group 1 --stage-name GB200-8 --cluster-name aws-dfw-1"));
+    let show = "source ./launch.sh; echo \"$testOutputDir|$ctPrecheckModelRootEnv|$LLM_MODELS_ROOT|\
+                ${srunArgs[*]}|$pytestCommandGENWorker\"";
+    let output = Command::new("bash")
+        .args(["-c", show])
+        .current_dir(tree.directory.path())
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let expected = "the tree's gate\n3\n/o/disagg-e2e-time_breakdown-c|LLM_MODELS_ROOT='/m m'|/m m|\
+                    --container-name=n_ --mpi=pmix --container-env=DISAGG_SERVING_TYPE \
+                    --container-env=pytestCommand --container-env=LLM_MODELS_ROOT|\
+                    unset UCX_CUDA_IPC_ENABLE_MNNVL UCX_TLS UCX_NET_DEVICES && \
+                    export UCX_TLS=^gdr_copy && ";
+    assert!(shown.starts_with(expected), "{shown}\n{expected}");
+}

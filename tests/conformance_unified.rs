@@ -269,7 +269,7 @@ fn every_entry_of_every_test_list_is_planned_where_its_configuration_is_there() 
     let tree = Tree::new(&corpus);
     tree.install_all();
     let (mut entries, mut planned, mut agreeing) = (0, 0, 0);
-    for path in tree.test_lists() {
+    for path in tree.test_lists("test_lists") {
         let list = test_list::read(&path, "list", None).unwrap();
         let asked = gpus_asked_for(&path);
         assert_eq!(asked.len(), list.entries.len());

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::fields::{Fields, Section};
+use super::fields::{Fields, Section, is_placeholder};
 use super::{source, yaml};
 use crate::diagnostic::{Diagnostic, Diagnostics, Position, Source};
 use crate::plan::Traced;
@@ -88,6 +88,11 @@ pub fn parse(name: &str, source: &Arc<Source>) -> Result<Read, Diagnostics> {
         .collect();
     let mut config = Config {
         bad_fields: Vec::new(),
+        mistyped: Vec::new(),
+        placeholders: [&slurm, &environment]
+            .into_iter()
+            .flat_map(|s| fields.placeholders(s))
+            .collect(),
         name: name.to_owned(),
         path: source.name.clone(),
         sha256: sha256(source.text.as_bytes()),
@@ -131,6 +136,7 @@ pub fn parse(name: &str, source: &Arc<Source>) -> Result<Read, Diagnostics> {
             .map(|entries| entries.iter().map(|entry| server_entry(&mut fields, entry)).collect()),
     };
     config.bad_fields = fields.bad_fields.0;
+    config.mistyped = fields.mistyped.0;
     if fields.diagnostics.has_errors() {
         return Err(fields.diagnostics);
     }
@@ -172,13 +178,14 @@ pub(super) fn time_limit<'d>(
 }
 
 fn worker<'d>(fields: &mut Fields<'d>, section: &Section<'d>) -> Worker {
-    fields.warn_of_typos(section, WORKER_KEYS);
+    fields.warn_of_typos(section, &[WORKER_KEYS, SERVER_KEYS].concat());
     let mut size = |key| fields.integer(section, key, 1..=MAX_COUNT);
     Worker {
         tensor_parallel_size: size("tensor_parallel_size"),
         pipeline_parallel_size: size("pipeline_parallel_size"),
         context_parallel_size: size("context_parallel_size"),
         max_batch_size: size("max_batch_size"),
+        moe_expert_parallel_size: size("moe_expert_parallel_size"),
         world_size: match fields.is_empty(section, "world_size") {
             true => Field::Missing,
             false => fields.integer(section, "world_size", 0..=MAX_COUNT),
@@ -194,11 +201,6 @@ fn server_entry<'d>(fields: &mut Fields<'d>, section: &Section<'d>) -> ServerEnt
         worker: worker(fields, section),
         environment: fields.assignments(section, "server_env_var"),
     }
-}
-
-/// `<partition>` and the like: the test suite's mark for "to be filled in".
-fn is_placeholder(text: &str) -> bool {
-    text.starts_with('<') && text.ends_with('>')
 }
 
 /// The SHA-256 of bytes, in hexadecimal.
@@ -221,6 +223,12 @@ const ROOT_KEYS: &[&str] = &[
     "worker_config",
     "server_configs",
     "cache_transceiver_precheck",
+    "router_config",
+    "ctx_router_config",
+    "gen_router_config",
+    "server_config_extra",
+    "client_configs",
+    "internal_request_auth_key",
 ];
 const BENCHMARK_KEYS: &[&str] = &[
     "mode",
@@ -232,6 +240,7 @@ const BENCHMARK_KEYS: &[&str] = &[
     "input_length",
     "output_length",
     "dataset_file",
+    "only_run_accuracy",
 ];
 const HARDWARE_KEYS: &[&str] = &["gpus_per_node", "num_ctx_servers", "num_gen_servers", "gpu_type"];
 const ENVIRONMENT_KEYS: &[&str] = &[
@@ -249,6 +258,7 @@ const ENVIRONMENT_KEYS: &[&str] = &[
     "gen_worker_env_var",
     "server_env_var",
     "benchmark_env_var",
+    "client_env_var",
 ];
 const SLURM_KEYS: &[&str] = &[
     "script_file",
@@ -259,6 +269,7 @@ const SLURM_KEYS: &[&str] = &[
     "extra_args",
     "set_segment",
     "numa_bind",
+    "timeout",
 ];
 const PRECHECK_KEYS: &[&str] = &[
     "enabled",
@@ -304,4 +315,24 @@ const WORKER_KEYS: &[&str] = &[
     "print_iter_log",
     "stream_interval",
     "trust_remote_code",
+    "sparse_attention_config",
+    "scheduler_config",
+    "enable_autotuner",
+    "torch_compile_config",
+    "attn_backend",
+    "num_serve_frontends",
+];
+/// What an entry of `server_configs` has besides.
+const SERVER_KEYS: &[&str] = &[
+    "name",
+    "model_name",
+    "backend",
+    "server_env_var",
+    "client_configs",
+    "gpus",
+    "match_mode",
+    "runtime",
+    "transforms",
+    "skip_loading_weights",
+    "extra_llm_api_config_path",
 ];

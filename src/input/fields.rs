@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use super::scalar::{Reading, Scalar, classify};
 use super::yaml::{Document, Key, Node, Value, is_null};
 use super::yaml_error::{COLON_HELP, FULL_WIDTH_COLON};
-use crate::diagnostic::{Diagnostic, Diagnostics, Location, Position, nearest};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location, Position, edit_distance, nearest};
 use crate::plan::assignments::{self, Assignment};
 use crate::plan::config::Field;
 use crate::plan::origin::{Origin, Traced};
@@ -22,6 +22,8 @@ pub struct Fields<'d> {
     pub diagnostics: Diagnostics,
     /// What is wrong with single fields, whether they are used or not.
     pub bad_fields: Diagnostics,
+    /// Unknown keys that look like sizes.
+    pub mistyped: Diagnostics,
     unknown_keys: usize,
 }
 
@@ -59,6 +61,7 @@ impl<'d> Fields<'d> {
             document,
             diagnostics: document.warnings.clone(),
             bad_fields: Diagnostics::default(),
+            mistyped: Diagnostics::default(),
             unknown_keys: 0,
         };
         let root = document.root.as_ref();
@@ -131,7 +134,8 @@ impl<'d> Fields<'d> {
         Field::Bad(diagnostic)
     }
 
-    /// Warns about keys that are not known and look like known ones.
+    /// Warns about keys that are not known and look like known ones. A mistyped size is an error:
+    /// a plan with the default in its place is worse than none.
     pub fn warn_of_typos(&mut self, section: &Section<'d>, known: &[&str]) {
         for (key, _) in section.entries() {
             if known.contains(&key.name.as_str()) || self.unknown_keys > MOST_TYPOS {
@@ -140,12 +144,29 @@ impl<'d> Fields<'d> {
             self.unknown_keys += 1;
             if let [close, ..] = nearest(&key.name, known.iter().copied(), 1)[..] {
                 let message = format!("unknown key {}", section.path_of(&key.name));
-                let warning = Diagnostic::warning(message);
-                self.diagnostics.push(
-                    warning.at(self.at(key.position)).help(format!("did you mean `{close}`?")),
-                );
+                let help = format!("did you mean `{close}`?");
+                let at = self.at(key.position);
+                if is_size(close) && edit_distance(&key.name, close) == 1 {
+                    self.mistyped.push(Diagnostic::error(message).at(at).help(help));
+                } else {
+                    self.diagnostics.push(Diagnostic::warning(message).at(at).help(help));
+                }
             }
         }
+    }
+
+    /// The keys of a section whose values nobody filled in.
+    pub fn placeholders(&self, section: &Section<'d>) -> Vec<Traced<String>> {
+        let is_open = |node: &Node| match &node.value {
+            Value::Scalar { text, .. } => is_placeholder(text),
+            _ => false,
+        };
+        let open = section.entries().iter().filter(|(_, node)| is_open(node));
+        open.map(|(key, node)| {
+            let path = section.path_of(&key.name);
+            Traced::new(path.clone(), self.origin(path, node.position))
+        })
+        .collect()
     }
 
     /// Refuses keys that are not known: for files of this project's own form.
@@ -449,6 +470,16 @@ impl<'d> Fields<'d> {
     }
 }
 
+/// `<partition>` and the like: the test suite's mark for "to be filled in".
+pub(super) fn is_placeholder(text: &str) -> bool {
+    text.starts_with('<') && text.ends_with('>')
+}
+
+/// Whether a key is a size that has a default.
+fn is_size(key: &str) -> bool {
+    key.ends_with("parallel_size") || ["world_size", "max_batch_size"].contains(&key)
+}
+
 fn items(node: &Node) -> &[Node] {
     match &node.value {
         Value::List(items) => items,
@@ -505,6 +536,21 @@ mod tests {
     fn full_width_characters_are_named() {
         assert!(refused("n: ４").contains("write plain digits, 0 to 9"));
         assert!(refused("s:\n  a：4").contains("it has a full-width colon"));
+    }
+
+    #[test]
+    fn a_mistyped_size_is_an_error_and_another_mistyped_key_a_warning() {
+        let known = ["tensor_parallel_size", "kv_cache_config"];
+        for (key, mistyped) in
+            [("tensor_parallel_sise", 1), ("tensor_paralel_sise", 0), ("kv_cache_confg", 0)]
+        {
+            let source = Arc::new(Source::new("a.yaml", format!("{key}: 1")));
+            let document = yaml::parse(&source).unwrap();
+            let (mut fields, root) = Fields::new(&document);
+            fields.warn_of_typos(&root, &known);
+            let found = (fields.mistyped.0.len(), fields.diagnostics.0.len());
+            assert_eq!(found, (mistyped, 1 - mistyped), "{key}");
+        }
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
+
 use super::source;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, Source};
 use crate::plan::command::{BaseCommand, LAUNCHER_NAME, PYTEST, file_name};
@@ -40,8 +42,66 @@ pub fn read(path: &Path, shown: &str) -> Result<Read, Diagnostics> {
 pub fn parse(source: &Arc<Source>) -> Result<Read, Diagnostics> {
     let mut script = Script { source, known: HashMap::new(), expanded: 0 };
     let mut reader = Reader::of_script(&source.text);
+    while let Some((name, is_exported)) = next_assignment(&mut reader) {
+        let start = reader.position();
+        if is_exported && name == VARIABLE {
+            return script.command(reader).map_err(Diagnostics::from);
+        }
+        let value = reader.word();
+        script.set(name, value.ok(), start)?;
+    }
+    let message = format!("{}: there is no line `export {VARIABLE}=…`", source.name);
+    let help = "give the script prefix that holds the pytest command, or leave --prefix-script out";
+    Err(Diagnostic::error(message).help(help).into())
+}
+
+/// What a launch script exports, by name, as text that a run script evaluates, and the words of its
+/// arrays. A value that is not understood says so. Nothing is run.
+///
+/// # Errors
+/// Its variables grow too long.
+pub fn exports(source: &Arc<Source>) -> Result<IndexMap<String, Vec<String>>, Diagnostic> {
+    let mut script = Script { source, known: HashMap::new(), expanded: 0 };
+    let mut reader = Reader::of_script(&source.text);
+    let mut exports = IndexMap::new();
+    while let Some((name, is_exported)) = next_assignment(&mut reader) {
+        let start = reader.position();
+        let text = |script: &Script<'_>, value: &Result<Template, WordError>| match value {
+            Ok(value) => script.text(value).unwrap_or_else(|error| format!("({error})")),
+            Err(error) => format!("({error})"),
+        };
+        if reader.skip('(') {
+            let mut words = Vec::new();
+            while reader.skip_blanks() && !reader.skip(')') {
+                let word = reader.word();
+                words.push(text(&script, &word));
+                if word.is_err() {
+                    break;
+                }
+            }
+            exports.insert(name.to_owned(), words);
+            continue;
+        }
+        let value = reader.word();
+        if is_exported {
+            exports.insert(name.to_owned(), vec![text(&script, &value)]);
+        }
+        script.set(name, value.ok(), start)?;
+    }
+    Ok(exports)
+}
+
+/// The name of the next variable that a line assigns to, and whether it is exported; the reader has
+/// come to the value. A value may span lines: what the caller takes is not read again.
+fn next_assignment<'s>(reader: &mut Reader<'s>) -> Option<(&'s str, bool)> {
     let blank = |c: char| c == ' ' || c == '\t';
     while !reader.rest().is_empty() {
+        // What the last assignment left of its line.
+        if reader.position() > 0 && !reader.starts_line() {
+            reader.take_until(|c| c == '\n');
+            reader.skip('\n');
+            continue;
+        }
         reader.take_until(|c| !blank(c));
         let exported =
             reader.rest().starts_with("export ") || reader.rest().starts_with("export\t");
@@ -51,20 +111,12 @@ pub fn parse(source: &Arc<Source>) -> Result<Read, Diagnostics> {
         }
         let name = reader.take_until(|c| !c.is_ascii_alphanumeric() && c != '_');
         if is_name(name) && reader.skip('=') {
-            let start = reader.position();
-            if exported && name == VARIABLE {
-                return script.command(reader).map_err(Diagnostics::from);
-            }
-            let value = reader.word();
-            script.set(name, value.ok(), start)?;
+            return Some((name, exported));
         }
-        // A value may span lines: what it took is not read again.
         reader.take_until(|c| c == '\n');
         reader.skip('\n');
     }
-    let message = format!("{}: there is no line `export {VARIABLE}=…`", source.name);
-    let help = "give the script prefix that holds the pytest command, or leave --prefix-script out";
-    Err(Diagnostic::error(message).help(help).into())
+    None
 }
 
 struct Script<'s> {

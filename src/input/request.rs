@@ -75,6 +75,22 @@ pub fn list(
     Given::new(options, context)?.list(name, context)
 }
 
+/// The source tree that options and settings name.
+///
+/// # Errors
+/// What is wrong with the settings.
+pub fn tree(options: &Options, context: &Context) -> Result<Option<PathBuf>, Diagnostics> {
+    Ok(Given::new(options, context)?.tree)
+}
+
+/// The rules that an option or the source tree decides on; else the form of a test id does.
+///
+/// # Errors
+/// What is wrong with the settings.
+pub fn rules(options: &Options, context: &Context) -> Result<Option<Generation>, Diagnostics> {
+    Ok(Given::new(options, context)?.generation())
+}
+
 /// Builds the request for one entry of a test list.
 ///
 /// # Errors

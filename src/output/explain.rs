@@ -10,7 +10,7 @@ use crate::plan::{Origin, Plan};
 /// One value of a plan, with its source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Entry {
-    /// What kind of value: `env`, `unset`, `argument`, `sbatch`, `srun`, `container`.
+    /// What kind of value: `rules`, `env`, `unset`, `argument`, `sbatch`, `srun`, `container`.
     pub kind: &'static str,
     /// Whose it is: a role, or `job`.
     pub whose: String,
@@ -35,6 +35,8 @@ pub fn entries(plan: &Plan) -> Vec<Entry> {
             source: origin.to_string(),
         });
     };
+    let why = Origin::rule(plan.rules_reason.clone());
+    add("rules", "job", "rules", plan.rules.name(), &why);
     let job = &plan.job;
     for (name, value) in [("job-name", &job.name), ("output", &job.output), ("time", &job.time)]
         .into_iter()

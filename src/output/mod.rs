@@ -11,6 +11,7 @@ pub mod quote;
 pub mod script;
 pub mod table;
 pub mod task;
+pub mod verify;
 
 use crate::plan::{Plan, Template};
 

@@ -36,6 +36,10 @@ pub struct Config {
     pub precheck: PrecheckSettings,
     /// `server_configs`: the servers of aggregated tests, in order.
     pub servers: Field<Vec<ServerEntry>>,
+    /// Values that nobody filled in (`<partition>`), by their keys.
+    pub placeholders: Vec<Traced<String>>,
+    /// Unknown keys that look like sizes: a plan with the default would be the wrong one.
+    pub mistyped: Vec<Diagnostic>,
     /// What is wrong with fields, used or not.
     pub bad_fields: Vec<Diagnostic>,
 }
@@ -43,8 +47,12 @@ pub struct Config {
 impl Config {
     /// Whether it is of an aggregated test: it has servers and no workers.
     pub fn is_aggregated(&self) -> bool {
-        let has = |section: &str| self.sections.iter().any(|(name, _)| name == section);
-        has("server_configs") && !has("worker_config")
+        self.has_section("server_configs") && !self.has_section("worker_config")
+    }
+
+    /// Whether there is a top-level section of this name.
+    pub fn has_section(&self, section: &str) -> bool {
+        self.sections.iter().any(|(name, _)| name == section)
     }
 
     /// The names of the entries of `server_configs`, in order.
@@ -135,6 +143,8 @@ pub struct Worker {
     pub pipeline_parallel_size: Field<u32>,
     /// `context_parallel_size`; missing: 1.
     pub context_parallel_size: Field<u32>,
+    /// `moe_expert_parallel_size`; divides `tensor_parallel_size`.
+    pub moe_expert_parallel_size: Field<u32>,
     /// `world_size`, in GPUs; counts instead of the product in tests of one server, unless 0.
     pub world_size: Field<u32>,
     /// `max_batch_size`: requests that each rank, or all together, serve at a time.

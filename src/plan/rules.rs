@@ -254,7 +254,7 @@ pub enum Export {
     /// The pipeline's stage, where it has a name.
     Stage,
     /// A number of the layout.
-    Size(fn(&Sizes) -> u32),
+    Size(SizeOf),
     /// The configuration's path.
     ConfigPath,
     /// The directory that the test writes into.
@@ -330,8 +330,11 @@ const EXPORTS_OF_ONE_SERVER: &[ExportLine] = &[
     (NEW, "testOutputDir", Export::OutputDir),
 ];
 
+/// A number of the layout.
+type SizeOf = fn(&Sizes) -> u32;
+
 /// The numbers of a plan's layout: of context and generation servers.
-pub const LAYOUT_OF_SERVERS: &[(&str, fn(&Sizes) -> u32)] = &[
+pub const LAYOUT_OF_SERVERS: &[(&str, SizeOf)] = &[
     ("num_ctx_servers", |l| l.context.count),
     ("num_gen_servers", |l| l.generation.count),
     ("gpus_per_ctx_server", |l| l.context.world_size),
@@ -343,7 +346,7 @@ pub const LAYOUT_OF_SERVERS: &[(&str, fn(&Sizes) -> u32)] = &[
 ];
 
 /// The same of one server.
-pub const LAYOUT_OF_ONE_SERVER: &[(&str, fn(&Sizes) -> u32)] = &[
+pub const LAYOUT_OF_ONE_SERVER: &[(&str, SizeOf)] = &[
     ("gpus_per_server", |l| l.one_server),
     ("nodes_per_server", |l| l.nodes(l.one_server)),
     ("gpus_per_node_per_server", |l| l.tasks_per_node(l.one_server)),

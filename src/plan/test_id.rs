@@ -6,7 +6,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::config::Config;
 use super::rules::{MODIFIED_IDS, MODIFIERS};
+use crate::diagnostic::Diagnostics;
 
 /// A generation of rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -173,6 +175,20 @@ impl TestId {
             server: Some(server.to_owned()),
             ..Self::of_config(generation, &prefix, false, config)
         }
+    }
+
+    /// The ids that a configuration allows, by rules that name the mode in the id.
+    pub fn all_of(config: &Config, prefix: &str) -> Vec<String> {
+        if config.is_aggregated() {
+            let names = config.server_names(&mut Diagnostics::default());
+            let id = |name| Self::of_server(Generation::NEWEST, prefix, &config.name, name).text;
+            return names.into_iter().map(id).collect();
+        }
+        let id = |mode: Mode| match mode.kind() {
+            TestKind::Disaggregated => format!("{prefix}-{}-{}", mode.name(), config.name),
+            _ => format!("{}-{}-{}", prefix.replace(DISAGG, AGGR), mode.name(), config.name),
+        };
+        Mode::ALL.map(id).to_vec()
     }
 
     /// What an id can mean, the likeliest reading first. There is more than one only where it

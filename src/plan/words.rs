@@ -92,6 +92,11 @@ impl<'a> Reader<'a> {
         self.at
     }
 
+    /// Whether a line begins here.
+    pub fn starts_line(&self) -> bool {
+        self.at == 0 || self.text[..self.at].ends_with('\n')
+    }
+
     /// What is not read yet.
     pub fn rest(&self) -> &'a str {
         &self.text[self.at..]
@@ -305,7 +310,11 @@ impl<'a> Reader<'a> {
         let after_name = |c: char| !c.is_ascii_alphanumeric() && c != '_';
         let braced = rest.strip_prefix('{');
         let name = braced.unwrap_or(rest).split(after_name).next().unwrap_or_default();
-        if braced.is_some_and(|b| !is_name(name) || !b[name.len()..].starts_with('}')) {
+        // `${NAME-}` is the same: what is not set counts as empty.
+        let end = ["}", "-}"].into_iter().find(|end| {
+            braced.is_some_and(|braced| is_name(name) && braced[name.len()..].starts_with(end))
+        });
+        if braced.is_some() && end.is_none() {
             return self.error(
                 "only $NAME and ${NAME} are expanded",
                 "write the value out, or quote it with single quotes",
@@ -329,7 +338,7 @@ impl<'a> Reader<'a> {
             }
         }
         value.push_variable(name);
-        self.at += 1 + name.len() + if braced.is_some() { 2 } else { 0 };
+        self.at += 1 + name.len() + end.map_or(0, |end| 1 + end.len());
         Ok(())
     }
 }

@@ -160,9 +160,14 @@ impl Tree {
         }
     }
 
-    /// The real test lists.
-    pub fn test_lists(&self) -> Vec<PathBuf> {
-        let root = self.corpus.join("test_lists/tests/integration/test_lists");
+    /// The same for those that came later.
+    pub fn install_newer(&self) {
+        copy_tree(&self.corpus.join("configs_current/tests"), &self.source().join("tests"));
+    }
+
+    /// The real test lists: `test_lists`, and those that came later, `test_lists_current`.
+    pub fn test_lists(&self, folder: &str) -> Vec<PathBuf> {
+        let root = self.corpus.join(folder).join("tests/integration/test_lists");
         let directories = ["qa", "test-db"].map(|name| fs::read_dir(root.join(name)).unwrap());
         let entries = directories.into_iter().flatten().map(|entry| entry.unwrap().path());
         entries.collect()

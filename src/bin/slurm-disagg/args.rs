@@ -42,6 +42,7 @@ pub enum Command {
     Explain(ExplainArgs),
     Submit(SubmitArgs),
     Derive(DeriveArgs),
+    Verify(VerifyArgs),
     Diff(DiffArgs),
     Launch(LaunchArgs),
     /// Run a command that receives SIGTERM when the launch dies.
@@ -214,6 +215,8 @@ pub enum PlanFormat {
 }
 
 /// Check configurations and report everything that is wrong with them.
+///
+/// The tests that each of them allows are listed, with their sizes.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -223,6 +226,10 @@ pub struct CheckArgs {
     /// Files of the configurations.
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
+
+    /// Make warnings errors.
+    #[arg(long)]
+    pub strict: bool,
 
     /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -471,12 +478,38 @@ pub struct DeriveArgs {
     pub site: Option<PathBuf>,
 }
 
-/// Show what changes between two tests, or between the two rule sets.
+/// Compare the rules with the launcher of your own source tree.
+///
+/// python3 runs that launcher for each test in a directory of its own, with the same script prefix,
+/// list and options. What its launch script says otherwise is printed by cause; exit status 1 means
+/// that something differs. A folder in place of the configuration stands for all entries of its
+/// test lists (.txt, .yml), and for all tests that its configurations (.yaml) allow.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  slurm-disagg verify --test-id disagg-e2e-CONFIG --trtllm-dir ~/TensorRT-LLM
+  slurm-disagg verify --test-list l0_gb200_multi_nodes_perf_sanity --trtllm-dir ~/TensorRT-LLM
+  slurm-disagg verify ~/TensorRT-LLM/tests/scripts/perf-sanity/disaggregated \\
+      --trtllm-dir ~/TensorRT-LLM --prefix-script prefix.sh --format json")]
+pub struct VerifyArgs {
+    #[command(flatten)]
+    pub inputs: Inputs,
+
+    /// srun's arguments, in a file.
+    #[arg(long = "srun-args", value_name = "FILE")]
+    pub srun_args_file: Option<PathBuf>,
+
+    /// Output format.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// Show what changes between two tests, or from the classic to the unified rules.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   slurm-disagg diff old.yaml new.yaml                    two configurations
-  slurm-disagg diff config.yaml                          one by both rule sets
+  slurm-disagg diff config.yaml                          one by both of these rule sets
   slurm-disagg diff run1/plan.json run2/plan.json        what two submissions ran
   slurm-disagg diff disagg-e2e-CONFIG disagg-gen_only-CONFIG")]
 pub struct DiffArgs {

@@ -8,15 +8,22 @@ use serde::Serialize;
 
 use disagg::diagnostic::{Diagnostic, Diagnostics, Severity};
 use disagg::input::request::Options;
-use disagg::input::{Context, find, request};
+use disagg::input::{Context, config, find, request};
+use disagg::plan::config::{Config, Field};
+use disagg::plan::{Generation, Origin, Plan, TestId};
 
 use crate::args::{CheckArgs, Format};
 use crate::{Outcome, print, report};
 
 pub fn run(args: &CheckArgs, context: &Context) -> Outcome {
-    let mut found = Vec::new();
+    let (mut found, mut tests) = (Vec::new(), String::new());
     for file in &args.files {
-        found.extend(check(file, context));
+        let checked = check(file, context);
+        found.extend(checked.found);
+        tests += &checked.tests;
+    }
+    for diagnostic in found.iter_mut().filter(|d| args.strict && d.severity == Severity::Warning) {
+        diagnostic.severity = Severity::Error;
     }
     let count = |severity| found.iter().filter(|d: &&Diagnostic| d.severity == severity).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
@@ -25,7 +32,7 @@ pub fn run(args: &CheckArgs, context: &Context) -> Outcome {
             report(&found);
             let files = args.files.len();
             print(&format!(
-                "{files} file{} checked: {errors} error{}, {warnings} warning{}\n",
+                "{tests}{files} file{} checked: {errors} error{}, {warnings} warning{}\n",
                 s(files),
                 s(errors),
                 s(warnings)
@@ -43,26 +50,161 @@ fn s(count: usize) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
 
+/// What a check of one file says.
+#[derive(Default)]
+struct Checked {
+    found: Vec<Diagnostic>,
+    /// The tests that the file allows, a line each.
+    tests: String,
+}
+
 /// Everything that is wrong with a file. What prevents a plan is an error; what is wrong with a
 /// field that the plan does not use is a warning.
-fn check(file: &Path, context: &Context) -> Vec<Diagnostic> {
-    // The check does not depend on the source tree and the models.
-    let options = Options {
-        config: as_path(&file.to_string_lossy()),
-        trtllm_dir: Some("/".into()),
-        models_dir: Some("/".into()),
-        ..Options::default()
-    };
-    let read = request::build(&options, context);
-    let (request, mut found) = match read {
+fn check(file: &Path, context: &Context) -> Checked {
+    let shown = as_path(&file.to_string_lossy());
+    let path = context.current_dir.join(&shown);
+    let (config, mut found) = match config::read(&path, &shown) {
         Ok(read) => read,
-        Err(Diagnostics(found)) => return found,
+        Err(Diagnostics(found)) => return Checked { found, ..Checked::default() },
     };
-    let errors = disagg::plan::plan(&request).err().unwrap_or_default().0;
-    let unused = request.config.bad_fields.iter().filter(|bad| !errors.contains(bad));
+    // The check does not depend on the source tree and the models.
+    let tree = find::source_dir_of(&path);
+    let by_tree = tree.and_then(|tree| find::rules_of_tree(&tree)).map(|(rules, _)| rules);
+    let plan = |test_id: Option<&String>, rules: Option<Generation>| {
+        let options = Options {
+            config: shown.clone(),
+            test_id: test_id.cloned(),
+            rules,
+            trtllm_dir: Some("/".into()),
+            models_dir: Some("/".into()),
+            ..Options::default()
+        };
+        request::plan(&options, context)
+    };
+    let newest = Some(by_tree.unwrap_or(Generation::NEWEST));
+    let ids = TestId::all_of(&config, PREFIX);
+    let planned: Vec<_> = ids.iter().map(|id| (id, plan(Some(id), newest))).collect();
+    let mut errors = Diagnostics::default();
+    let mut add = |planned: &Result<(Plan, Vec<Diagnostic>), Diagnostics>| match planned {
+        Ok((_, warnings)) => warnings.iter().for_each(|d| errors.push_once(d.clone())),
+        Err(Diagnostics(wrong)) => wrong.iter().for_each(|d| errors.push_once(d.clone())),
+    };
+    match config.is_aggregated() {
+        true => planned.iter().for_each(|(_, planned)| add(planned)),
+        false => add(&plan(None, by_tree)),
+    }
+    errors.0.extend(about_servers(&config));
+    errors.0.retain(|error| !found.contains(error));
+    let unused = config.bad_fields.iter().filter(|bad| !errors.0.contains(bad));
     found.extend(unused.map(|bad| Diagnostic { severity: Severity::Warning, ..bad.clone() }));
-    found.extend(errors);
+    found.extend(errors.0);
+    let is_newer = path.components().any(|part| part.as_os_str() == "scripts");
+    let by_place = if is_newer { Generation::NEWEST } else { Generation::Classic };
+    found.extend(without_effect(&config, by_tree.unwrap_or(by_place)));
+    let open: Vec<_> = config.placeholders.iter().map(|key| key.value.as_str()).collect();
+    if let Some(first) = config.placeholders.first() {
+        let message = format!("placeholders, which nobody filled in: {}", open.join(", "));
+        found.push(Diagnostic::note(message).at(first.origin.location.clone()));
+    }
     found.sort_by_key(|d| d.location.as_ref().map(|l| (l.position.line, l.position.column)));
+    let mut tests = String::new();
+    for (id, planned) in planned {
+        let Ok((plan, _)) = planned else { continue };
+        let (nodes, gpus) = (plan.layout.total_nodes, plan.layout.total_gpus);
+        tests += &format!("{shown}: {id}: {nodes} node{}, {gpus} GPUs", s(nodes as usize));
+        let world_size = plan.roles.values().map(|role| role.step.tasks).next().unwrap_or_default();
+        if config.is_aggregated() {
+            tests += &format!(", world size {world_size}");
+        }
+        tests.push('\n');
+    }
+    Checked { found, tests }
+}
+
+/// The prefix of the test ids that are listed.
+const PREFIX: &str = "disagg_upload";
+
+/// What is wrong with the servers of an aggregated configuration, used or not.
+fn about_servers(config: &Config) -> Vec<Diagnostic> {
+    let mut found = Vec::new();
+    if !config.has_section("worker_config") && !config.has_section("server_configs") {
+        let message = "the configuration has neither worker_config nor server_configs";
+        let help = "add worker_config: for a disaggregated test, or server_configs: for one server";
+        found.push(Diagnostic::error(message).at(config.location("")).help(help));
+    }
+    if !config.is_aggregated() {
+        return found;
+    }
+    let mut names = Vec::new();
+    let servers = match &config.servers {
+        Field::Good(servers) => &servers.value[..],
+        _ => &[],
+    };
+    for (index, server) in servers.iter().enumerate() {
+        match &server.name {
+            Field::Good(name) if names.contains(&&name.value) => found.push(
+                Diagnostic::error(format!("server_configs has two entries {}", name.value))
+                    .at(name.origin.location.clone())
+                    .help("a test id names one of them: rename the other"),
+            ),
+            Field::Good(name) => names.push(&name.value),
+            Field::Missing => found.push(
+                Diagnostic::error(format!("server_configs[{index}] has no name"))
+                    .at(config.location("server_configs"))
+                    .help("add `name:`, which the test id ends with"),
+            ),
+            Field::Bad(_) => {}
+        }
+    }
+    found
+}
+
+/// Keys that are read and decide nothing in such a test.
+fn without_effect(config: &Config, rules: Generation) -> Vec<Diagnostic> {
+    let environment = &config.environment;
+    let all = [
+        &environment.worker,
+        &environment.gen_worker,
+        &environment.ctx_worker,
+        &environment.server,
+        &environment.benchmark,
+    ];
+    let is_aggregated = config.is_aggregated();
+    let variables = match (is_aggregated, rules) {
+        (true, _) => &all[..],
+        (false, Generation::Classic) => &all[1..3],
+        _ => &[],
+    };
+    let mut found = Vec::new();
+    let mut note = |origin: &Origin, why: &str| {
+        let message = format!("{} has no effect {why}", origin.input);
+        found.push(Diagnostic::note(message).at(origin.location.clone()));
+    };
+    for field in variables {
+        if let Field::Good(assignments) = field {
+            note(
+                &assignments.origin,
+                match is_aggregated {
+                    true => "in an aggregated test, where each entry has server_env_var",
+                    false => "by the classic rules, where all servers have worker_env_var",
+                },
+            );
+        }
+    }
+    let hardware = &config.hardware;
+    for field in [&hardware.num_ctx_servers, &hardware.num_gen_servers] {
+        if let (true, Field::Good(count)) = (is_aggregated, field) {
+            note(&count.origin, "in an aggregated test");
+        }
+    }
+    if let (Field::Good(mode), Field::Good(count)) =
+        (&config.benchmark.mode, &hardware.num_ctx_servers)
+        && !is_aggregated
+        && count.value > 0
+        && mode.value.contains(rules.no_context_mark())
+    {
+        note(&count.origin, &format!("in mode {}, which has no context servers", mode.value));
+    }
     found
 }
 

@@ -16,6 +16,7 @@ mod plan;
 mod report;
 mod submit;
 mod target;
+mod verify;
 mod watch;
 
 use std::io::{self, Write};
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
             Command::Explain(args) => explain::run(args, &context),
             Command::Submit(args) => submit::run(args, &context),
             Command::Derive(args) => derive::run(args, &context),
+            Command::Verify(args) => verify::run(args, &context),
             Command::Diff(args) => diff::run(args, &context),
             Command::Launch(args) => launch::run(args, &context),
             Command::Pdeathsig { parent, command } => {

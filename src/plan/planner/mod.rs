@@ -52,7 +52,7 @@ pub fn plan(request: &Request) -> Result<Plan, Diagnostics> {
         request,
         config: &request.config,
         rules: by_id.or(asked_for).unwrap_or(Generation::Classic),
-        errors: Diagnostics::default(),
+        errors: Diagnostics(request.config.mistyped.clone()),
         notes: Vec::new(),
     };
     match planner.plan() {

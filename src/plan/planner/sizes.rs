@@ -278,6 +278,16 @@ impl<'r> Planner<'r> {
             &worker.pipeline_parallel_size,
             &worker.context_parallel_size,
         ];
+        if let (Some(experts), Some(tensor)) =
+            (worker.moe_expert_parallel_size.get(&mut self.errors), sizes[0].get(&mut self.errors))
+            && !tensor.value.is_multiple_of(experts.value)
+        {
+            let message = format!(
+                "{name}.moe_expert_parallel_size is {}, which does not divide tensor_parallel_size {}",
+                experts.value, tensor.value
+            );
+            self.errors.push(Diagnostic::error(message).at(experts.origin.location.clone()));
+        }
         let mut product: u32 = 1;
         for size in sizes {
             let Some(size) = size.get(&mut self.errors) else { continue };
