@@ -10,7 +10,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::fields::{Fields, Section};
-use super::{source, yaml};
+use super::yaml;
 use crate::diagnostic::{Diagnostic, Diagnostics, Position, Source};
 use crate::plan::Traced;
 use crate::plan::config::{
@@ -27,14 +27,6 @@ const MAX_GPUS_PER_NODE: u32 = 1024;
 
 /// A configuration and its warnings.
 pub type Read = (Config, Vec<Diagnostic>);
-
-/// Reads a configuration file; messages call it `shown`.
-///
-/// # Errors
-/// All that is wrong with it, with positions.
-pub fn read(path: &Path, shown: &str) -> Result<Read, Diagnostics> {
-    read_text(path, &source::read(path, shown)?)
-}
 
 /// Reads the text of a configuration that is, or would be, at `path`.
 ///
