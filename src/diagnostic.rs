@@ -14,6 +14,8 @@ pub struct Source {
     pub name: String,
     /// The whole text.
     pub text: String,
+    /// Variables that the site has listed.
+    secrets: OnceLock<Vec<String>>,
     index: OnceLock<Index>,
 }
 
@@ -48,11 +50,23 @@ const STRIDE: usize = 64;
 impl Source {
     /// A text with its name.
     pub fn new(name: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { name: name.into(), text: text.into(), index: OnceLock::new() }
+        Self {
+            name: name.into(),
+            text: text.into(),
+            secrets: OnceLock::new(),
+            index: OnceLock::new(),
+        }
+    }
+
+    /// Hides the values of these variables too wherever a line is quoted; to be called before the
+    /// text is read.
+    pub fn hide(&self, secrets: &[String]) {
+        let _ = self.secrets.set(secrets.to_owned());
     }
 
     fn index(&self) -> &Index {
-        self.index.get_or_init(|| Index::new(&self.text))
+        self.index
+            .get_or_init(|| Index::new(&self.text, self.secrets.get().map_or(&[], Vec::as_slice)))
     }
 
     /// The position of the character at a byte; of the end when the text has no such byte.
@@ -105,7 +119,7 @@ impl Source {
 
 impl Index {
     /// A line ends where YAML ends it: a carriage return alone does, too.
-    fn new(text: &str) -> Self {
+    fn new(text: &str, secrets: &[String]) -> Self {
         let mut marks = Vec::with_capacity(text.len() / STRIDE + 1);
         let mut lines = Vec::new();
         let (mut start, mut before, mut characters) = (0, 0, 0);
@@ -121,14 +135,14 @@ impl Index {
             }
         }
         lines.push(Line { before, text: start..text.len(), secret: text.len() });
-        hide_secrets(text, &mut lines);
+        hide_secrets(text, secrets, &mut lines);
         Self { lines, marks }
     }
 }
 
 /// Finds where lines hold secrets. A secret goes on in the next line where this one ends in a
 /// backslash, and in lines that are indented deeper, as YAML's long values are.
-fn hide_secrets(text: &str, lines: &mut [Line]) {
+fn hide_secrets(text: &str, secrets: &[String], lines: &mut [Line]) {
     let indent = |line: &str| line.len() - line.trim_start_matches([' ', '\t']).len();
     let (mut continued, mut deeper_than) = (false, None);
     for line in lines {
@@ -136,7 +150,7 @@ fn hide_secrets(text: &str, lines: &mut [Line]) {
         let deeper = deeper_than.is_some_and(|least| indent(shown) > least);
         if continued || (deeper && !shown.trim().is_empty()) {
             line.secret = line.text.start;
-        } else if let Some(at) = secret_at(shown) {
+        } else if let Some(at) = secret_at(shown, secrets) {
             line.secret = line.text.start + at;
             deeper_than = Some(indent(shown));
         } else if !shown.trim().is_empty() {
@@ -147,14 +161,14 @@ fn hide_secrets(text: &str, lines: &mut [Line]) {
 }
 
 /// Where the value begins that a line gives to a secret: `NAME=`, `NAME:`, `"NAME":`.
-fn secret_at(line: &str) -> Option<usize> {
+fn secret_at(line: &str, secrets: &[String]) -> Option<usize> {
     let values = line.match_indices(['=', ':']).map(|(at, _)| at + 1);
     let mut from = 0;
     for at in values {
         let before = line[from..at - 1].trim_end_matches([' ', '\t', '"', '\'']);
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         let name = before.rsplit(|c| !is_part(c)).next().unwrap_or_default();
-        if is_secret_name(name) {
+        if is_secret_name(name) || secrets.iter().any(|secret| secret == name) {
             return Some(at);
         }
         from = at;

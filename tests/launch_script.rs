@@ -241,15 +241,27 @@ fn steps_are_sized_and_pinned_as_planned_and_share_nodes_only_where_packed() {
 #[test]
 fn a_secret_is_in_no_log_and_no_argument() {
     let tree = Tree::new();
-    let written = tree.submit(&config("HF_TOKEN=hf_geheim"), &[]);
+    fs::write(tree.path("site.yaml"), "secrets: [LOGIN]\n").unwrap();
+    let env = "HF_TOKEN=hf_geheim HUGGING_FACE_HUB_TOKEN=$HF_TOKEN LOGIN=hf_geheim URL=u:$LOGIN@h";
+    let written = tree.submit(&config(env), &["--site", "site.yaml"]);
     assert!(written.status.success());
     let plan = tree.plan();
     let ended = tree.launch(&plan);
     assert_eq!(ended.status.code(), Some(0));
-    assert_eq!(environment(&tree, "GEN_0")["HF_TOKEN"], "hf_geheim");
+    let environment = environment(&tree, "GEN_0");
+    assert_eq!(environment["HUGGING_FACE_HUB_TOKEN"], "hf_geheim");
+    assert_eq!(environment["URL"], "u:hf_geheim@h");
     let shown = [ended.stdout, ended.stderr, written.stdout, written.stderr].concat();
     assert!(!String::from_utf8_lossy(&shown).contains("hf_geheim"));
     assert!(!tree.notes("GEN_0", "srun").concat().contains("hf_geheim"));
+    for entry in fs::read_dir(tree.workspace()).unwrap() {
+        let entry = entry.unwrap();
+        let open = entry.metadata().unwrap().permissions().mode() & 0o077 != 0;
+        if open && entry.file_type().unwrap().is_file() {
+            let text = fs::read(entry.path()).unwrap();
+            assert!(!String::from_utf8_lossy(&text).contains("hf_geheim"), "{entry:?}");
+        }
+    }
 }
 
 #[test]

@@ -6,12 +6,10 @@
 //! words once more. Nothing is run at either reading.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::source;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, Source};
 use crate::plan::command::{BaseCommand, LAUNCHER_NAME, PYTEST, file_name};
 use crate::plan::template::{MAX_VALUE, Part, TooLong, is_name};
@@ -26,19 +24,10 @@ const MAX_VALUES: usize = 1 << 20;
 /// A base command and its warnings.
 pub type Read = (BaseCommand, Vec<Diagnostic>);
 
-/// Reads the base command from a script prefix; messages call it `shown`.
-///
-/// # Errors
-/// The file cannot be read, has no `export pytestCommand=`, its value is no command, or its
-/// variables grow too long; with the position.
-pub fn read(path: &Path, shown: &str) -> Result<Read, Diagnostics> {
-    parse(&source::read(path, shown)?)
-}
-
 /// Reads the base command from a script prefix's text.
 ///
 /// # Errors
-/// As [`read`].
+/// There is no base command in it, or something of it is wrong; with positions.
 pub fn parse(source: &Arc<Source>) -> Result<Read, Diagnostics> {
     let mut script = Script { source, known: HashMap::new(), expanded: 0 };
     let mut reader = Reader::of_script(&source.text);

@@ -9,16 +9,13 @@ use super::settings::{self, Setting, Settings};
 use super::slurm_args::{self, Program};
 use super::test_list::{Entry, Pick};
 use super::values::Choice;
-use super::{Context, config, find, prefix_script, site, splits, test_list};
+use super::{Context, config, find, prefix_script, site, source, splits, test_list};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
 use crate::plan::command::{BaseCommand, Directories, MODELS_ROOT};
 use crate::plan::request::{ContainerSettings, JobSettings, Request, TestNames};
 use crate::plan::rules::{CONFIG_FOLDERS, SPLITS};
 use crate::plan::test_id::{Mode, node_id};
 use crate::plan::{Generation, Origin, TestId, TestKind, Traced, pytest};
-
-/// Variables whose values are never shown, whatever the site says.
-const SECRETS: &[&str] = &["HF_TOKEN"];
 
 /// Builds the request, with warnings about its inputs.
 ///
@@ -147,8 +144,11 @@ impl Given {
         }
         let base = match &all.prefix_script {
             Some(Traced { value: script, .. }) => {
-                let (base, about_script) =
-                    prefix_script::read(&context.current_dir.join(script), script)?;
+                let (base, about_script) = {
+                    let source = source::read(&context.current_dir.join(script), script)?;
+                    source.hide(all.secrets.as_ref().map_or(&[][..], |secrets| &secrets.value));
+                    prefix_script::parse(&source)?
+                };
                 warnings.extend(about_script);
                 Some(base)
             }
@@ -261,11 +261,13 @@ fn build_test(
     let (path, index) =
         find_config(options, named.as_ref(), &known, context, text.is_some(), &mut warnings)?;
     let Given { site, all: given, rules, base, .. } = known;
-    let (config, about_config) = match text {
-        Some(source) => config::read_text(&path, source)?,
-        None if find::is_path(&options.config) => config::read(&path, &options.config)?,
-        None => config::read(&path, &path.to_string_lossy())?,
+    let source = match text {
+        Some(source) => Arc::clone(source),
+        None if find::is_path(&options.config) => source::read(&path, &options.config)?,
+        None => source::read(&path, &path.to_string_lossy())?,
     };
+    source.hide(given.secrets.as_ref().map_or(&[][..], |secrets| &secrets.value));
+    let (config, about_config) = config::read_text(&path, &source)?;
     warnings.extend(about_config);
     let entry = named.as_ref().and_then(|named| named.entry);
     let test_id = named
@@ -409,11 +411,7 @@ fn build_test(
         }),
         run_script: given.run_script.map(path_of),
         install_script: given.install_script.map(path_of),
-        secrets: SECRETS
-            .iter()
-            .map(|name| (*name).to_owned())
-            .chain(given.secrets.map(|secrets| secrets.value).unwrap_or_default())
-            .collect(),
+        secrets: given.secrets.map(|secrets| secrets.value).unwrap_or_default(),
     };
     if errors.has_errors() { Err(errors) } else { Ok((request, warnings)) }
 }

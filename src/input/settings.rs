@@ -451,6 +451,8 @@ settings! {
     ).key("ucx", "[{cluster: 'aws*', gpu: GB200, export: 'UCX_NET_DEVICES=mlx5_0:1'}]");
 
     SECRETS secrets: Vec<String> = Setting::new(
-        "Variables whose values are never shown, besides HF_TOKEN",
-    ).key("secrets", "[WANDB_API_KEY]");
+        "Variables whose values are never shown, besides those whose names say so (`*_TOKEN`, \
+         `*_API_KEY`, `*SECRET*`, `*PASSWORD*`, `AWS_*` and the like) and all that refer to one; \
+         `-NAME` takes a name out",
+    ).key("secrets", "[PROXY_LOGIN, -MY_TEST_TOKEN]");
 }

@@ -521,10 +521,15 @@ impl<'r> Planner<'r> {
         self.errors.push_once(Diagnostic::error(error.to_string()).at(location).help(help));
     }
 
-    /// The names of the variables that are secret: those that are listed, those whose names say so,
-    /// and those whose values were made from a secret one.
+    /// The names of the variables that are secret: those that are listed, those whose names say so
+    /// unless `-NAME` is listed, and those whose values were made from a secret one.
     fn secrets<'e>(&self, envs: impl Iterator<Item = &'e Env> + Clone) -> Vec<String> {
-        let mut secrets: BTreeSet<String> = self.request.secrets.iter().cloned().collect();
+        let (removed, listed): (Vec<&String>, _) =
+            self.request.secrets.iter().partition(|name| name.starts_with('-'));
+        let mut secrets: BTreeSet<String> = listed.into_iter().cloned().collect();
+        let is_secret_name = |name: &str| {
+            is_secret_name(name) && !removed.iter().any(|removed| removed[1..] == *name)
+        };
         let names = envs.clone().flat_map(|env| env.iter().map(|(name, _)| name));
         secrets.extend(names.filter(|name| is_secret_name(name)).map(str::to_owned));
         loop {

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Secrets that a configuration has in the clear, by their own name, by the site's list or by
+//! reference, in everything that the command prints and writes.
+#![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+/// A value that nothing may show, and one that is no secret.
+const SECRET: &str = "hf_geheim";
+const PLAIN: &str = "in_the_open";
+
+const CONFIG: &str = "hardware: {gpus_per_node: 4, num_ctx_servers: 1, num_gen_servers: 1}
+environment:
+  worker_env_var: 'HF_TOKEN=hf_geheim HUGGING_FACE_HUB_TOKEN=$HF_TOKEN
+    LOGIN=hf_geheim_1 URL=u:$LOGIN@h COPY=$URL A_TOKEN=in_the_open COLOUR=in_the_open'
+  benchmark_env_var: \"AWS_SECRET_ACCESS_KEY=hf_geheim_2\"
+worker_config:
+  gen: {tensor_parallel_size: 4}
+  ctx: {tensor_parallel_size: 4}
+";
+
+struct Place(tempfile::TempDir);
+
+impl Place {
+    fn new(config: &str) -> Self {
+        let place = Self(tempfile::tempdir().unwrap());
+        let site = "trtllm_dir: /src\nmodels_dir: /models\nsecrets: [LOGIN, -A_TOKEN]\n";
+        fs::write(place.0.path().join("site.yaml"), site).unwrap();
+        fs::write(place.0.path().join("config.yaml"), config).unwrap();
+        place
+    }
+
+    fn run(&self, arguments: &str) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_slurm-disagg"));
+        command.args(arguments.split(' ')).current_dir(self.0.path()).env("HOME", self.0.path());
+        let output = command.output().unwrap();
+        let shown = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&shown).into_owned()
+    }
+}
+
+#[test]
+fn nothing_that_is_printed_has_a_secret_in_it() {
+    let place = Place::new(CONFIG);
+    let named = "--config-file config.yaml --site site.yaml";
+    for command in [
+        "plan",
+        "plan --format json",
+        "plan --role GEN_0",
+        "plan --role BENCHMARK",
+        "explain",
+        "explain --format json",
+        "submit --dry-run --workspace w",
+    ] {
+        let shown = place.run(&format!("{command} {named}"));
+        assert!(!shown.contains(SECRET), "{command}: {shown}");
+        if command == "explain" {
+            assert!(shown.contains("GEN env COLOUR=in_the_open"), "{shown}");
+            assert!(shown.contains("GEN env A_TOKEN=in_the_open"), "{shown}");
+            assert!(shown.contains("GEN env COPY=****"), "{shown}");
+        }
+    }
+    fs::write(place.0.path().join("other.yaml"), CONFIG.replace("geheim", "geheim_too")).unwrap();
+    let shown = place.run("diff config.yaml other.yaml --site site.yaml");
+    assert!(shown.contains("other.yaml") && !shown.contains(SECRET), "{shown}");
+}
+
+#[test]
+fn a_file_with_a_secret_is_the_users_alone() {
+    let place = Place::new(CONFIG);
+    place.run("submit --dry-run --workspace w --config-file config.yaml --site site.yaml");
+    let mut with_secrets = 0;
+    for entry in fs::read_dir(place.0.path().join("w")).unwrap() {
+        let entry = entry.unwrap();
+        let text = fs::read_to_string(entry.path()).unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{entry:?}");
+        with_secrets += usize::from(text.contains(SECRET) && text.contains(PLAIN));
+    }
+    assert_eq!(with_secrets, 2, "the plan and the script");
+}
+
+#[test]
+fn no_diagnostic_quotes_a_secret() {
+    for (line, broken) in [
+        (
+            "AWS_SECRET_ACCESS_KEY=hf_geheim_2",
+            "AWS_SECRET_ACCESS_KEY=hf_geheim_2 LOGIN=$(hf_geheim)",
+        ),
+        ("AWS_SECRET_ACCESS_KEY=hf_geheim_2", "LOGIN=hf_geheim X=$(id)"),
+        ("AWS_SECRET_ACCESS_KEY=hf_geheim_2", "A=$(id) HF_TOKEN=hf_geheim"),
+        ("worker_config:", "LOGIN: hf_geheim: x\nworker_config:"),
+        ("worker_config:", "worker_config:\n  LOGIN: {hf_geheim: [}"),
+    ] {
+        let place = Place::new(&CONFIG.replace(line, broken));
+        let shown = place.run("plan --config-file config.yaml --site site.yaml");
+        assert!(shown.contains("config.yaml:"), "{broken}: {shown}");
+        assert!(!shown.contains(SECRET), "{broken}: {shown}");
+    }
+}
