@@ -149,8 +149,11 @@ fn a_workspace_without_a_result_is_bad_input() {
     assert!(text.contains("result.json cannot be read"), "{text}");
 }
 
+/// Puts something in the place of a log.
+type Trap = Box<dyn Fn(&Path)>;
+
 /// What somebody else may have put in the place of a file: outside is a secret.
-fn traps(secret: &Path) -> Vec<(&'static str, Box<dyn Fn(&Path)>)> {
+fn traps(secret: &Path) -> Vec<(&'static str, Trap)> {
     let link_to = |target: &Path| -> Box<dyn Fn(&Path)> {
         let target = target.to_owned();
         Box::new(move |place| std::os::unix::fs::symlink(&target, place).unwrap())

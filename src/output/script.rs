@@ -100,9 +100,9 @@ trap 'echo "${BASH_SOURCE[0]}:${LINENO}: error: \`${BASH_COMMAND}\` exited with 
     );
     exports::write(&mut script, exports::prefix(plan));
     script.push_str("export NVIDIA_IMEX_CHANNELS=\"${NVIDIA_IMEX_CHANNELS:-0}\"\n");
-    let _ = write!(
+    let _ = writeln!(
         script,
-        "export NVIDIA_VISIBLE_DEVICES=\"${{NVIDIA_VISIBLE_DEVICES:-${{SLURM_JOB_GPUS:-{}}}}}\"\n",
+        "export NVIDIA_VISIBLE_DEVICES=\"${{NVIDIA_VISIBLE_DEVICES:-${{SLURM_JOB_GPUS:-{}}}}}\"",
         (0..plan.layout.gpus_per_node).map(|gpu| gpu.to_string()).collect::<Vec<_>>().join(",")
     );
     Ok(script)

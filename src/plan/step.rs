@@ -120,7 +120,7 @@ pub fn compose<'p>(plan: &'p Plan, role: &'p Role) -> StepSpec<'p> {
         step: &role.step,
         unset,
         set,
-        own_gpus: role.own.gpus.then(|| OwnGpus { first: first_gpu, count: role.gpus }),
+        own_gpus: role.own.gpus.then_some(OwnGpus { first: first_gpu, count: role.gpus }),
         argv: role.argv.iter().enumerate().map(argument).collect(),
         cwd: &role.cwd,
         // A run script is made for the test's own steps.

@@ -84,12 +84,12 @@ pub fn reaches_sbatch(name: &str, in_a_job: bool) -> bool {
 /// Whether a variable of a job's environment may reach the srun of a step.
 #[must_use]
 pub fn reaches_srun(name: &str) -> bool {
-    let matches = |allowed: &&str| match allowed.strip_suffix('*') {
+    let matches = |allowed: &str| match allowed.strip_suffix('*') {
         Some(start) => name.starts_with(start),
-        None => name == *allowed,
+        None => name == allowed,
     };
     !PREFIXES_OF_STEPS.iter().any(|start| name.starts_with(start))
-        || OF_THE_JOB.iter().any(|allowed| matches(&allowed))
+        || OF_THE_JOB.iter().any(|allowed| matches(allowed))
 }
 
 #[cfg(test)]
