@@ -340,7 +340,8 @@ fn the_cluster_decides_on_ucx_and_is_asked_for_only_without_a_pipeline() {
     tree.write("prefix.sh", "export pytestCommand='trtllm-llmapi-launch pytest'\n");
     options.prefix_script = Some("prefix.sh".into());
     assert_eq!(ucx(&plan(&options)), format!("{unset} {{}}"));
-    let site = "models_dir: /m\ncluster_name: my-1\nucx: [{cluster: my-?, unset: [X], export: Y=1}]\n";
+    let site =
+        "models_dir: /m\ncluster_name: my-1\nucx: [{cluster: my-?, unset: [X], export: Y=1}]\n";
     tree.write("site.yaml", site);
     assert_eq!(ucx(&plan(&options)), format!("{unset} X {{\"Y\":\"1\"}}"));
 }
@@ -351,7 +352,8 @@ fn a_test_finds_its_configuration_in_a_folder_that_it_does_not_know() {
     make_current(&tree);
     tree.write("src/tests/scripts/perf/disaggregated/qa.yaml", CONFIG);
     tree.write("src/tests/scripts/perf/disaggregated/c.yaml", CONFIG);
-    let folder = |options: &Options| env(&tree.plan(options).unwrap(), "GEN", "DISAGG_CONFIG_FOLDER");
+    let folder =
+        |options: &Options| env(&tree.plan(options).unwrap(), "GEN", "DISAGG_CONFIG_FOLDER");
     let qa = tree.text("src/tests/scripts/perf/disaggregated");
     assert_eq!(folder(&tree.options("disagg-e2e-qa")).as_deref(), Some(qa.as_str()));
     assert_eq!(folder(&tree.options("disagg-e2e-c")), None);
@@ -390,7 +392,8 @@ fn the_time_of_a_precheck_has_limits_that_follow_from_its_phases() {
         (format!("{CONFIG}cache_transceiver_precheck:\n  setup_timeout_s: 900\n"), 1080),
         (format!("{CONFIG}cache_transceiver_precheck:\n  wireup_timeout_s: 700\n"), 1060),
     ] {
-        for (seconds, is_taken) in [(least, false), (least + 1, true), (1800, true), (1801, false)] {
+        for (seconds, is_taken) in [(least, false), (least + 1, true), (1800, true), (1801, false)]
+        {
             let time = format!("  step_timeout_s: {seconds}\n");
             let section = "cache_transceiver_precheck:\n";
             let config = match config.contains(section) {

@@ -530,6 +530,9 @@ fn the_log_s_reason_and_node_count_more_than_the_rank_that_was_reported_first() 
     let line = "slurmstepd-n2: error: StepId=7.0 exceeded memory limit (2 > 1), being killed";
     run.on(Event::Tail(GEN, vec![line.to_owned()]));
     let verdict = run.verdict();
-    assert_eq!(verdict.message, "GEN_0 ended after 2.0 s, before the benchmark: out of memory on n2");
+    assert_eq!(
+        verdict.message,
+        "GEN_0 ended after 2.0 s, before the benchmark: out of memory on n2"
+    );
     assert_eq!((verdict.node.as_deref(), verdict.rank), (Some("n2"), None));
 }
