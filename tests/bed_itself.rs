@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The test bed keeps its promises: what the other tests on real Slurm take for granted.
 
-use slurm_bed::{Cluster, Options, Slurm, TEST_USER};
+use slurm_bed::{Cluster, Options, Output, Slurm, TEST_USER, wait_for};
 use std::collections::BTreeSet;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const A_MINUTE: Duration = Duration::from_secs(60);
 
@@ -15,17 +15,11 @@ fn lines(text: &str) -> BTreeSet<&str> {
 }
 
 #[test]
-fn eighteen_nodes_are_idle_and_have_four_gpus_each() {
-    let bed = Cluster::start(&Options::nodes(18));
+fn nodes_have_gpus_and_a_step_on_two_runs_on_two_hosts_with_theirs() {
+    let bed = Cluster::start(&Options::nodes(18).gpu_type("h100").gpus(2));
     let idle = bed.run(["sinfo", "-h", "-N", "-t", "idle", "-o", "%N %G"]).checked();
-    let expected: Vec<String> = (1..=18).map(|i| format!("node{i} gpu:4")).collect();
+    let expected: Vec<String> = (1..=18).map(|i| format!("node{i} gpu:h100:2")).collect();
     assert_eq!(lines(&idle), expected.iter().map(String::as_str).collect());
-    assert!(bed.run(["scontrol", "show", "node", "node18"]).ok().contains("Gres=gpu:4"));
-}
-
-#[test]
-fn a_step_on_two_nodes_runs_on_two_hosts_with_their_gpus() {
-    let bed = Cluster::start(&Options::nodes(3).gpu_type("h100").gpus(2));
     let script = "echo $(hostname) $SLURMD_NODENAME $SLURM_PROCID $CUDA_VISIBLE_DEVICES";
     let srun = ["srun", "-N2", "-n2", "--gpus-per-node=h100:2", "bash", "-c", script];
     assert_eq!(lines(bed.run(srun).ok()), lines("node1 node1 0 0,1\nnode2 node2 1 0,1"));
@@ -41,99 +35,6 @@ fn nodes_reach_each_other_by_name_and_nothing_outside() {
 }
 
 #[test]
-fn a_user_without_privileges_submits_a_job() {
-    let bed = Cluster::start(&Options::nodes(1));
-    let id = bed.submit(["--output=out.txt", "--wrap=id -un; id -u"]);
-    let job = bed.wait_job(id, A_MINUTE);
-    assert_eq!((job.state(), job.exit_code()), ("COMPLETED", Some((0, 0))));
-    let output = std::fs::read_to_string(bed.work().join("out.txt")).expect("the job wrote it");
-    assert_eq!(output, format!("{TEST_USER}\n61001\n"));
-}
-
-#[test]
-fn a_job_that_fails_is_seen_to_fail() {
-    let bed = Cluster::start(&Options::nodes(1));
-    let id = bed.submit(["--wrap=exit 3"]);
-    let job = bed.wait_job(id, A_MINUTE);
-    assert_eq!((job.state(), job.exit_code()), ("FAILED", Some((3, 0))));
-}
-
-#[test]
-fn pmix_is_there_for_steps_over_nodes() {
-    let bed = Cluster::start(&Options::nodes(2).mpi("pmix"));
-    let ranks = bed.run(["srun", "-N2", "-n4", "bash", "-c", "echo $PMIX_RANK"]).checked();
-    assert_eq!(lines(&ranks), lines("0\n1\n2\n3"));
-}
-
-#[test]
-fn accounting_remembers_a_job() {
-    let bed = Cluster::start(&Options::nodes(1).accounting());
-    let id = bed.submit(["--wrap=true"]);
-    bed.wait_job(id, A_MINUTE);
-    let sacct = ["sacct", "-a", "-X", "-n", "-P", "-o", "jobid,user,state"];
-    let expected = format!("{id}|{TEST_USER}|COMPLETED\n");
-    let deadline = Instant::now() + A_MINUTE;
-    // slurmctld sends its records to slurmdbd some seconds later.
-    loop {
-        let records = bed.run(sacct).checked();
-        if records == expected {
-            break;
-        }
-        assert!(Instant::now() < deadline, "sacct says {records:?}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-}
-
-#[test]
-fn a_spank_plugin_is_loaded_everywhere_but_on_bare_hosts() {
-    let options = Options::nodes(2).bare_node("node1").spank("optional /no/such/plugin.so");
-    let bed = Cluster::start(&options);
-    let complaint = "/no/such/plugin.so";
-    let srun = bed.run(["srun", "-N2", "true"]);
-    assert!(srun.stderr.contains(complaint), "{}", srun.stderr);
-    assert!(bed.log("slurmd.node2").contains(complaint));
-    assert!(!bed.log("slurmd.node1").contains(complaint));
-    let bare = bed.command_bare("srun").args(["-N2", "true"]).output().expect("srun runs");
-    assert!(bare.status.success() && bare.stderr.is_empty(), "{bare:?}");
-}
-
-#[test]
-fn settings_of_slurm_conf_and_files_beside_it_are_the_callers() {
-    let script = "function slurm_job_submit(job, parts, uid)
-        job.comment = 'seen by lua'
-        return slurm.SUCCESS
-    end
-    function slurm_job_modify(job, record, parts, uid) return slurm.SUCCESS end
-    return slurm.SUCCESS";
-    let options = Options::nodes(2)
-        .job_submit("lua")
-        .etc_file("job_submit.lua", script)
-        .conf("KillWait=7")
-        .conf("PartitionName=small Nodes=node1 MaxTime=10");
-    let bed = Cluster::start(&options);
-    let job = bed.job(bed.submit(["-p", "small", "--wrap=true"]));
-    assert_eq!((job.field("Comment"), job.field("Partition")), ("seen by lua", "small"));
-    let settings = bed.run(["scontrol", "show", "config"]).checked();
-    assert!(settings.lines().any(|l| l.starts_with("KillWait") && l.ends_with("= 7 sec")));
-}
-
-#[test]
-fn a_lost_node_and_a_stopped_controller_come_back() {
-    let bed = Cluster::start(&Options::nodes(2));
-    let id = bed.submit(["-w", "node2", "--wrap=sleep 1000"]);
-    bed.wait_until(id, A_MINUTE, |job| job.state() == "RUNNING");
-    bed.stop("node2", "KILL");
-    bed.restart("node2");
-    bed.stop("slurmctld", "TERM");
-    assert_ne!(bed.run(["timeout", "1", "squeue"]).code, Some(0));
-    bed.restart("slurmctld");
-    assert_eq!(bed.job(id).state(), "RUNNING");
-    bed.run(["scancel", &id.to_string()]).ok();
-    assert_eq!(bed.wait_job(id, A_MINUTE).state(), "CANCELLED");
-    bed.wait_idle(A_MINUTE);
-}
-
-#[test]
 fn what_a_job_leaves_behind_is_listed_and_ends_with_the_bed() {
     let bed = Cluster::start(&Options::nodes(1));
     // Out of its session and with a clean environment: only the namespace gives it away.
@@ -141,14 +42,8 @@ fn what_a_job_leaves_behind_is_listed_and_ends_with_the_bed() {
         "env -i setsid sh -c 'touch started; exec sleep 98765' </dev/null >/dev/null 2>&1 &
         until [ -e started ]; do sleep 0.05; done";
     bed.wait_job(bed.submit(["--wrap", escape]), A_MINUTE);
-    let deadline = Instant::now() + A_MINUTE;
-    let found = loop {
-        let processes = bed.processes();
-        if let Some(orphan) = processes.iter().find(|p| p.command == "sleep 98765") {
-            break orphan.clone();
-        }
-        assert!(Instant::now() < deadline, "{processes:?}");
-    };
+    let orphan = || bed.processes().into_iter().find(|p| p.command == "sleep 98765");
+    let found = wait_for(A_MINUTE, orphan, || format!("{:?}", bed.processes()));
     assert_eq!(found.user, TEST_USER);
     let dir = bed.dir().to_owned();
     drop(bed);
@@ -177,11 +72,8 @@ fn a_bed_ends_with_its_owner() {
     assert!(up.expect("the script runs").status.success());
     owner.kill().expect("it runs");
     owner.wait().expect("it was started here");
-    let deadline = Instant::now() + A_MINUTE;
-    while Path::new(&dir).exists() {
-        assert!(Instant::now() < deadline, "{dir} is still there");
-        std::thread::sleep(Duration::from_millis(100));
-    }
+    let is_gone = || (!Path::new(&dir).exists()).then_some(());
+    wait_for(A_MINUTE, is_gone, || format!("{dir} is still there"));
 }
 
 #[test]
@@ -211,17 +103,13 @@ fn a_bed_that_cannot_start_says_why_and_leaves_nothing() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/bed/slurm-bed");
     let dir = format!("/tmp/bed-broken-{}", std::process::id());
     let up = |arguments: &[&str]| {
-        let output = Command::new(script).args(["up", &dir, "-n", "1"]).args(arguments).output();
-        let output = output.expect("the script runs");
-        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+        Output::of(Command::new(script).args(["up", &dir, "-n", "1"]).args(arguments))
     };
-    let (success, said) = up(&["--job-submit", "nonsense"]);
-    assert!(!success && said.contains("job_submit/nonsense"), "{said}");
+    up(&["--job-submit", "nonsense"]).expect(1).shows(&["job_submit/nonsense"]);
     let processes = Command::new(script).args(["ps", &dir]).output().expect("the script runs");
     assert!(String::from_utf8_lossy(&processes.stderr).contains("is not up"));
 
-    let (success, said) = up(&["--nodes", "3"]);
-    assert!(!success && said.contains("--nodes is no option"), "{said}");
+    assert_ne!(up(&["--nodes", "3"]).shows(&["--nodes is no option"]).code, Some(0));
     Command::new(script).args(["down", "--rm", &dir]).status().expect("the script runs");
     assert!(!Path::new(&dir).exists());
 }

@@ -4,10 +4,13 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::PathBuf;
+use std::process::Command;
 
+use insta::assert_snapshot;
 use serde_json::Value;
+use slurm_bed::{Output, built, config, config_with, contains};
+use slurm_sim::{Cluster, Env, Host, Release};
 
 struct Place {
     root: tempfile::TempDir,
@@ -35,25 +38,28 @@ impl Place {
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
+        Output::of(&mut self.command(arguments))
     }
 
     /// Standard output of a run that must succeed.
+    #[track_caller]
     fn ok(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
-        String::from_utf8(output.stdout).unwrap()
+        self.run(arguments).checked()
     }
 
     /// Standard error of a run that must refuse its input and write nothing.
+    #[track_caller]
     fn refused(&self, arguments: &[&str]) -> String {
         let before = self.entries();
-        let output = self.run(arguments);
-        let message = stderr(&output);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {message}");
+        let message = self.run(arguments).expect(2).stderr.clone();
         assert_eq!(self.entries(), before, "{arguments:?} wrote something");
         assert!(!message.contains("panicked"), "{message}");
         message
+    }
+
+    /// A text without the directory's random name.
+    fn shown(&self, text: &str) -> String {
+        text.replace(self.root.path().to_str().unwrap(), "/here")
     }
 
     fn plan(&self, config: &str) -> Value {
@@ -69,23 +75,9 @@ impl Place {
     }
 }
 
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn config(gpus_per_node: u32, ctx: (u32, u32), gen_: (u32, u32)) -> String {
-    format!(
-        "benchmark: {{mode: e2e, concurrency_list: '16'}}\n\
-         hardware: {{gpus_per_node: {gpus_per_node}, num_ctx_servers: {}, num_gen_servers: {}}}\n\
-         worker_config:\n  gen: {{tensor_parallel_size: {}}}\n  ctx: {{tensor_parallel_size: {}}}\n",
-        ctx.0, gen_.0, gen_.1, ctx.1
-    )
-}
-
-const THREE_NODES: (u32, (u32, u32), (u32, u32)) = (4, (1, 4), (1, 8));
-
+/// GEN_0 on two nodes of four GPUs, CTX_0 on a third.
 fn three_nodes() -> String {
-    config(THREE_NODES.0, THREE_NODES.1, THREE_NODES.2)
+    config(4, (1, 4), (1, 8))
 }
 
 fn has_launcher(plan: &Value, role: &str) -> bool {
@@ -119,10 +111,7 @@ fn submit_says_whether_the_launcher_is_used_in_the_words_that_checks_look_for() 
     place.write("one.yaml", config(1, (0, 1), (1, 1)));
     let submit = |config: &str, locale: &str| {
         let arguments = ["submit", "--dry-run", "--config-file", config, "--trtllm-dir", "/llm"];
-        let mut command = place.command(&arguments);
-        let output = command.env("LANG", locale).output().unwrap();
-        assert!(output.status.success(), "{}", stderr(&output));
-        String::from_utf8(output.stdout).unwrap()
+        Output::of(place.command(&arguments).env("LANG", locale)).checked()
     };
     assert!(
         submit("many.yaml", "C").contains("trtllm-llmapi-launch: used (multi-node or multi-GPU)")
@@ -135,90 +124,99 @@ fn submit_says_whether_the_launcher_is_used_in_the_words_that_checks_look_for() 
 }
 
 #[test]
-fn the_table_shows_sizes_places_and_the_nodes_of_each_instance() {
+fn plan_shows_sizes_places_and_the_nodes_of_each_instance() {
     let place = Place::new();
     place.write("c.yaml", three_nodes());
-    let table = place.ok(&["plan", "c.yaml", "--trtllm-dir", "/llm", "--nodes", "gb[01-04]"]);
-    for line in [
-        "perf/test_perf_sanity.py::test_e2e[disagg_upload-c]",
-        "  job            3 nodes × 4 GPUs, 12 tasks, time limit 04:00:00",
-        "  GEN                  1      2     8      8         4  nodes 0-1",
-        "  GEN_0          gb[01-02]  0-3",
-        "  CTX_0          gb03       0-3",
-        "  BENCHMARK      gb01",
-    ] {
-        assert!(table.lines().any(|shown| shown == line), "{line}\n---\n{table}");
-    }
-    let message = place.refused(&["plan", "c.yaml", "--trtllm-dir", "/llm", "--nodes", "gb[1-2]"]);
-    assert!(message.contains("--nodes names 2 nodes; the plan takes 3"), "{message}");
+    let plan = ["plan", "c.yaml", "--trtllm-dir", "/llm", "--workspace", "/w"];
+    let shown = |arguments: &[&str]| place.ok(&[&plan[..], arguments].concat());
+    assert_snapshot!("plan", place.shown(&shown(&["--nodes", "gb[01-04]"])));
+    assert_snapshot!("plan_of_a_role", shown(&["--role", "GEN_0"]));
+    let refused = |arguments: &[&str]| place.refused(&[&plan[..], arguments].concat());
+    let refused = refused(&["--nodes", "gb[1-2]"]) + &refused(&["--role", "GEN_1"]);
+    assert_snapshot!("plan_refused", refused);
 }
 
 #[test]
-fn one_role_is_shown_with_its_own_files_and_an_unknown_one_lists_the_roles() {
-    let place = Place::new();
-    place.write("c.yaml", three_nodes());
-    let arguments = ["plan", "c.yaml", "--trtllm-dir", "/llm", "--workspace", "/w"];
-    let shown = place.ok(&[&arguments[..], &["--role", "GEN_0", "--format", "json"]].concat());
-    let shown: Value = serde_json::from_str(&shown).unwrap();
-    assert_eq!(shown["env"]["DISAGG_SERVING_TYPE"], "GEN_0");
-    let argv = shown["argv"].as_array().unwrap();
-    assert!(argv.contains(&Value::from("--junit-xml=/w/results-GEN_0.xml")), "{argv:?}");
-    let message = place.refused(&[&arguments[..], &["--role", "GEN_1"]].concat());
-    assert!(message.contains("GEN_0, CTX_0, DISAGG_SERVER, BENCHMARK"), "{message}");
-}
-
-#[test]
-fn the_env_format_is_sourced_by_bash() {
-    let place = Place::new();
-    place.write("c.yaml", three_nodes());
-    let lines = place.ok(&["plan", "c.yaml", "--trtllm-dir", "/llm", "--format", "env"]);
-    let script = format!("{lines}echo $totalNodes $DISAGG_NTASKS $DISAGG_LLMAPI_LAUNCH");
-    let output = Command::new("bash").args(["-euc", &script]).output().unwrap();
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "3 12 1\n");
-}
-
-#[test]
-fn several_errors_of_a_file_are_shown_in_one_run_with_lines_and_carets() {
+fn check_shows_several_errors_of_a_file_in_one_run_with_lines_and_carets() {
     let place = Place::new();
     let text = "hardware:\n  gpus_per_node: 010\n  num_ctx_servers: '2'\n  num_gen_server: 1\n";
     place.write("bad.yaml", text);
-    let message = place.refused(&["check", "bad.yaml"]);
-    for part in [
-        "bad.yaml:2:18: error: hardware.gpus_per_node is the number 8 to PyYAML (YAML 1.1) but the number 10 to YAML 1.2",
-        " 2 |   gpus_per_node: 010\n   |                  ^^^",
-        "bad.yaml:3:20: error: hardware.num_ctx_servers is text, not a number",
-        "help: write 2 without quotes",
-        "bad.yaml:4:3: warning: unknown key hardware.num_gen_server",
-        "help: did you mean `num_gen_servers`?",
-        "error: hardware.num_gen_servers is missing",
-    ] {
-        assert!(message.contains(part), "{part}\n---\n{message}");
-    }
+    assert_snapshot!("check", place.refused(&["check", "bad.yaml"]));
     let json = place.run(&["check", "bad.yaml", "--format", "json"]);
-    let found: Value = serde_json::from_slice(&json.stdout).unwrap();
-    assert!(found.as_array().unwrap().iter().any(|d| d["line"] == 3 && d["column"] == 20));
+    let found: Vec<Value> = serde_json::from_str(&json.stdout).unwrap();
+    assert!(found.iter().any(|d| d["line"] == 3 && d["column"] == 20), "{found:#?}");
 }
 
 #[test]
 fn explain_names_the_rule_and_the_place_of_each_value() {
     let place = Place::new();
-    place.write("c.yaml", three_nodes() + "environment: {worker_env_var: 'A=1'}\n");
-    let arguments = ["explain", "c.yaml", "--trtllm-dir", "/llm"];
-    let shown = place.ok(&[&arguments[..], &["--name", "A"]].concat());
-    assert_eq!(
-        shown,
-        "GEN env A=1\n    classic rules: GEN; from environment.worker_env_var (c.yaml:6:31)\n\
-         CTX env A=1\n    classic rules: CTX; from environment.worker_env_var (c.yaml:6:31)\n"
-    );
-    let models = place.ok(&[&arguments[..], &["--name", "LLM_MODELS_ROOT"]].concat());
-    assert!(models.contains("from environment variable CLUSTER_LLM_DATA"), "{models}");
-    let message = place.refused(&[&arguments[..], &["--name", "LLM_MODEL_ROOT"]].concat());
-    assert!(message.contains("nearest names: LLM_MODELS_ROOT"), "{message}");
+    place.write("c.yaml", config_with((4, (1, 4), (1, 8)), "A=1"));
+    let explain = ["explain", "c.yaml", "--trtllm-dir", "/llm", "--workspace", "/w"];
+    let all = place.ok(&explain);
+    assert_snapshot!("explain", place.shown(&all));
+    let named = |name| place.ok(&[&explain[..], &["--name", name]].concat());
+    assert_eq!(named("A").lines().count(), 4);
+    let unknown = place.refused(&[&explain[..], &["--name", "LLM_MODEL_ROOT"]].concat());
+    contains(&unknown, "nearest names: LLM_MODELS_ROOT");
     // Every environment variable, argument and flag of the plan has a source.
-    let all = place.ok(&[&arguments[..], &["--format", "json"]].concat());
-    let all: Vec<Value> = serde_json::from_str(&all).unwrap();
-    assert!(all.len() > 80);
-    assert!(all.iter().all(|entry| !entry["source"].as_str().unwrap().is_empty()), "{all:#?}");
+    let json = place.ok(&[&explain[..], &["--format", "json"]].concat());
+    let json: Vec<Value> = serde_json::from_str(&json).unwrap();
+    assert!(json.len() > 80);
+    assert!(json.iter().all(|entry| !entry["source"].as_str().unwrap().is_empty()), "{json:#?}");
+}
+
+#[test]
+fn help_of_every_subcommand_and_the_generated_pages() {
+    let place = Place::new();
+    let help = place.ok(&["--help"]);
+    place.ok(&["man", "pages"]);
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1);
+    let commands = commands.take_while(|line| !line.is_empty());
+    let names: Vec<_> = commands.filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(names.len() > 10, "{names:?}");
+    let mut pages = help.clone();
+    for name in names.iter().filter(|name| **name != "help") {
+        pages += &format!("\n==== {name}\n\n{}", place.ok(&[name, "--help"]));
+        assert!(place.path(&format!("pages/slurm-disagg-{name}.1")).exists(), "{name}");
+    }
+    assert_snapshot!("help", pages);
+    contains(&place.ok(&["completions", "bash"]), "--trtllm-dir");
+}
+
+#[test]
+fn help_of_the_plugin_lists_the_steps() {
+    let place = Place::new();
+    place.write("c.yaml", three_nodes());
+    place.write("site.yaml", "trtllm_dir: /llm\nmodels_dir: /models\n");
+    let site = place.path("site.yaml").display().to_string();
+    let _ = Command::new("chmod").args(["-R", "a+rX"]).arg(place.root.path()).status();
+    let host = Host::find().unwrap_or_else(|e| panic!("{e}; run `cargo build -p slurm-sim`"));
+    let plugin = built("spank_disagg.so");
+    fs::copy(plugin, place.path("spank_disagg.so")).unwrap();
+    let cluster = Cluster::new(Release::V22_05, host, 3)
+        .plugstack(format!("required {} site={site}\n", place.path("spank_disagg.so").display()))
+        .cwd(place.root.path());
+    let environment: Env = [("PATH", "/usr/bin:/bin")].into_iter().collect();
+    let arguments = ["--disagg-config=c.yaml", "--disagg-role=help", "true"];
+    let run = cluster.srun(&arguments, &environment).unwrap();
+    assert_snapshot!("disagg_role_help", run.client.stdout);
+}
+
+#[test]
+fn the_launch_script_of_a_small_plan() {
+    let place = Place::new();
+    place.write("c.yaml", config(4, (1, 2), (1, 4)));
+    let submit = ["submit", "c.yaml", "--dry-run", "--trtllm-dir", "/llm", "--workspace", "w"];
+    place.ok(&submit);
+    let script = fs::read_to_string(place.path("w/slurm_launch_generated.sh")).unwrap();
+    assert_snapshot!("launch_script", place.shown(&script));
+}
+
+#[test]
+fn a_configuration_that_is_not_found_lists_what_was_tried() {
+    let place = Place::new();
+    let plan = |config| place.refused(&["plan", config, "--trtllm-dir", "/llm"]);
+    assert_snapshot!("not_found", plan("nowhere") + &plan("./nowhere.yaml"));
 }
 
 #[test]
@@ -230,19 +228,28 @@ fn a_workspace_of_another_test_is_left_alone_without_force() {
         let arguments = ["submit", config, "--dry-run", "--trtllm-dir", "/llm", "--workspace", "w"];
         place.run(&[&arguments[..], more].concat())
     };
-    assert!(submit("a.yaml", &[]).status.success());
-    assert!(submit("a.yaml", &[]).status.success(), "the same test again");
+    submit("a.yaml", &[]).ok();
+    submit("a.yaml", &[]).ok();
     let before = fs::read_to_string(place.path("w/plan.json")).unwrap();
-    let refused = submit("b.yaml", &[]);
-    assert_eq!(refused.status.code(), Some(2));
-    assert!(stderr(&refused).contains("the files of another test, disagg_upload-a"));
+    submit("b.yaml", &[]).expect(2).shows(&["the files of another test, disagg_upload-a"]);
     assert_eq!(fs::read_to_string(place.path("w/plan.json")).unwrap(), before);
-    assert!(submit("b.yaml", &["--force"]).status.success());
+    submit("b.yaml", &["--force"]).ok();
     fs::remove_file(place.path("w/plan.json")).unwrap();
-    assert_eq!(submit("b.yaml", &[]).status.code(), Some(2), "files that nobody vouches for");
+    // Files that nobody vouches for.
+    submit("b.yaml", &[]).expect(2);
     let left: Vec<_> =
         fs::read_dir(place.path("w")).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert!(left.iter().all(|name| !name.to_string_lossy().starts_with('.')), "{left:?}");
+}
+
+#[test]
+fn the_env_format_is_sourced_by_bash() {
+    let place = Place::new();
+    place.write("c.yaml", three_nodes());
+    let lines = place.ok(&["plan", "c.yaml", "--trtllm-dir", "/llm", "--format", "env"]);
+    let script = format!("{lines}echo $totalNodes $DISAGG_NTASKS $DISAGG_LLMAPI_LAUNCH");
+    let output = Command::new("bash").args(["-euc", &script]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "3 12 1\n");
 }
 
 #[test]
@@ -268,16 +275,6 @@ fn the_files_of_a_submission_have_the_known_names_and_numbers() {
     );
     place.ok(&arguments);
     assert!(!place.path("w/slurm_srun_args.txt").exists(), "no container, no arguments");
-}
-
-#[test]
-fn a_configuration_that_is_not_found_lists_what_was_tried() {
-    let place = Place::new();
-    let message = place.refused(&["plan", "nowhere", "--trtllm-dir", "/llm"]);
-    let tried = message.lines().filter(|line| line.starts_with("    /llm/tests/"));
-    assert_eq!(tried.count(), 8, "{message}");
-    let message = place.refused(&["plan", "./nowhere.yaml", "--trtllm-dir", "/llm"]);
-    assert!(message.contains("./nowhere.yaml: cannot be opened: No such file"), "{message}");
 }
 
 #[test]
@@ -309,7 +306,7 @@ fn hostile_files_are_refused_quickly_and_nothing_is_written() {
         ("fifo.yaml", "is not a regular file"),
     ] {
         let message = place.refused(&["plan", file, "--trtllm-dir", "/llm"]);
-        assert!(message.contains(expected), "{file}: {message}");
+        contains(&message, expected);
     }
 }
 
@@ -322,10 +319,7 @@ fn hostile_numbers_are_refused_at_their_place() {
             .replace("tensor_parallel_size: 8", &format!("tensor_parallel_size: {value}"));
         let file = place.write("n.yaml", text);
         let message = place.refused(&["plan", &file, "--trtllm-dir", "/llm"]);
-        assert!(
-            message.contains("n.yaml:4:31: error: worker_config.gen.tensor_parallel_size"),
-            "{value}: {message}"
-        );
+        contains(&message, "n.yaml:4:31: error: worker_config.gen.tensor_parallel_size");
     }
     let file = place.write("n.yaml", config(8, (1_000_000, 1_000_000), (1_000_000, 1_000_000)));
     assert!(place.refused(&["plan", &file, "--trtllm-dir", "/llm"]).contains("at most 1000000"));
@@ -385,21 +379,8 @@ fn options_of_settings_are_read_and_refused_as_the_table_says() {
         (&["--sbatch-arg=job.sh"], "error: --sbatch-arg: \"job.sh\" is not an option"),
     ] {
         let message = place.refused(&[&plan[..], arguments].concat());
-        assert!(message.contains(part), "{arguments:?}: {message}");
+        contains(&message, part);
     }
     let message = place.refused(&["diff", "c.yaml", "--rules", "classic"]);
-    assert!(message.contains("--rules needs both A and B"), "{message}");
-}
-
-#[test]
-fn help_has_examples_and_the_generated_pages_name_every_subcommand() {
-    let place = Place::new();
-    for command in ["plan", "check", "explain", "submit"] {
-        assert!(place.ok(&[command, "--help"]).contains("Example"), "{command}");
-    }
-    place.ok(&["man", "pages"]);
-    for page in ["slurm-disagg.1", "slurm-disagg-plan.1", "slurm-disagg-submit.1"] {
-        assert!(Path::new(&place.path("pages").join(page)).exists(), "{page}");
-    }
-    assert!(place.ok(&["completions", "bash"]).contains("--trtllm-dir"));
+    contains(&message, "--rules needs both A and B");
 }

@@ -7,7 +7,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use disagg::slurm::hostlist::{compress, expand};
@@ -18,32 +17,11 @@ use proptest::test_runner::TestRunner;
 /// A host printed after the output of each command; no list under test has it.
 const MARK: &str = "end-of-output";
 
-/// A configuration that scontrol accepts, removed when the test is over.
-struct Config(PathBuf);
-
-impl Config {
-    fn new(test: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("hostlist-{}-{test}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        let text = "ClusterName=c\nSlurmctldHost=localhost\nNodeName=x\nPartitionName=p Nodes=x\n";
-        fs::write(dir.join("slurm.conf"), text).unwrap();
-        Self(dir)
-    }
-
-    fn path(&self) -> PathBuf {
-        self.0.join("slurm.conf")
-    }
-}
-
-impl Drop for Config {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 /// The lines that scontrol prints for each command; `None` when it is not installed, which is logged.
 fn scontrol(test: &str, commands: &[String]) -> Option<Vec<Vec<String>>> {
-    let config = Config::new(test);
+    let config = tempfile::NamedTempFile::new().unwrap();
+    let text = "ClusterName=c\nSlurmctldHost=localhost\nNodeName=x\nPartitionName=p Nodes=x\n";
+    fs::write(config.path(), text).unwrap();
     let spawned = Command::new("scontrol")
         .env("SLURM_CONF", config.path())
         .stdin(Stdio::piped())

@@ -3,54 +3,15 @@
 //! submit time, and the controller, by plugin or by Lua script, sizes the job or refuses it.
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::ops::Deref;
 use std::time::Duration;
 
-use disagg::plan::step::Variable;
-use disagg::plan::{Plan, resolve};
-use slurm_bed::{Cluster, Job, Options, Output, TEST_USER, built};
-use tempfile::TempDir;
+use slurm_bed::{Job, Options, config, plugstack_line};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Three nodes of four GPUs: GEN_0, CTX_0 and CTX_1 have one each.
-const THREE: &str = r#"
-benchmark:
-  mode: e2e
-hardware:
-  gpus_per_node: 4
-  num_ctx_servers: 2
-  num_gen_servers: 1
-environment:
-  worker_env_var: "TLLM_LOG_LEVEL=INFO CACHE=/tmp/cache_${SLURM_LOCALID}"
-  server_env_var: "SERVER_ONLY=1"
-worker_config:
-  gen:
-    tensor_parallel_size: 4
-  ctx:
-    tensor_parallel_size: 4
-"#;
-
-/// Two nodes of two GPUs.
-const TWO: &str = r#"
-benchmark:
-  mode: e2e
-hardware:
-  gpus_per_node: 2
-  num_ctx_servers: 1
-  num_gen_servers: 1
-worker_config:
-  gen:
-    tensor_parallel_size: 2
-  ctx:
-    tensor_parallel_size: 2
-"#;
-
-/// What [`Site::held`]'s job says when its step has run.
+/// What [`Site::held`]'s job prints when its step has run.
 const CTX_1_RAN: &str = "CTX_1\nCTX_1\nCTX_1\nCTX_1\n0\n";
 
 /// The two ways in which a controller has the rule.
@@ -63,14 +24,20 @@ enum Way {
 /// A cluster of five nodes with both sides installed.
 struct Site {
     way: Way,
-    cluster: Cluster,
-    // Deleted after the cluster is down.
-    _plugins: TempDir,
+    site: slurm_bed::Site,
 }
 
 impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?}", self.way)
+    }
+}
+
+impl Deref for Site {
+    type Target = slurm_bed::Site;
+
+    fn deref(&self) -> &slurm_bed::Site {
+        &self.site
     }
 }
 
@@ -81,75 +48,21 @@ fn sites() -> impl Iterator<Item = Site> {
 
 impl Site {
     fn new(way: Way) -> Self {
-        let readable = fs::Permissions::from_mode(0o755);
-        let plugins = tempfile::Builder::new().permissions(readable).tempdir().unwrap();
-        let place = plugins.path().display();
-        for name in ["spank_disagg.so", "job_submit_disagg.so", "job_submit_disagg.lua"] {
-            fs::copy(built(name), plugins.path().join(name)).unwrap();
-        }
-        let settings = "trtllm_dir: /opt/trtllm\nmodels_dir: /opt/models\nmpi_type: none\n";
-        fs::write(plugins.path().join("site.yaml"), settings).unwrap();
-        let options = Options::nodes(5)
-            .conf("SlurmdTimeout=5")
-            .spank(&format!("required {place}/spank_disagg.so site={place}/site.yaml"));
-        let cluster = Cluster::start(&match way {
-            Way::Plugin => options.job_submit("disagg").plugin_dir(plugins.path()),
-            Way::Script => options.job_submit("lua").etc_file(
-                "job_submit.lua",
-                &format!(
-                    "local disagg = dofile('{place}/job_submit_disagg.lua')\n\
-                     slurm_job_submit, slurm_job_modify = disagg.job_submit, disagg.job_modify\n\
-                     return slurm.SUCCESS\n"
-                ),
-            ),
+        let site = slurm_bed::Site::with(5, |options: Options, files| {
+            let options = options.conf("SlurmdTimeout=5").spank(&plugstack_line("required", files));
+            let script = format!(
+                "local disagg = dofile('{}')\n\
+                 slurm_job_submit, slurm_job_modify = disagg.job_submit, disagg.job_modify\n\
+                 return slurm.SUCCESS\n",
+                files.join("job_submit_disagg.lua").display()
+            );
+            match way {
+                Way::Plugin => options.job_submit("disagg").plugin_dir(files),
+                Way::Script => options.job_submit("lua").etc_file("job_submit.lua", &script),
+            }
         });
-        let site = Self { way, cluster, _plugins: plugins };
-        site.write("three.yaml", THREE);
-        site.write("two.yaml", TWO);
-        site.write("bad.yaml", &THREE.replace("gpus_per_node: 4", "gpus_per_node: many"));
-        site
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.cluster.work().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap();
-        fs::set_permissions(self.path(name), fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.path(name)).unwrap_or_default()
-    }
-
-    fn run(&self, argv: &[&str]) -> Output {
-        self.cluster.run_as(TEST_USER, argv)
-    }
-
-    /// Submits a bash script with these options; its output goes to `job.out`.
-    fn submit(&self, options: &[&str], script: &str) -> u32 {
-        self.write("job.sh", &format!("#!/bin/bash\n{script}\n"));
-        let _ = fs::remove_file(self.path("job.out"));
-        self.cluster.submit([&["--output=job.out", "--time=5"], options, &["job.sh"]].concat())
-    }
-
-    /// Runs a script to its good end; what it said.
-    #[track_caller]
-    fn job(&self, options: &[&str], script: &str) -> (Job, String) {
-        let job = self.cluster.wait_job(self.submit(options, script), LIMIT);
-        let said = self.read("job.out");
-        assert_eq!(job.state(), "COMPLETED", "{self}: {said}");
-        (job, said)
-    }
-
-    /// Submits what must be refused, and gives what the user reads.
-    #[track_caller]
-    fn refused(&self, options: &[&str]) -> String {
-        let output = self.run(&[&["sbatch"], options, &["--wrap=true"]].concat());
-        assert_ne!(output.code, Some(0), "{self} {options:?}: {output:?}");
-        assert_eq!(self.run(&["squeue", "-h"]).checked(), "", "{self}: something is queued");
-        output.stderr
+        site.write("two.yaml", &config(2, (1, 2), (1, 2)));
+        Self { way, site }
     }
 
     /// Submits a job that runs CTX_1, which has the plan's last node, once it is released.
@@ -159,7 +72,7 @@ impl Site {
     }
 
     fn release(&self, id: u32) -> Job {
-        self.run(&["scontrol", "release", &id.to_string()]).ok();
+        self.run(["scontrol", "release", &id.to_string()]).ok();
         self.cluster.wait_job(id, LIMIT)
     }
 }
@@ -170,108 +83,57 @@ fn size(job: &Job) -> (&str, &str) {
     (nodes.split_once('-').map_or(nodes, |(min, _)| min), job.field("NumTasks"))
 }
 
-fn variables(text: &str) -> BTreeMap<String, String> {
-    let pair = |entry: &str| entry.split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned()));
-    text.split('\0').filter_map(pair).collect()
-}
-
-/// All five roles at once; each rank leaves its host and its environment in files.
+/// All five roles at once; each rank prints its role, its host and how many GPUs its node has.
 const ALL_ROLES: &str = r#"
-env -0 >job.env
-export UCX_TLS=tcp
 for role in GEN_0 CTX_0 CTX_1 DISAGG_SERVER BENCHMARK; do
     srun --disagg-role=$role bash -c '
-        name='$role'.$SLURM_PROCID
-        env -0 >$name.env
-        echo $(hostname) $(tr "," " " <<<"$SLURM_STEP_GPUS" | wc -w) >$name.host
+        echo $DISAGG_SERVING_TYPE $(hostname) $(tr , " " <<<"$SLURM_STEP_GPUS" | wc -w)
+        touch $DISAGG_SERVING_TYPE
         for other in GEN_0 CTX_0 CTX_1 DISAGG_SERVER BENCHMARK; do
-            while [ ! -e $other.0.host ]; do sleep 0.05; done
+            while [ ! -e $other ]; do sleep 0.05; done
         done' || echo "$role failed" &
-done
+done | sort | uniq -c
 wait
-echo $(tr , " " <<<"$SLURM_JOB_GPUS" | wc -w) GPUs
-"#;
+echo $(tr , " " <<<"$SLURM_JOB_GPUS" | wc -w) GPUs"#;
 
 #[test]
 fn a_config_alone_sizes_the_job_and_its_five_concurrent_steps() {
     for site in sites() {
-        let (job, said) = site.job(&["--disagg-config=three.yaml"], ALL_ROLES);
+        let (job, output) = site.job(&["--disagg-config=three.yaml"], ALL_ROLES);
         assert_eq!(size(&job), ("3", "12"), "{site}");
-        assert_eq!(said, "4 GPUs\n", "{site}");
+        let lines: Vec<_> = output.lines().map(str::trim_start).collect();
+        let expected = [
+            "1 BENCHMARK node1 4",
+            "4 CTX_0 node2 4",
+            "4 CTX_1 node3 4",
+            "1 DISAGG_SERVER node1 4",
+            "4 GEN_0 node1 4",
+            "4 GPUs",
+        ];
+        assert_eq!(lines, expected, "{site}");
         let tres = [job.field("TRES"), job.field("AllocTRES")].concat();
         assert!(tres.contains("node=3"), "{site}: {tres}");
         assert_eq!(job.field("TresPerNode").rsplit(':').next(), Some("4"), "{site}");
+    }
+}
 
-        let environment = variables(&site.read("job.env"));
-        let plan = Plan::from_json(&environment["SLURM_DISAGG_PLAN"]).unwrap();
-        let hosts: Vec<String> = (1..=3).map(|i| format!("node{i}")).collect();
-        let mut compared = 0;
-        for instance in plan.instances() {
-            let name = &instance.name;
-            let planned = instance.host_of_each_task(&hosts).unwrap();
-            for (rank, host) in planned.iter().enumerate() {
-                let place = site.read(&format!("{name}.{rank}.host"));
-                assert_eq!(place.split(' ').next(), Some(host.as_str()), "{site} {name} {rank}");
-                let task = variables(&site.read(&format!("{name}.{rank}.env")));
-                assert_eq!(task["SLURM_NTASKS"], planned.len().to_string(), "{site} {name}");
-                for Variable { name: variable, value, .. } in &resolve(&instance).set {
-                    let expected = value.expand(|name| task.get(name).map(String::as_str)).unwrap();
-                    assert_eq!(task.get(*variable), Some(&expected), "{site} {name} {rank}");
-                    compared += 1;
-                }
-                for unset in &instance.role.unset {
-                    assert!(!task.contains_key(&unset.value), "{site} {name}: {}", unset.value);
-                }
-            }
-            assert!(!site.path(&format!("{name}.{}.host", planned.len())).exists(), "{site}");
+#[test]
+fn what_contradicts_the_config_is_refused_before_it_is_queued() {
+    for site in sites() {
+        let refused =
+            |options: &[&str]| site.refused(&[&["sbatch"], options, &["--wrap=true"]].concat());
+        let message = refused(&["-N1", "--disagg-config=three.yaml"]);
+        let nodes = "disagg: 1 node asked for, but the plan of three needs 3 nodes";
+        assert!(message.contains(nodes), "{site}: {message}");
+
+        let timed = format!("{}slurm: {{job_time: '00:10:00'}}\n", site.read("three.yaml"));
+        site.write("timed.yaml", &timed);
+        let message = refused(&["--time=5", "--disagg-config=timed.yaml"]);
+        let time = "disagg: 5 minutes asked for, but the plan of timed needs 10 minutes: say --time=10 or more";
+        assert!(message.contains(time), "{site}: {message}");
+        for option in ["--time=11", "--hold"] {
+            site.run(["sbatch", option, "--disagg-config=timed.yaml", "--wrap=true"]).ok();
         }
-        assert!(compared > 14 * 6, "{site}: {compared}");
-        assert_eq!(variables(&site.read("CTX_1.3.env"))["CACHE"], "/tmp/cache_3");
-        assert_eq!(variables(&site.read("BENCHMARK.0.env"))["UCX_TLS"], "tcp");
-    }
-}
-
-#[test]
-fn one_node_for_a_config_of_three_is_refused_before_it_is_queued() {
-    for site in sites() {
-        let said = site.refused(&["-N1", "--disagg-config=three.yaml"]);
-        let sentence = "disagg: 1 node asked for, but the plan of three needs 3 nodes";
-        assert!(said.contains(sentence), "{site}: {said}");
-    }
-}
-
-#[test]
-fn a_time_limit_below_that_of_the_config_is_refused_and_a_longer_one_is_not() {
-    for site in sites() {
-        site.write("timed.yaml", &format!("{THREE}slurm: {{job_time: '00:10:00'}}\n"));
-        let said = site.refused(&["--time=5", "--disagg-config=timed.yaml"]);
-        let sentence = "disagg: 5 minutes asked for, but the plan of timed needs 10 minutes: say --time=10 or more";
-        assert!(said.contains(sentence), "{site}: {said}");
-        for options in
-            [["--time=11", "--disagg-config=timed.yaml"], ["--hold", "--disagg-config=timed.yaml"]]
-        {
-            site.run(&[&["sbatch"], &options[..], &["--wrap=true"]].concat()).ok();
-        }
-    }
-}
-
-#[test]
-fn a_broken_config_is_refused_with_its_place() {
-    for site in sites() {
-        let said = site.refused(&["--disagg-config=bad.yaml"]);
-        assert!(said.contains("bad.yaml:5:18: error:"), "{site}: {said}");
-    }
-}
-
-#[test]
-fn a_role_that_does_not_exist_fails_its_step_with_the_list_and_the_job_goes_on() {
-    for site in sites() {
-        let script = "srun --disagg-role=GEN_1 true; echo status $?
-            srun --disagg-role=GEN_0 bash -c 'echo $DISAGG_SERVING_TYPE'";
-        let (_, said) = site.job(&["--disagg-config=three.yaml"], script);
-        let list = "has no role 'GEN_1'; it has GEN_0, CTX_0..CTX_1, DISAGG_SERVER, BENCHMARK";
-        assert!(said.contains(list), "{site}: {said}");
-        assert!(said.contains(&format!("status 1\n{}", "GEN_0\n".repeat(4))), "{site}: {said}");
     }
 }
 
@@ -310,7 +172,7 @@ fn a_component_of_a_heterogeneous_job_behind_one_with_a_config_is_not_sized() {
             ),
         ] {
             let argv = [&["sbatch", "--hold", "--parsable"], &components[..], &["--wrap=true"]];
-            let id = site.run(&argv.concat()).checked();
+            let id = site.run(argv.concat()).checked();
             let show = ["scontrol", "--oneliner", "show", "job", id.trim()];
             let text = site.cluster.run(show).checked();
             let jobs: Vec<Job> = text.lines().map(Job::parse).collect();
@@ -356,7 +218,7 @@ fn an_update_to_fewer_nodes_before_the_start_is_refused_or_named_by_the_first_st
         let id = site.held("three.yaml");
         let job_id = format!("JobId={id}");
         let update = ["scontrol", "update", &job_id, "NumNodes=2-2", "NumTasks=8", "NumCPUs=8"];
-        let output = site.run(&update);
+        let output = site.run(update);
         let job = site.release(id);
         match site.way {
             Way::Script => {
@@ -402,7 +264,7 @@ fn every_task_of_an_array_is_sized_and_has_the_plan_of_the_submission() {
             echo ${#SLURM_DISAGG_PLAN} $SLURM_JOB_NUM_NODES >array.$SLURM_ARRAY_TASK_ID";
         site.write("job.sh", &format!("#!/bin/bash\n{script}\n"));
         let options = ["--wait", "--array=1-3", "--output=/dev/null", "--disagg-config=three.yaml"];
-        site.run(&[&["sbatch"], &options[..], &["job.sh"]].concat()).ok();
+        site.run([&["sbatch"], &options[..], &["job.sh"]].concat()).ok();
         let plans: Vec<String> = (1..=3).map(|task| site.read(&format!("array.{task}"))).collect();
         assert!(plans[0].ends_with(" 3\n"), "{site}: {plans:?}");
         assert!(plans.iter().all(|plan| *plan == plans[0]), "{site}: {plans:?}");
@@ -422,7 +284,7 @@ fn a_requeued_job_has_its_size_and_its_plan_again() {
         let id = site.submit(&["--requeue", "--disagg-config=three.yaml"], script);
         let started = |_: &Job| site.read("starts").lines().count() == 4;
         site.cluster.wait_until(id, LIMIT, started);
-        site.run(&["scontrol", "requeue", &id.to_string()]).ok();
+        site.run(["scontrol", "requeue", &id.to_string()]).ok();
         site.cluster.wait_until(id, LIMIT, |job| job.field("Restarts") == "1");
         // A requeued job is held back for two minutes; the bed's credentials expire within seconds.
         let job_id = format!("JobId={id}");

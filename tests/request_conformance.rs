@@ -6,7 +6,6 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use disagg::slurm::sbatch::SbatchRequest;
@@ -14,30 +13,20 @@ use disagg::slurm::srun::SrunRequest;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
+use tempfile::TempDir;
 
-/// A directory with a configuration that clients accept, removed when the test is over.
-struct Dir(PathBuf);
-
-impl Dir {
-    fn new(test: &str) -> Self {
-        let dir = std::env::temp_dir().join(format!("request-{}-{test}", std::process::id()));
-        fs::create_dir_all(&dir).unwrap();
-        let text = "ClusterName=c\nSlurmctldHost=localhost\nGresTypes=gpu\nNodeName=x Gres=gpu:8\n\
-                    PartitionName=p Nodes=x\n";
-        fs::write(dir.join("slurm.conf"), text).unwrap();
-        Self(dir)
-    }
-}
-
-impl Drop for Dir {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// A directory with a configuration that clients accept.
+fn directory() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let text = "ClusterName=c\nSlurmctldHost=localhost\nGresTypes=gpu\nNodeName=x Gres=gpu:8\n\
+                PartitionName=p Nodes=x\n";
+    fs::write(directory.path().join("slurm.conf"), text).unwrap();
+    directory
 }
 
 /// Standard error of a Slurm client up to the end of the options it understood; nothing, with a
 /// word on it, when it is not installed.
-fn understood(dir: &Dir, program: &str, arguments: &[String]) -> Option<Vec<String>> {
+fn understood(dir: &TempDir, program: &str, arguments: &[String]) -> Option<Vec<String>> {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
@@ -46,7 +35,7 @@ fn understood(dir: &Dir, program: &str, arguments: &[String]) -> Option<Vec<Stri
         }
     }
     let spawned = command
-        .env("SLURM_CONF", dir.0.join("slurm.conf"))
+        .env("SLURM_CONF", dir.path().join("slurm.conf"))
         .arg("-vvv")
         .args(arguments)
         .stdin(Stdio::null())
@@ -74,9 +63,9 @@ fn understood(dir: &Dir, program: &str, arguments: &[String]) -> Option<Vec<Stri
 }
 
 /// What `sbatch` takes the `#SBATCH` lines of a request to be.
-fn arguments_in_script(test: &str, request: &SbatchRequest) -> Option<Vec<String>> {
-    let dir = Dir::new(test);
-    let script = dir.0.join("job.sh");
+fn arguments_in_script(request: &SbatchRequest) -> Option<Vec<String>> {
+    let dir = directory();
+    let script = dir.path().join("job.sh");
     fs::write(&script, format!("#!/bin/bash\n{}true\n", request.directives().unwrap())).unwrap();
     let lines = understood(&dir, "sbatch", &[script.to_string_lossy().into_owned()])?;
     let found = lines.iter().filter_map(|line| line.split_once("Found in script, argument \""));
@@ -96,7 +85,7 @@ fn sbatch_finds_every_argument_in_the_script_as_it_was_given() {
         time: Some("1-12:30".parse().unwrap()),
         ..SbatchRequest::default()
     };
-    let Some(found) = arguments_in_script("written", &request) else { return };
+    let Some(found) = arguments_in_script(&request) else { return };
     assert_eq!(found, request.argv().unwrap());
 }
 
@@ -110,7 +99,7 @@ fn sbatch_finds_generated_values_as_they_were_given() {
         let texts = ["partition", "account"];
         let texts = texts.map(|name| (name, generate().unwrap_or_default())).into();
         let request = SbatchRequest { output, texts, job_name, ..SbatchRequest::default() };
-        let Some(found) = arguments_in_script("generated", &request) else { return };
+        let Some(found) = arguments_in_script(&request) else { return };
         assert_eq!(found, request.argv().unwrap());
     }
 }
@@ -131,7 +120,7 @@ fn srun_understands_every_option() {
     };
     let mut arguments = request.argv().unwrap();
     arguments.push("true".into());
-    let Some(lines) = understood(&Dir::new("srun"), "srun", &arguments) else { return };
+    let Some(lines) = understood(&directory(), "srun", &arguments) else { return };
     let options: Vec<(&str, &str)> = lines
         .iter()
         .filter_map(|line| line.strip_prefix("srun: ")?.split_once(": "))

@@ -149,12 +149,12 @@ fn a_workspace_without_a_result_is_bad_input() {
     assert!(text.contains("result.json cannot be read"), "{text}");
 }
 
-/// Puts something in the place of a log.
+/// Puts something in the place of a file.
 type Trap = Box<dyn Fn(&Path)>;
 
-/// What somebody else may have put in the place of a file: outside is a secret.
+/// What somebody else may have put there: outside is a secret.
 fn traps(secret: &Path) -> Vec<(&'static str, Trap)> {
-    let link_to = |target: &Path| -> Box<dyn Fn(&Path)> {
+    let link_to = |target: &Path| -> Trap {
         let target = target.to_owned();
         Box::new(move |place| std::os::unix::fs::symlink(&target, place).unwrap())
     };

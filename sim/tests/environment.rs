@@ -10,11 +10,8 @@ use slurm_sim::{Cluster, Env, Level, Outcome, Release, Trace};
 
 const R: Release = Release::V22_05;
 
-fn submit(cluster: &Cluster, args: &[&str]) -> (Trace, Env) {
-    let sbatch = cluster.sbatch(args, &environ()).unwrap();
-    let submission = sbatch.submissions()[0].clone();
-    let allocation = cluster.allocate_for(&submission).unwrap();
-    let batch = cluster.batch(&submission, &allocation).unwrap();
+fn submit(bench: &Bench, cluster: &Cluster, args: &[&str]) -> (Trace, Env) {
+    let (sbatch, batch) = bench.batch(cluster, args);
     let environment = batch.ranks()[0].environment.clone();
     (sbatch, environment)
 }
@@ -22,10 +19,9 @@ fn submit(cluster: &Cluster, args: &[&str]) -> (Trace, Env) {
 #[test]
 fn what_post_opt_puts_into_environ_is_in_the_job() {
     let bench = Bench::new();
-    let script = bench.script("true");
     let cluster = bench.cluster(R, "init_post_opt:environ:SLURM_DISAGG_PLAN:p");
     for export in ["--export=ALL", "--export=NONE", "--export=NIL", "--export=MINE"] {
-        let (_, env) = submit(&cluster, &[export, &script]);
+        let (_, env) = submit(&bench, &cluster, &[export]);
         assert_eq!(env.get("SLURM_DISAGG_PLAN"), Some("p"), "{export}");
         let kept = export.ends_with("ALL") || export.ends_with("MINE");
         assert_eq!(env.get("MINE").is_some(), kept, "{export}");
@@ -35,10 +31,9 @@ fn what_post_opt_puts_into_environ_is_in_the_job() {
 #[test]
 fn job_control_reaches_the_job_with_its_prefix_whatever_is_exported() {
     let bench = Bench::new();
-    let script = bench.script("true");
     let cluster = bench.cluster(R, "init_post_opt:control-set:DEMAND:v1");
     for export in ["--export=ALL", "--export=NONE"] {
-        let (sbatch, env) = submit(&cluster, &[export, &script]);
+        let (sbatch, env) = submit(&bench, &cluster, &[export]);
         assert_eq!(sbatch.submissions()[0].job_control.get("DEMAND"), Some("v1"));
         assert_eq!(env.get("SLURM_SPANK_DEMAND"), Some("v1"), "{export}");
     }
@@ -47,9 +42,8 @@ fn job_control_reaches_the_job_with_its_prefix_whatever_is_exported() {
 #[test]
 fn srun_in_the_job_has_the_job_control_environment() {
     let bench = Bench::new();
-    let script = bench.script("true");
     let cluster = bench.cluster(R, "init_post_opt:control-get:DEMAND init:control-set:DEMAND:v1");
-    let (_, env) = submit(&cluster, &[&script]);
+    let (_, env) = submit(&bench, &cluster, &[]);
     let reader = bench.cluster(R, "init:control-get:DEMAND");
     let allocation = reader.allocate(1).unwrap();
     let run = reader.srun_in(&allocation, 0, &["true"], &env).unwrap();
@@ -59,9 +53,8 @@ fn srun_in_the_job_has_the_job_control_environment() {
 #[test]
 fn the_batch_script_has_the_variables_of_its_job() {
     let bench = Bench::new();
-    let script = bench.script("true");
     let cluster = bench.cluster(R, "");
-    let (_, env) = submit(&cluster, &["-N3", "-n6", "--ntasks-per-node=2", &script]);
+    let (_, env) = submit(&bench, &cluster, &["-N3", "-n6", "--ntasks-per-node=2"]);
     for (name, value) in [
         ("SLURM_JOB_NUM_NODES", "3"),
         ("SLURM_NNODES", "3"),
@@ -136,9 +129,8 @@ fn export_none_of_srun_leaves_the_tasks_slurms_variables() {
 #[test]
 fn export_none_of_sbatch_holds_for_srun_in_the_job() {
     let bench = Bench::new();
-    let script = bench.script("true");
     let cluster = bench.cluster(R, "");
-    let (_, env) = submit(&cluster, &["--export=NONE", &script]);
+    let (_, env) = submit(&bench, &cluster, &["--export=NONE"]);
     assert_eq!(env.get("SLURM_EXPORT_ENV"), Some("NONE"));
     let allocation = cluster.allocate(1).unwrap();
     let env = env.with("SET_IN_SCRIPT", "1");
@@ -195,30 +187,19 @@ fn a_host_file_that_init_sets_pins_the_step() {
 }
 
 #[test]
-fn a_step_larger_than_the_allocation_is_refused() {
+fn a_step_larger_than_the_allocation_and_a_file_that_is_no_script_are_refused() {
     let bench = Bench::new();
     let cluster = bench.cluster(R, "");
     let allocation = cluster.allocate(2).unwrap();
     let run = cluster.srun_in(&allocation, 0, &["-N3", "true"], &environ()).unwrap();
     assert_eq!(run.client.outcome, Outcome::Exit(1));
     assert!(run.client.stderr.contains("Only allocated 2 nodes asked for 3"));
-}
 
-#[test]
-fn a_file_that_is_no_script_is_refused() {
-    let bench = Bench::new();
     let path = bench.path("plain");
     std::fs::write(&path, "echo\n").unwrap();
-    let cluster = bench.cluster(R, "");
     let trace = cluster.sbatch(&[path.to_str().unwrap()], &environ()).unwrap();
     assert_eq!(trace.outcome, Outcome::Exit(1));
     assert!(trace.stderr.contains("This does not look like a batch script"));
-}
-
-#[test]
-fn wrap_makes_a_script() {
-    let bench = Bench::new();
-    let cluster = bench.cluster(R, "");
     let trace = cluster.sbatch(&["-N2", "--wrap=hostname"], &environ()).unwrap();
     assert!(trace.submissions()[0].script.ends_with("hostname\n"));
 }

@@ -27,25 +27,20 @@ fn given(name: &str, argument: Option<&str>) -> (String, Option<String>) {
 }
 
 #[test]
-fn an_argument_comes_after_an_equals_sign_or_as_the_next_word() {
-    assert_eq!(options(&["--probe-config=F"]), [given("probe-config", Some("F"))]);
-    assert_eq!(options(&["--probe-config", "F"]), [given("probe-config", Some("F"))]);
-}
-
-#[test]
-fn an_optional_argument_comes_after_an_equals_sign_only() {
-    assert_eq!(options(&["--probe-maybe=F"]), [given("probe-maybe", Some("F"))]);
-    assert_eq!(options(&["--probe-maybe"]), [given("probe-maybe", None)]);
-}
-
-#[test]
-fn a_flag_has_no_argument() {
-    assert_eq!(options(&["--probe-flag"]), [given("probe-flag", None)]);
-}
-
-#[test]
-fn a_unique_prefix_names_an_option() {
-    assert_eq!(options(&["--probe-conf=F"]), [given("probe-config", Some("F"))]);
+fn options_and_their_arguments_are_read_as_getopt_reads_them() {
+    for (args, name, argument) in [
+        (&["--probe-config=F"][..], "probe-config", Some("F")),
+        (&["--probe-config", "F"], "probe-config", Some("F")),
+        (&["--probe-conf=F"], "probe-config", Some("F")),
+        (&["--probe-maybe=F"], "probe-maybe", Some("F")),
+        (&["--probe-maybe"], "probe-maybe", None),
+        (&["--probe-flag"], "probe-flag", None),
+    ] {
+        assert_eq!(options(args), [given(name, argument)], "{args:?}");
+    }
+    // Words of the command are no options.
+    assert!(options(&["echo", "--probe-config=F"]).is_empty());
+    assert!(options(&["--", "echo", "--probe-config=F"]).is_empty());
 }
 
 #[test]
@@ -59,45 +54,27 @@ fn the_static_table_counts_in_srun_and_not_in_sbatch() {
 }
 
 #[test]
-fn words_of_the_command_are_not_options() {
-    assert!(options(&["echo", "--probe-config=F"]).is_empty());
-    assert!(options(&["--", "echo", "--probe-config=F"]).is_empty());
-}
-
-fn refused(args: &[&str]) -> String {
+fn a_wrong_option_ends_the_program_in_slurms_words() {
     let bench = Bench::new();
-    let trace = bench.cluster(R, "").srun(args, &environ()).unwrap().client;
-    assert_eq!(trace.outcome, Outcome::Exit(255));
-    assert!(trace.step().is_none());
-    trace.stderr
-}
-
-#[test]
-fn an_unknown_option_ends_the_program() {
-    let stderr = refused(&["--no-such-option", "true"]);
-    assert!(stderr.contains("srun: unrecognized option '--no-such-option'"), "{stderr}");
-    assert!(stderr.contains("Try \"srun --help\" for more information"));
-}
-
-#[test]
-fn an_ambiguous_prefix_ends_the_program() {
-    assert!(refused(&["--probe-", "true"]).contains("ambiguous"));
-}
-
-#[test]
-fn a_missing_argument_ends_the_program() {
-    assert!(refused(&["--probe-config"]).contains("requires an argument"));
-}
-
-#[test]
-fn an_argument_for_a_flag_ends_the_program() {
-    assert!(refused(&["--probe-flag=1", "true"]).contains("doesn't allow an argument"));
-}
-
-#[test]
-fn a_callback_that_refuses_ends_the_program_in_slurms_words() {
-    let stderr = refused(&["--probe-config=refuse", "true"]);
-    assert!(stderr.contains("srun: error: Invalid --probe-config argument: refuse"), "{stderr}");
+    for (args, part) in [
+        (&["--no-such-option", "true"][..], "srun: unrecognized option '--no-such-option'"),
+        (&["--no-such-option", "true"], "Try \"srun --help\" for more information"),
+        (&["--probe-", "true"], "ambiguous"),
+        (&["--probe-config"], "requires an argument"),
+        (&["--probe-flag=1", "true"], "doesn't allow an argument"),
+        (
+            &["--probe-config=refuse", "true"],
+            "srun: error: Invalid --probe-config argument: refuse",
+        ),
+    ] {
+        let trace = bench.cluster(R, "").srun(args, &environ()).unwrap().client;
+        assert_eq!(trace.outcome, Outcome::Exit(255), "{args:?}");
+        assert!(
+            trace.step().is_none() && trace.stderr.contains(part),
+            "{args:?}: {}",
+            trace.stderr
+        );
+    }
 }
 
 #[test]

@@ -10,99 +10,52 @@ use slurm_sim::{Context, Function, Hook, Level, Outcome, Release, Rule, TaskBody
 use std::time::Duration;
 
 #[test]
-fn sbatch_calls_init_the_option_post_opt_and_exit() {
+fn each_program_makes_its_callbacks_in_order() {
     let bench = Bench::new();
-    let script = bench.script("true");
-    let trace = bench
-        .cluster(Release::V22_05, "")
-        .sbatch(&["--probe-config=F", &script], &environ())
-        .unwrap();
-    assert_eq!(trace.order(), ["init", "option", "init_post_opt", "exit"]);
-    assert!(trace.is_clean(), "{trace:#?}");
-}
-
-#[test]
-fn salloc_calls_the_same_as_sbatch() {
-    let bench = Bench::new();
-    let trace = bench
-        .cluster(Release::V22_05, "")
-        .salloc(&["-N2", "--probe-flag", "bash"], &environ())
-        .unwrap();
-    assert_eq!(trace.order(), ["init", "option", "init_post_opt", "exit"]);
-    let grant = trace.grant().unwrap();
-    assert_eq!(grant.nodes, ["node1", "node2"]);
-    assert_eq!(grant.argv, ["bash"]);
-    assert_eq!(grant.environment.get("SLURM_JOB_NUM_NODES"), Some("2"));
-}
-
-#[test]
-fn srun_calls_local_user_init_with_the_allocation() {
-    let bench = Bench::new();
-    let run = bench
-        .cluster(Release::V22_05, "init_post_opt:item32:4 local_user_init:item32:4")
-        .srun(&["-N2", "--probe-config", "F", "true"], &environ())
-        .unwrap();
-    assert_eq!(run.client.order(), ["init", "option", "init_post_opt", "local_user_init", "exit"]);
-    assert_eq!(run.client.log(Level::SpankLog), ["item 4=2"]);
-    let violations = run.client.violations();
-    assert_eq!(violations.len(), 1);
-    assert_eq!(violations[0].rule, Rule::WrongContext);
-}
-
-#[test]
-fn slurmstepd_calls_the_option_twice_in_a_step_of_srun() {
-    let bench = Bench::new();
-    let run = bench
-        .cluster(Release::V22_05, "")
-        .srun(&["-n1", "--probe-config=F", "true"], &environ())
-        .unwrap();
-    assert_eq!(
-        run.stepds[0].order(),
-        [
-            "init",
-            "option",
-            "option",
-            "init_post_opt",
-            "user_init",
-            "task_init_privileged",
-            "task_post_fork",
-            "task_init",
-            "task_exit",
-            "exit"
-        ]
-    );
-    assert!(run.traces().all(|trace| trace.is_clean()));
-}
-
-#[test]
-fn slurmstepd_calls_the_option_once_from_24_05_on() {
-    let bench = Bench::new();
-    let run = bench
-        .cluster(Release::V24_05, "")
-        .srun(&["-n1", "--probe-config=F", "true"], &environ())
-        .unwrap();
-    assert_eq!(run.stepds[0].options(), [("probe-config", Some("F"), true)]);
-}
-
-#[test]
-fn the_batch_step_calls_the_option_once() {
-    let bench = Bench::new();
-    let script = bench.script("true");
     let cluster = bench.cluster(Release::V22_05, "");
-    let sbatch = cluster.sbatch(&["--probe-config=F", &script], &environ()).unwrap();
-    let submission = sbatch.submissions()[0];
-    let allocation = cluster.allocate_for(submission).unwrap();
-    let batch = cluster.batch(submission, &allocation).unwrap();
+    let (sbatch, batch) = bench.batch(&cluster, &["--probe-config=F"]);
+    let submission = ["init", "option", "init_post_opt", "exit"];
+    assert_eq!(sbatch.order(), submission);
     assert_eq!(batch.options(), [("probe-config", Some("F"), true)]);
-    assert!(batch.is_clean());
+    assert!(sbatch.is_clean() && batch.is_clean(), "{sbatch:#?}");
+
+    let salloc = cluster.salloc(&["-N2", "--probe-flag", "bash"], &environ()).unwrap();
+    assert_eq!(salloc.order(), submission);
+    let grant = salloc.grant().unwrap();
+    assert_eq!(
+        (&grant.nodes[..], &grant.argv[..]),
+        (&["node1".into(), "node2".into()][..], &["bash".into()][..])
+    );
+    assert_eq!(grant.environment.get("SLURM_JOB_NUM_NODES"), Some("2"));
+
+    let run = cluster.srun(&["-n1", "--probe-config=F", "true"], &environ()).unwrap();
+    assert_eq!(run.client.order(), ["init", "option", "init_post_opt", "local_user_init", "exit"]);
+    // The option twice: from srun, and from its environment.
+    let root = ["init", "option", "option", "init_post_opt", "user_init", "task_init_privileged"];
+    let tasks = ["task_post_fork", "task_init", "task_exit", "exit"];
+    assert_eq!(run.stepds[0].order(), [&root[..], &tasks].concat());
+    assert!(run.traces().all(|trace| trace.is_clean()));
+
+    let slurmd = cluster.slurmd().unwrap();
+    assert_eq!(slurmd.order(), ["init", "slurmd_exit"]);
+    assert!(slurmd.is_clean());
+
+    let later = bench.cluster(Release::V24_05, "");
+    let run = later.srun(&["-n1", "--probe-config=F", "true"], &environ()).unwrap();
+    assert_eq!(run.stepds[0].options(), [("probe-config", Some("F"), true)], "once from 24.05 on");
+
+    let run = bare(Release::V25_11).srun(&["-N4", "true"], &environ()).unwrap();
+    assert!(run.ranks().len() == 4 && run.client.is_clean(), "without plugins");
 }
 
 #[test]
-fn slurmd_calls_init_and_slurmd_exit() {
+fn only_local_user_init_of_srun_knows_the_allocation() {
     let bench = Bench::new();
-    let trace = bench.cluster(Release::V22_05, "").slurmd().unwrap();
-    assert_eq!(trace.order(), ["init", "slurmd_exit"]);
-    assert!(trace.is_clean());
+    let cluster = bench.cluster(Release::V22_05, "init_post_opt:item32:4 local_user_init:item32:4");
+    let run = cluster.srun(&["-N2", "true"], &environ()).unwrap();
+    assert_eq!(run.client.log(Level::SpankLog), ["item 4=2"]);
+    assert_eq!(run.client.violations().len(), 1);
+    assert_eq!(run.client.violations()[0].rule, Rule::WrongContext);
 }
 
 #[test]
@@ -198,13 +151,6 @@ fn a_command_can_really_run_with_the_environment_of_its_rank() {
     lines.sort_unstable();
     assert_eq!(lines, ["0 here", "1 here"]);
     assert_eq!(run.stepds[0].outcome, Outcome::Exit(3));
-}
-
-#[test]
-fn a_cluster_without_plugins_runs_jobs_too() {
-    let run = bare(Release::V25_11).srun(&["-N4", "true"], &environ()).unwrap();
-    assert_eq!(run.ranks().len(), 4);
-    assert!(run.client.is_clean());
 }
 
 #[test]

@@ -6,9 +6,7 @@
 mod common;
 
 use common::{Bench, environ};
-use slurm_sim::{
-    Function, Hook, JobRun, Level, Outcome, Release, Rule, SpankError, Trace, Violation,
-};
+use slurm_sim::{Function, Hook, JobRun, Level, Outcome, Release, Rule, SpankError, Trace};
 use std::time::Duration;
 
 const R: Release = Release::V22_05;
@@ -28,33 +26,89 @@ fn stepd(actions: &str) -> Trace {
     srun(actions).stepds.remove(0)
 }
 
-/// The only violation, whose call gave this error.
-fn one<'a>(trace: &'a Trace, call: &str, error: SpankError) -> &'a Violation {
-    assert!(
-        trace.results_of(call).contains(&error.number(R).into()),
-        "{call} gave {:?}",
-        trace.results_of(call)
-    );
-    let violations = trace.violations();
-    assert_eq!(violations.len(), 1, "{violations:?}");
-    violations[0]
+fn client(actions: &str) -> Trace {
+    srun(actions).client
 }
 
+fn slurmd(actions: &str) -> Trace {
+    Bench::new().cluster(R, actions).slurmd().unwrap()
+}
+
+/// Plays a program with one action.
+type Play = fn(&str) -> Trace;
+
 #[test]
-fn setenv_is_for_slurmstepd_only() {
-    for actions in ["init:setenv:A:1", "init_post_opt:setenv:A:1", "exit:setenv:A:1"] {
-        let trace = sbatch(actions);
-        let violation = one(&trace, "spank_setenv", SpankError::NotRemote);
-        assert_eq!(violation.rule, Rule::WrongContext);
+fn a_wrong_call_gets_its_error_and_is_the_only_violation() {
+    use SpankError::{BadArg, NotAvail, NotLocal, NotRemote, NotTask};
+    let cases: &[(Play, &str, &str, SpankError)] = &[
+        (sbatch, "init:setenv:A:1", "spank_setenv", NotRemote),
+        (sbatch, "init_post_opt:setenv:A:1", "spank_setenv", NotRemote),
+        (sbatch, "exit:setenv:A:1", "spank_setenv", NotRemote),
+        (client, "local_user_init:setenv:A:1", "spank_setenv", NotRemote),
+        (sbatch, "init:getenv:A:9", "spank_getenv", NotRemote),
+        (sbatch, "init:unsetenv:A", "spank_unsetenv", NotRemote),
+        (stepd, "user_init:control-set:A:1", "spank_job_control_setenv", NotLocal),
+        (stepd, "user_init:control-get:A", "spank_job_control_getenv", NotLocal),
+        (stepd, "user_init:control-unset:A", "spank_job_control_unsetenv", NotLocal),
+        (slurmd, "init:control-set:A:1", "spank_job_control_setenv", NotAvail),
+        (sbatch, "init:getopt", "spank_option_getopt", NotAvail),
+        (sbatch, "init_post_opt:getopt", "spank_option_getopt", NotAvail),
+        (sbatch, "exit:getopt", "spank_option_getopt", NotAvail),
+        (sbatch, "init_post_opt:register", "spank_option_register", BadArg),
+        (sbatch, "init:register-nameless", "spank_option_register", BadArg),
+        (sbatch, "init_post_opt:item32:0", "spank_get_item", NotAvail),
+        (sbatch, "init_post_opt:item32:2", "spank_get_item", BadArg),
+        (sbatch, "init_post_opt:item32:5", "spank_get_item", NotRemote),
+        (sbatch, "init:item32:99", "spank_get_item", BadArg),
+        (slurmd, "init:item32:0", "spank_get_item", NotAvail),
+        (client, "local_user_init:item32:5", "spank_get_item", NotRemote),
+        (stepd, "user_init:item32:12", "spank_get_item", NotTask),
+        (stepd, "exit:item32:11", "spank_get_item", NotTask),
+        (stepd, "user_init:item-null:2", "spank_get_item", BadArg),
+    ];
+    for (play, actions, call, error) in cases {
+        let trace = play(actions);
+        let (results, number) = (trace.results_of(call), error.number(R).into());
+        assert!(results.contains(&number), "{actions}: {results:?}");
+        assert_eq!(trace.violations().len(), 1, "{actions}: {:?}", trace.violations());
+        let hook = trace.violations()[0].function.as_ref().map(|function| format!("{function:?}"));
+        let expected = actions.split(':').next().unwrap().replace('_', "");
+        assert!(hook.unwrap().to_lowercase().contains(&expected), "{actions}");
     }
-    let run = srun("local_user_init:setenv:A:1");
-    one(&run.client, "spank_setenv", SpankError::NotRemote);
+    assert!(!stepd("task_post_fork:getopt").violations().is_empty());
+    let long = sbatch("init:register-long");
+    let number = SpankError::Nospace.number(R).into();
+    assert!(long.results_of("spank_option_register").contains(&number));
+    assert!(long.log(Level::Error)[0].contains("too long"));
 }
 
 #[test]
-fn getenv_and_unsetenv_are_for_slurmstepd_only() {
-    one(&sbatch("init:getenv:A:9"), "spank_getenv", SpankError::NotRemote);
-    one(&sbatch("init:unsetenv:A"), "spank_unsetenv", SpankError::NotRemote);
+fn each_mistake_is_a_violation_of_its_rule() {
+    let cases: &[(Play, &str, Rule)] = &[
+        (sbatch, "init:setenv:A:1", Rule::WrongContext),
+        (sbatch, "init:getopt", Rule::WrongContext),
+        (sbatch, "init:register-nameless", Rule::BadArgument),
+        (stepd, "user_init:item-null:2", Rule::WouldCrash),
+        (sbatch, "init:null-handle", Rule::BadArgument),
+        (sbatch, "exit:return:5", Rule::ReturnValue),
+        (sbatch, "init:chdir:/tmp", Rule::ProcessState),
+        (sbatch, "init:block", Rule::ProcessState),
+        (sbatch, "init:foreign", Rule::ForeignPointer),
+        (sbatch, "init:abort", Rule::Crashed),
+        (slurmd, "init:leave:0", Rule::Exited),
+    ];
+    for (play, actions, rule) in cases {
+        assert_eq!(play(actions).violations()[0].rule, *rule, "{actions}");
+    }
+    assert_eq!(sbatch("init:null-handle").results_of("spank_remote"), [-1]);
+    assert_eq!(sbatch("init:foreign").outcome, Outcome::Exit(0));
+    let aborted = sbatch("init:abort").outcome;
+    assert!(matches!(aborted, Outcome::Crashed { signal: libc::SIGABRT, .. }), "{aborted:?}");
+    // A task may change its own process, and memory of Slurm's is given and taken.
+    assert!(stepd("task_init:chdir:/tmp").is_clean());
+    let memory = sbatch("init:memory");
+    assert_eq!(memory.log(Level::SpankLog), ["memory text 1"]);
+    assert!(memory.is_clean());
 }
 
 #[test]
@@ -65,23 +119,6 @@ fn errors_have_the_numbers_of_the_release() {
         assert_eq!(trace.client.results_of("spank_setenv"), [number]);
         assert_eq!(trace.client.log(Level::Info), [format!("init: setenv gave {number}")]);
     }
-}
-
-#[test]
-fn job_control_is_not_for_slurmstepd() {
-    let trace = stepd("user_init:control-set:A:1");
-    one(&trace, "spank_job_control_setenv", SpankError::NotLocal);
-    let trace = stepd("user_init:control-get:A");
-    one(&trace, "spank_job_control_getenv", SpankError::NotLocal);
-    let trace = stepd("user_init:control-unset:A");
-    one(&trace, "spank_job_control_unsetenv", SpankError::NotLocal);
-}
-
-#[test]
-fn job_control_is_not_for_slurmd() {
-    let bench = Bench::new();
-    let trace = bench.cluster(R, "init:control-set:A:1").slurmd().unwrap();
-    one(&trace, "spank_job_control_setenv", SpankError::NotAvail);
 }
 
 #[test]
@@ -96,43 +133,11 @@ fn job_control_in_a_prolog_would_crash() {
 }
 
 #[test]
-fn getopt_is_refused_in_init_and_post_opt() {
-    for hook in ["init", "init_post_opt", "exit"] {
-        let trace = sbatch(&format!("{hook}:getopt"));
-        let violation = one(&trace, "spank_option_getopt", SpankError::NotAvail);
-        assert_eq!(violation.rule, Rule::WrongContext);
-    }
-    let trace = stepd("task_post_fork:getopt");
-    assert!(!trace.violations().is_empty());
-}
-
-#[test]
 fn getopt_gives_the_argument_where_it_is_allowed() {
     let run = srun("local_user_init:getopt user_init:getopt task_init:getopt task_exit:getopt");
     assert_eq!(run.client.log(Level::SpankLog), ["getopt F"]);
     assert_eq!(run.stepds[0].log(Level::SpankLog), ["getopt F"; 5]);
     assert!(run.traces().all(Trace::is_clean));
-}
-
-#[test]
-fn options_are_registered_in_init_only() {
-    let trace = sbatch("init_post_opt:register");
-    let violation = one(&trace, "spank_option_register", SpankError::BadArg);
-    assert_eq!(violation.function, Some(Function::Hook(Hook::InitPostOpt)));
-}
-
-#[test]
-fn an_option_without_a_name_is_refused() {
-    let trace = sbatch("init:register-nameless");
-    assert_eq!(one(&trace, "spank_option_register", SpankError::BadArg).rule, Rule::BadArgument);
-}
-
-#[test]
-fn an_option_name_over_75_bytes_is_refused() {
-    let trace = sbatch("init:register-long");
-    let number = SpankError::Nospace.number(R).into();
-    assert!(trace.results_of("spank_option_register").contains(&number));
-    assert!(trace.log(Level::Error)[0].contains("too long"));
 }
 
 #[test]
@@ -143,9 +148,6 @@ fn sbatch_has_the_version_items_and_no_others() {
         ["item 20=22.05.8", "item 21=22", "item 22=05", "item 23=8"]
     );
     assert!(trace.is_clean());
-    one(&sbatch("init_post_opt:item32:0"), "spank_get_item", SpankError::NotAvail);
-    one(&sbatch("init_post_opt:item32:2"), "spank_get_item", SpankError::BadArg);
-    one(&sbatch("init_post_opt:item32:5"), "spank_get_item", SpankError::NotRemote);
 }
 
 #[test]
@@ -158,17 +160,12 @@ fn local_user_init_has_ids_sizes_and_command() {
         run.client.log(Level::SpankLog),
         ["item 2=1234", "item 3=0", "item 7=2", "argv 1 true"]
     );
-    one(&srun("local_user_init:item32:5").client, "spank_get_item", SpankError::NotRemote);
 }
 
 #[test]
 fn task_items_exist_in_task_callbacks_only() {
     let trace = stepd("task_init:item32:12 task_init:item32:11");
     assert_eq!(trace.log(Level::SpankLog), ["item 12=0", "item 11=0", "item 12=1", "item 11=1"]);
-    let trace = stepd("user_init:item32:12");
-    one(&trace, "spank_get_item", SpankError::NotTask);
-    let trace = stepd("exit:item32:11");
-    one(&trace, "spank_get_item", SpankError::NotTask);
 }
 
 #[test]
@@ -182,12 +179,7 @@ fn the_exit_status_exists_once_a_task_ended() {
 #[test]
 fn the_batch_step_does_not_know_its_nodes() {
     let bench = Bench::new();
-    let script = bench.script("true");
-    let cluster = bench.cluster(R, "task_init:item32:4");
-    let sbatch = cluster.sbatch(&["-N2", &script], &environ()).unwrap();
-    let submission = sbatch.submissions()[0];
-    let allocation = cluster.allocate_for(submission).unwrap();
-    let batch = cluster.batch(submission, &allocation).unwrap();
+    let (_, batch) = bench.batch(&bench.cluster(R, "task_init:item32:4"), &["-N2"]);
     assert_eq!(batch.log(Level::SpankLog), ["item 4=0"]);
 }
 
@@ -204,35 +196,10 @@ fn ids_are_mapped_between_node_and_step() {
 }
 
 #[test]
-fn slurmd_has_no_items() {
-    let bench = Bench::new();
-    let trace = bench.cluster(R, "init:item32:0").slurmd().unwrap();
-    one(&trace, "spank_get_item", SpankError::NotAvail);
-}
-
-#[test]
-fn an_unknown_item_is_a_bad_argument() {
-    one(&sbatch("init:item32:99"), "spank_get_item", SpankError::BadArg);
-}
-
-#[test]
-fn a_null_place_for_an_item_would_crash() {
-    let trace = stepd("user_init:item-null:2");
-    assert_eq!(one(&trace, "spank_get_item", SpankError::BadArg).rule, Rule::WouldCrash);
-}
-
-#[test]
 fn a_handle_ends_with_its_callback() {
     let trace = stepd("user_init:keep task_post_fork:use-kept");
     assert!(trace.violations().iter().all(|v| v.rule == Rule::StaleHandle));
     assert_eq!(trace.violations().len(), 2);
-}
-
-#[test]
-fn a_null_handle_is_refused() {
-    let trace = sbatch("init:null-handle");
-    assert_eq!(trace.results_of("spank_remote"), [-1]);
-    assert_eq!(trace.violations()[0].rule, Rule::BadArgument);
 }
 
 #[test]
@@ -254,50 +221,11 @@ fn setenv_without_overwrite_keeps_the_old_value() {
 }
 
 #[test]
-fn a_result_other_than_0_and_minus_1_is_a_violation() {
-    let trace = sbatch("exit:return:5");
-    assert_eq!(trace.violations()[0].rule, Rule::ReturnValue);
-}
-
-#[test]
-fn a_callback_that_changes_the_process_is_a_violation() {
-    for actions in ["init:chdir:/tmp", "init:block"] {
-        let trace = sbatch(actions);
-        assert_eq!(trace.violations()[0].rule, Rule::ProcessState, "{actions}");
-    }
-}
-
-#[test]
-fn a_task_may_change_its_own_process() {
-    assert!(stepd("task_init:chdir:/tmp").is_clean());
-}
-
-#[test]
-fn memory_that_is_not_slurms_is_not_freed() {
-    let trace = sbatch("init:foreign");
-    assert_eq!(trace.violations()[0].rule, Rule::ForeignPointer);
-    assert_eq!(trace.outcome, Outcome::Exit(0));
-}
-
-#[test]
-fn slurms_memory_is_given_and_taken() {
-    let trace = sbatch("init:memory");
-    assert_eq!(trace.log(Level::SpankLog), ["memory text 1"]);
-    assert!(trace.is_clean());
-}
-
-#[test]
 fn a_crash_is_reported_with_its_callback() {
     let trace = sbatch("init_post_opt:crash");
     let function = Some(Function::Hook(Hook::InitPostOpt));
     assert_eq!(trace.outcome, Outcome::Crashed { function, signal: libc::SIGSEGV });
     assert_eq!(trace.violations()[0].rule, Rule::Crashed);
-}
-
-#[test]
-fn an_abort_is_a_crash() {
-    let trace = sbatch("init:abort");
-    assert!(matches!(trace.outcome, Outcome::Crashed { signal: libc::SIGABRT, .. }));
 }
 
 #[test]
@@ -378,13 +306,6 @@ fn a_task_may_be_given_up_in_its_own_process_and_fails() {
     assert_eq!((&stepd.outcome, stepd.order().last()), (&Outcome::Exit(7), Some(&"exit")));
     assert_eq!(of("task_init:exit:0").violations()[0].rule, Rule::Exited);
     assert_eq!(of("task_init_privileged:exit:7").violations()[0].rule, Rule::Exited);
-}
-
-#[test]
-fn a_daemon_may_not_be_left_with_exit() {
-    let bench = Bench::new();
-    let trace = bench.cluster(R, "init:leave:0").slurmd().unwrap();
-    assert_eq!(trace.violations()[0].rule, Rule::Exited);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! disagg-smoke with the built spank_disagg.so: every configuration that can be planned comes out
-//! as planned, and whatever goes wrong is noticed.
+//! disagg-smoke with the built spank_disagg.so: configurations of every kind come out as planned,
+//! and whatever goes wrong is noticed.
 
 #![allow(clippy::unwrap_used)]
 
@@ -9,44 +9,18 @@ mod common;
 use common::Bench;
 use disagg::input::Context;
 use disagg::input::request::{self, Options};
+use disagg::plan::Role;
+use slurm_bed::{Output, config_with};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What a run of disagg-smoke gave.
-struct Output {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Output {
-    #[track_caller]
-    fn expect(self, code: i32) -> Self {
-        assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
-        self
-    }
-
-    #[track_caller]
-    fn shows(&self, parts: &[&str]) {
-        for part in parts {
-            let text = format!("{}\n{}", self.stdout, self.stderr);
-            assert!(text.contains(part), "{part:?} is not in:\n{text}");
-        }
-    }
-}
-
 fn smoke<A: AsRef<OsStr>>(config: &Path, args: impl IntoIterator<Item = A>) -> Output {
-    let output = Command::new(env!("CARGO_BIN_EXE_disagg-smoke"))
-        .arg(config)
-        .arg("--plugin")
-        .arg(slurm_bed::built("spank_disagg.so"))
-        .args(args)
-        .output()
-        .unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Output { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+    let mut smoke = Command::new(env!("CARGO_BIN_EXE_disagg-smoke"));
+    smoke.arg(config).arg("--plugin").arg(slurm_bed::built("spank_disagg.so"));
+    Output::of(smoke.args(args))
 }
 
 const NONE: [&str; 0] = [];
@@ -59,13 +33,7 @@ fn standin(name: &str) -> PathBuf {
 /// A configuration of one generation server over two nodes, with these variables for the workers.
 fn config(bench: &Bench, worker_env: &str) -> PathBuf {
     let path = bench.path("own.yaml");
-    let text = format!(
-        "benchmark: {{mode: e2e}}\n\
-         hardware: {{gpus_per_node: 4, num_ctx_servers: 2, num_gen_servers: 1}}\n\
-         environment:\n  worker_env_var: '{worker_env}'\n\
-         worker_config:\n  gen: {{tensor_parallel_size: 8}}\n  ctx: {{tensor_parallel_size: 2}}\n"
-    );
-    fs::write(&path, text).unwrap();
+    fs::write(&path, config_with((4, (2, 2), (1, 8)), worker_env)).unwrap();
     path
 }
 
@@ -83,7 +51,8 @@ fn yaml_files_below(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn can_be_planned(config: &Path) -> bool {
+/// What the steps of a configuration are like; nothing for one that cannot be planned.
+fn traits(config: &Path) -> Option<String> {
     let options = Options {
         config: config.to_str().unwrap().to_owned(),
         trtllm_dir: Some("/src".to_owned()),
@@ -91,41 +60,46 @@ fn can_be_planned(config: &Path) -> bool {
         ..Options::default()
     };
     let context = Context { env: &|_| None, current_dir: PathBuf::from("/") };
-    request::plan(&options, &context).is_ok()
+    let (plan, _) = request::plan(&options, &context).ok()?;
+    let role = |(name, role): (&String, &Role)| {
+        let step = &role.step;
+        let is_full = step.tasks == step.nodes * step.tasks_per_node;
+        let refers = role.env.iter().any(|(_, value)| !value.value.is_literal());
+        (name.clone(), role.count.min(2), step.nodes.min(2), is_full, refers)
+    };
+    Some(format!("{} {:?}", plan.test.mode, plan.roles.iter().map(role).collect::<Vec<_>>()))
 }
 
+/// One configuration of the corpus for each kind of steps.
 #[test]
-fn every_configuration_of_the_corpus_that_can_be_planned_comes_out_as_planned() {
+fn configurations_of_the_corpus_come_out_as_planned() {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/corpus");
     let corpus = std::env::var_os("DISAGG_CORPUS").map_or(beside, PathBuf::from);
     if !corpus.is_dir() {
         eprintln!("no corpus at {}: nothing is played from it", corpus.display());
         return;
     }
-    let mut configs = yaml_files_below(&corpus.join("configs"));
-    configs.extend(yaml_files_below(&corpus.join("configs_synthetic")));
-    let planned = configs.iter().filter(|config| can_be_planned(config)).count();
-    assert!(planned > 50, "only {planned} configurations of the corpus could be planned");
-    std::thread::scope(|scope| {
-        for share in 0..4 {
-            let configs = &configs;
-            scope.spawn(move || {
-                for config in configs.iter().skip(share).step_by(4) {
-                    smoke(config, NONE).expect(if can_be_planned(config) { 0 } else { 2 });
-                }
-            });
+    let mut seen = BTreeMap::new();
+    for folder in ["configs", "configs_synthetic"] {
+        for config in yaml_files_below(&corpus.join(folder)) {
+            seen.entry(traits(&config)).or_insert(config);
         }
-    });
+    }
+    assert!(seen.len() > 5, "{seen:#?}");
+    for (traits, config) in &seen {
+        smoke(config, NONE).expect(if traits.is_some() { 0 } else { 2 });
+    }
 }
 
 #[test]
 fn every_release_comes_out_as_planned() {
-    for name in ["3nodes", "one_gpu", "gen_only"] {
-        for release in slurm_sim::Release::ALL {
-            smoke(&standin(name), ["--release", &release.to_string()])
-                .expect(0)
-                .shows(&[&format!("Slurm {}: everything is as planned", release.version())]);
-        }
+    for release in slurm_sim::Release::ALL {
+        smoke(&standin("3nodes"), ["--release", &release.to_string()])
+            .expect(0)
+            .shows(&[&format!("Slurm {}: everything is as planned", release.version())]);
+    }
+    for name in ["one_gpu", "gen_only"] {
+        smoke(&standin(name), NONE).expect(0);
     }
 }
 
@@ -157,7 +131,8 @@ fn values_that_refer_to_variables_are_those_of_the_task() {
 #[test]
 fn packed_servers_on_one_node_have_gpus_of_their_own() {
     let bench = Bench::new();
-    let output = smoke(&config(&bench, ""), ["--placement", "packed"]).expect(0);
+    let output = smoke(&config(&bench, ""), ["--placement", "packed"]);
+    output.expect(0);
     let steps: Vec<_> = output.stdout.split("$ srun --disagg-role=CTX_").collect();
     assert!(steps[1].contains("on node3, ") && steps[2].contains("on node3, "), "{steps:?}");
     assert!(steps[1].contains("CUDA_VISIBLE_DEVICES='0,1'\n"), "{}", steps[1]);
@@ -175,11 +150,12 @@ fn with_action(config: &Path, action: &str) -> Output {
 fn a_secret_is_in_no_output() {
     let bench = Bench::new();
     let config = config(&bench, "HF_TOKEN=hf_123");
-    for output in [
-        smoke(&config, NONE).expect(0),
-        with_action(&config, "task_init:return:-1").expect(1),
-        with_action(&config, "task_init:setenv:HF_TOKEN:hf_456").expect(1),
+    for (code, output) in [
+        (0, smoke(&config, NONE)),
+        (1, with_action(&config, "task_init:return:-1")),
+        (1, with_action(&config, "task_init:setenv:HF_TOKEN:hf_456")),
     ] {
+        output.expect(code);
         let text = output.stdout + &output.stderr;
         assert!(text.contains("HF_TOKEN='********'") || text.contains("FAILED"), "{text}");
         assert!(!text.contains("hf_123") && !text.contains("hf_456"), "{text}");
@@ -230,15 +206,9 @@ fn a_call_that_slurm_does_not_allow_is_noticed() {
 fn a_plugin_without_the_options_fails_with_what_sbatch_says() {
     let bench = Bench::new();
     let probe = bench.probe("probe", &[]);
-    let output = Command::new(env!("CARGO_BIN_EXE_disagg-smoke"))
-        .arg(standin("3nodes"))
-        .arg("--plugin")
-        .arg(probe)
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("unrecognized option '--disagg-config="), "{text}");
+    let mut smoke = Command::new(env!("CARGO_BIN_EXE_disagg-smoke"));
+    smoke.arg(standin("3nodes")).arg("--plugin").arg(probe);
+    Output::of(&mut smoke).expect(1).shows(&["unrecognized option '--disagg-config="]);
 }
 
 #[test]
@@ -246,8 +216,8 @@ fn a_broken_configuration_is_reported_with_its_place() {
     let bench = Bench::new();
     let path = bench.path("broken.yaml");
     fs::write(&path, "hardware:\n  gpus_per_node: 0\n").unwrap();
-    let output = smoke(&path, NONE).expect(2);
-    output.shows(&[&format!("{}:2:18: error: hardware.gpus_per_node", path.display())]);
+    let output = smoke(&path, NONE);
+    output.expect(2).shows(&[&format!("{}:2:18: error: hardware.gpus_per_node", path.display())]);
     assert_eq!(output.stdout, "");
 }
 

@@ -155,7 +155,7 @@ done
 mkdir -p "${{jobWorkspace}}"
 # on_each_node NAME COMMAND: runs a command once on each node.
 on_each_node() {{
-    srun --nodes="${{totalNodes}}" --ntasks="${{totalNodes}}" --ntasks-per-node=1 {common} --job-name="$1" --output={workspace}/"$1".log "${{@:2}}"
+    srun --nodes="${{totalNodes}}" --ntasks="${{totalNodes}}" --ntasks-per-node=1 {common} --job-name="$1" {output} "${{@:2}}" >{workspace}/"$1".log
 }}
 if (( ${{#unpackArgs[@]}} > 0 )); then
     # shellcheck disable=SC2016  # each node expands it
@@ -169,6 +169,7 @@ fi
         PREFIXES_OF_STEPS.map(|start| format!("{start}*")).join(" | "),
         per_node = plan.job.ntasks_per_node.value,
         common = COMMON.join(" "),
+        output = OUTPUT.join(" "),
         workspace = quote::word(plan.workspace.trim_end_matches('/')),
         in_container = quote::word(IN_CONTAINER_SH),
     );
@@ -283,6 +284,9 @@ exit "${status}"
 /// nodes, which steps that overlap can only share so.
 pub const COMMON: [&str; 2] = ["--export=ALL", "--mem=0"];
 
+/// srun opens what its own standard output is, so that no path goes through its file name patterns.
+const OUTPUT: [&str; 2] = ["--output=/dev/fd/1", "--open-mode=append"];
+
 /// How the steps of a role are run, as a case of the function `step`.
 fn step_case(plan: &Plan, name: &str, role: &Role) -> String {
     let spec = compose(plan, role);
@@ -298,7 +302,8 @@ fn step_case(plan: &Plan, name: &str, role: &Role) -> String {
     srun.extend(step.kill_on_bad_exit.then(|| "--kill-on-bad-exit=1".to_owned()));
     srun.extend(COMMON.map(str::to_owned));
     srun.extend(plan.job.srun_args.iter().map(|word| quote::word(&word.value).into_owned()));
-    srun.extend(["--job-name=\"${name}\"", "--output=\"${log}\""].map(str::to_owned));
+    srun.push("--job-name=\"${name}\"".to_owned());
+    srun.extend(OUTPUT.map(str::to_owned));
     let srun = srun.join(" ");
 
     let task = task(&spec);
@@ -314,6 +319,9 @@ fn step_case(plan: &Plan, name: &str, role: &Role) -> String {
     if command.contains('\'') && command.contains('$') {
         lines.push_str("        # shellcheck disable=SC2016  # each rank expands it\n");
     }
-    let _ = writeln!(lines, "        exec srun {srun} \"${{srunArgs[@]}}\" {command}\n        ;;");
+    let _ = writeln!(
+        lines,
+        "        exec srun {srun} \"${{srunArgs[@]}}\" {command} >\"${{log}}\"\n        ;;"
+    );
     lines
 }

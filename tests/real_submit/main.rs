@@ -12,38 +12,27 @@ use std::process::Command;
 
 use serde_json::Value;
 use site::*;
-use slurm_bed::{Options, Slurm};
+use slurm_bed::{Options, Output, Slurm, contains};
 
 #[test]
 fn one_command_takes_a_test_from_nothing_to_passed() {
     let site = Site::new();
     let output = site.submit(SOME_SECONDS, &[]);
-    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
-    assert!(
-        output.stdout.contains("PASSED: disagg_upload-standin_3nodes, job 1"),
-        "{}",
-        output.stdout
-    );
+    output.expect(0);
+    contains(&output.stdout, "PASSED: disagg_upload-standin_3nodes, job 1");
     for expected in ["job 1: RUNNING on node[1-3]", "GEN_0: running after", "BENCHMARK: done after"]
     {
-        assert!(output.stderr.contains(expected), "{expected}: {}", output.stderr);
+        contains(&output.stderr, expected);
     }
     // The report: its table and its timeline.
     for expected in ["  . starting   - running", "  BENCHMARK      done", "5 tests, 0 failures"] {
-        assert!(output.stdout.contains(expected), "{expected}: {}", output.stdout);
+        contains(&output.stdout, expected);
     }
-}
 
-#[test]
-fn the_generated_script_takes_a_test_to_passed_without_this_program_on_the_nodes() {
-    let site = Site::new();
-    let output = site.submit(&[], &["--launcher=bash"]);
-    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
-    assert!(
-        output.stdout.contains("PASSED: disagg_upload-standin_3nodes, job 1"),
-        "{}",
-        output.stdout
-    );
+    // The generated script needs nothing of this program on the nodes.
+    let output = site.submit(&[], &["--launcher=bash", "--force"]);
+    output.expect(0);
+    contains(&output.stdout, "PASSED: disagg_upload-standin_3nodes, job 2");
     assert!(site.workspace().join("results-BENCHMARK.xml").is_file());
 }
 
@@ -61,50 +50,34 @@ fn a_test_of_one_server_is_submitted_like_any_other() {
         let arguments =
             ["submit", "--test-id", id, &launcher, "--trtllm-dir", &tree, "--workspace"];
         let mut submit = site.command(&[], &arguments);
-        let output = output_of(submit.arg(&workspace).output().unwrap());
-        assert_eq!(output.code, Some(0), "{id} {launcher}: {}{}", output.stdout, output.stderr);
-        assert!(
-            output.stdout.contains(&format!("PASSED: {id}, job")),
-            "{launcher}: {}",
-            output.stdout
-        );
-        assert!(output.stderr.contains(&format!(" on {nodes}\n")), "{id}: {}", output.stderr);
+        let output = Output::of(submit.arg(&workspace));
+        output.expect(0);
+        contains(&output.stdout, &format!("PASSED: {id}, job"));
+        contains(&output.stderr, &format!(" on {nodes}\n"));
         let results = std::fs::read_to_string(workspace.join("results-AGGREGATED.xml")).unwrap();
         assert!(results.contains(&format!("[{id}]")), "{id} {launcher}: {results}");
     }
 }
 
 #[test]
-fn a_benchmark_that_fails_is_exit_status_1_with_the_verdict() {
+fn a_run_that_fails_is_exit_status_1_with_the_verdict_or_the_end_of_the_log() {
     let site = Site::new();
     let output = site.submit(&["STANDIN_FAULT=BENCHMARK:fail"], &["--json"]);
-    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
-    let entry = &output.json()["jobs"][0];
+    output.expect(1);
+    let entry = &json(&output)["jobs"][0];
     assert_eq!(entry["outcome"], "failed");
     assert_eq!(entry["result"]["verdict"]["kind"], "benchmark_failed");
     assert_eq!(entry["message"], entry["result"]["verdict"]["message"]);
-}
 
-#[test]
-fn a_server_that_dies_is_exit_status_1_and_is_named() {
-    let site = Site::new();
-    let output = site.submit(&["STANDIN_FAULT=CTX_0:die_after:2"], &[]);
-    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
-    assert!(
-        output.stdout.contains("FAILED: disagg_upload-standin_3nodes, job 1: CTX_0"),
-        "{}",
-        output.stdout
-    );
-    assert!(output.stdout.contains("last lines of CTX_0:"), "{}", output.stdout);
-}
+    let output = site.submit(&["STANDIN_FAULT=CTX_0:die_after:2"], &["--force"]);
+    output.expect(1);
+    contains(&output.stdout, "FAILED: disagg_upload-standin_3nodes, job 2: CTX_0");
+    contains(&output.stdout, "last lines of CTX_0:");
 
-#[test]
-fn without_a_verdict_a_failed_job_is_shown_with_the_last_lines_of_its_log() {
-    let site = Site::new();
-    let output = site.submit(&["STANDIN_FAULT=BENCHMARK:fail"], &["--launcher=bash"]);
-    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
-    assert!(output.stdout.contains("FAILED: "), "{}", output.stdout);
-    assert!(output.stdout.contains("BENCHMARK ended with status 1"), "{}", output.stdout);
+    let output = site.submit(&["STANDIN_FAULT=BENCHMARK:fail"], &["--force", "--launcher=bash"]);
+    output.expect(1);
+    contains(&output.stdout, "FAILED: ");
+    contains(&output.stdout, "BENCHMARK ended with status 1");
 }
 
 #[test]
@@ -113,28 +86,27 @@ fn a_job_that_nobody_waited_for_is_taken_up_by_its_id_and_by_its_workspace() {
     let job = site.submitted(SOME_SECONDS);
     let (by_id, by_workspace) = (site.watch(&job.to_string()), site.watch(path(&site.workspace())));
     for output in [by_id, by_workspace] {
-        assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
-        assert!(
-            output.stdout.contains("PASSED: disagg_upload-standin_3nodes"),
-            "{}",
-            output.stdout
-        );
+        output.expect(0);
+        contains(&output.stdout, "PASSED: disagg_upload-standin_3nodes");
     }
 }
 
 #[test]
-fn a_cancelled_job_has_failed() {
+fn a_running_jobs_workspace_is_left_alone_and_a_cancelled_job_has_failed() {
     let site = Site::new();
     let job = site.submitted(ENDLESS);
     site.wait_until_it_runs(job);
     let mut watching =
         Running::start(&site, site.command(&[], &["watch", path(&site.workspace())]));
     watching.until("BENCHMARK: running");
+    let output = site.submit(&[], &[]);
+    output.expect(2);
+    contains(&output.stderr, &format!("error: job {job} of "));
     let output = site.run(&[], &["cancel", path(&site.workspace())]);
     assert_eq!((output.code, output.stdout), (Some(0), format!("cancelling job {job}\n")));
     let output = watching.end();
-    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
-    assert!(output.stdout.contains("the job was cancelled"), "{}", output.stdout);
+    output.expect(1);
+    contains(&output.stdout, "the job was cancelled");
     let output = site.run(&[], &["cancel", &job.to_string()]);
     assert_eq!((output.code, output.stdout), (Some(0), format!("job {job} has already ended\n")));
 }
@@ -148,7 +120,7 @@ fn an_interruption_leaves_the_job_running() {
         submitting.signal(signal);
         let output = submitting.end();
         assert_eq!(output.code, Some(code), "{}{}", output.stdout, output.stderr);
-        assert!(output.stdout.contains("the job continues"), "{}", output.stdout);
+        contains(&output.stdout, "the job continues");
         let note = std::fs::read(site.workspace().join("submission.json")).unwrap();
         let note: Value = serde_json::from_slice(&note).unwrap();
         let job = u32::try_from(note["job_id"].as_u64().unwrap()).unwrap();
@@ -166,9 +138,9 @@ fn an_interruption_cancels_the_job_where_that_was_asked_for() {
     submitting.until("RUNNING");
     submitting.signal("INT");
     let output = submitting.end();
-    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
-    assert_eq!(output.json()["jobs"][0]["outcome"], "failed");
-    assert_eq!(output.json()["jobs"][0]["state"], "CANCELLED");
+    output.expect(1);
+    assert_eq!(json(&output)["jobs"][0]["outcome"], "failed");
+    assert_eq!(json(&output)["jobs"][0]["state"], "CANCELLED");
 }
 
 #[test]
@@ -204,7 +176,7 @@ fn a_controller_that_is_restarted_is_waited_for() {
     site.cluster.restart("slurmctld");
     watching.until("Slurm responds again");
     let output = watching.end();
-    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+    output.expect(0);
     assert_eq!(output.stderr.matches("does not respond").count(), 1, "{}", output.stderr);
 }
 
@@ -218,7 +190,7 @@ fn a_job_is_found_whatever_a_sites_sbatch_prints_after_its_id() {
         let path = std::env::var("PATH").unwrap();
         let path = format!("PATH={directory}:{STANDIN}/bin:{}:{path}", slurm.display());
         let output = site.submit(&[&path], &["--json"]);
-        assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+        output.expect(0);
         let looked = output.stderr.contains("checking whether Slurm has accepted the job");
         assert_eq!(looked, searched, "{}", output.stderr);
         assert!(site.workspace().join("submission.json").is_file());
@@ -245,8 +217,8 @@ fn submit_to_a_stopped_controller(site: &Site, then: impl Fn(&mut Running)) -> O
 fn a_job_that_is_accepted_after_sbatch_has_timed_out_is_found_and_followed() {
     let site = Site::with(Options::nodes(3).conf("MessageTimeout=4"));
     let output = submit_to_a_stopped_controller(&site, |_| {});
-    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
-    let job = &output.json()["jobs"][0];
+    output.expect(0);
+    let job = &json(&output)["jobs"][0];
     assert_eq!((&job["outcome"], &job["job_id"]), (&"passed".into(), &1.into()));
     let recorded = std::fs::read(site.workspace().join("submission.json")).unwrap();
     assert_eq!(serde_json::from_slice::<Value>(&recorded).unwrap()["job_id"], 1);
@@ -256,8 +228,8 @@ fn a_job_that_is_accepted_after_sbatch_has_timed_out_is_found_and_followed() {
 fn a_search_that_is_interrupted_leaves_the_outcome_open_and_names_the_comment() {
     let site = Site::with(Options::nodes(3).conf("MessageTimeout=4"));
     let output = submit_to_a_stopped_controller(&site, |submitting| submitting.signal("INT"));
-    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
-    let job = &output.json()["jobs"][0];
+    output.expect(1);
+    let job = &json(&output)["jobs"][0];
     assert_eq!((&job["outcome"], &job["job_id"]), (&"unknown".into(), &Value::Null));
     let comment = || site.cluster.run(["squeue", "-h", "-t", "all", "-o", "%k"]).stdout;
     wait_for(|| comment().starts_with("slurm-disagg "));
@@ -266,48 +238,32 @@ fn a_search_that_is_interrupted_leaves_the_outcome_open_and_names_the_comment() 
 }
 
 #[test]
-fn what_sbatch_refuses_is_shown_as_sbatch_said_it() {
+fn a_refusal_and_test_only_show_what_sbatch_prints_and_leave_nothing() {
     let site = Site::new();
     let output = site.submit(&[], &["--partition=nowhere"]);
-    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
+    output.expect(1);
     for expected in ["REFUSED: ", "sbatch: error: invalid partition specified: nowhere"] {
-        assert!(output.stdout.contains(expected), "{}", output.stdout);
+        contains(&output.stdout, expected);
     }
     assert!(!site.workspace().join("submission.json").exists());
-}
-
-#[test]
-fn test_only_says_when_the_job_would_start_and_leaves_nothing() {
-    let site = Site::new();
+    std::fs::remove_dir_all(site.workspace()).unwrap();
     let output = site.submit(&[], &["--test-only"]);
-    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
-    assert!(output.stdout.contains("ACCEPTED: "), "{}", output.stdout);
-    assert!(output.stdout.contains("to start at"), "{}", output.stdout);
+    output.expect(0);
+    contains(&output.stdout, "ACCEPTED: ");
+    contains(&output.stdout, "to start at");
     assert!(!site.workspace().exists());
     assert_eq!(site.cluster.run(["squeue", "-h", "-t", "all"]).checked(), "");
     let output = site.submit(&[], &["--test-only", "--time=99-0", "--partition=nowhere"]);
-    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
+    output.expect(1);
 }
 
 #[test]
-fn an_sbatch_variable_of_the_environment_does_not_change_the_plan() {
+fn as_json_the_outcome_has_job_state_and_files_and_sbatch_variables_change_no_plan() {
     let site = Site::new();
-    let job = {
-        let settings = ["SBATCH_JOB_NAME=other", "SBATCH_TIMELIMIT=1-0", "SQUEUE_USERS=nobody"];
-        let output = site.submit(&settings, &["--json"]);
-        assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
-        u32::try_from(output.json()["jobs"][0]["job_id"].as_u64().unwrap()).unwrap()
-    };
-    let job = site.cluster.job(job);
-    assert_eq!((job.field("JobName"), job.field("TimeLimit")), ("disagg_perf_test", "00:10:00"));
-}
-
-#[test]
-fn as_json_the_outcome_has_job_state_and_files() {
-    let site = Site::new();
-    let output = site.submit(&[], &["--json"]);
-    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
-    let all = output.json();
+    let settings = ["SBATCH_JOB_NAME=other", "SBATCH_TIMELIMIT=1-0", "SQUEUE_USERS=nobody"];
+    let output = site.submit(&settings, &["--json"]);
+    output.expect(0);
+    let all = json(&output);
     let entry = &all["jobs"][0];
     assert_eq!((&all["schema"], &entry["outcome"]), (&1.into(), &"passed".into()));
     assert_eq!((&entry["state"], &entry["exit_code"]), (&"COMPLETED".into(), &"0:0".into()));
@@ -315,6 +271,8 @@ fn as_json_the_outcome_has_job_state_and_files() {
     for file in entry["files"].as_array().unwrap() {
         assert!(Path::new(file.as_str().unwrap()).is_file(), "{file}");
     }
+    let job = site.cluster.job(u32::try_from(entry["job_id"].as_u64().unwrap()).unwrap());
+    assert_eq!((job.field("JobName"), job.field("TimeLimit")), ("disagg_perf_test", "00:10:00"));
 }
 
 #[test]
@@ -326,7 +284,7 @@ fn a_job_that_waits_says_why_until_it_runs() {
     submitting.until("PENDING (Resources) It is next; it waits for enough nodes");
     site.cluster.run(["scancel", &other.to_string()]).ok();
     let output = submitting.end();
-    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+    output.expect(0);
 }
 
 #[test]
@@ -338,7 +296,7 @@ fn a_job_that_can_never_start_says_what_to_change() {
     submitting.until("PENDING (PartitionNodeLimit) It asks for more (or fewer) nodes");
     submitting.signal("INT");
     let output = submitting.end();
-    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
+    output.expect(1);
 }
 
 #[test]
@@ -362,7 +320,7 @@ fn a_node_that_fails_is_named_as_the_cause() {
     let down = ["scontrol", "update", "NodeName=node2", "State=DOWN", "Reason=test"];
     site.cluster.run(down).ok();
     let output = site.watch(&job.to_string());
-    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
+    output.expect(1);
     // From Slurm, or from the launch if it could still write a verdict.
     let shows = |expected| output.stdout.contains(expected);
     assert!(
@@ -370,16 +328,6 @@ fn a_node_that_fails_is_named_as_the_cause() {
         "{}",
         output.stdout
     );
-}
-
-#[test]
-fn the_workspace_of_a_job_that_has_not_ended_is_left_alone() {
-    let site = Site::new();
-    let job = site.submitted(ENDLESS);
-    let output = site.submit(&[], &[]);
-    assert_eq!(output.code, Some(2), "{}{}", output.stdout, output.stderr);
-    assert!(output.stderr.contains(&format!("error: job {job} of ")), "{}", output.stderr);
-    site.run(&[], &["cancel", &job.to_string()]);
 }
 
 #[test]
@@ -394,13 +342,13 @@ fn a_test_list_is_submitted_as_one_job_for_each_test() {
         let mut command = site.command(settings, &["submit", "--json"]);
         command.arg("--test-list").arg(&list).arg("--trtllm-dir").arg(format!("{STANDIN}/tree"));
         command.arg("--workspace").arg(site.workspace()).args(arguments);
-        output_of(command.output().unwrap())
+        Output::of(&mut command)
     };
     // Only the first test has a CTX server.
     let all = submit(&["STANDIN_FAULT=CTX_0:die_at_start"], &[]);
-    assert_eq!(all.code, Some(1), "{}{}", all.stdout, all.stderr);
+    all.expect(1);
     let outcomes = |output: &Output| -> Vec<String> {
-        let all = output.json();
+        let all = json(output);
         let outcome = |entry: &Value| entry["outcome"].as_str().unwrap().to_owned();
         all["jobs"].as_array().unwrap().iter().map(outcome).collect()
     };
@@ -412,29 +360,25 @@ fn a_test_list_is_submitted_as_one_job_for_each_test() {
     let some = submit(&[], &["--only", "*gen_only"]);
     assert_eq!((some.code, outcomes(&some)), (Some(0), vec!["passed".to_owned()]));
     let none = submit(&[], &["--only", "nothing like it"]);
-    assert_eq!(none.code, Some(2), "{}", none.stderr);
+    none.expect(2);
 }
 
 #[test]
-fn a_job_that_slurm_has_forgotten_is_not_taken_for_a_passed_one() {
+fn a_forgotten_job_is_judged_by_its_verdict_and_without_one_is_unknown() {
     let site = Site::with(Options::nodes(3).conf("MinJobAge=2"));
     let job = site.submitted_by("--launcher=bash", &[]);
     wait_for(|| site.has_forgotten(job));
     let output = site.watch(path(&site.workspace()));
-    assert_eq!(output.code, Some(1), "{}{}", output.stdout, output.stderr);
-    assert!(output.stdout.contains("UNKNOWN: "), "{}", output.stdout);
+    output.expect(1);
+    contains(&output.stdout, "UNKNOWN: ");
     let output = site.watch(&job.to_string());
-    assert_eq!(output.code, Some(2), "{}{}", output.stdout, output.stderr);
-    assert!(output.stderr.contains(&format!("unknown job {job}")), "{}", output.stderr);
-}
+    output.expect(2);
+    contains(&output.stderr, &format!("unknown job {job}"));
 
-#[test]
-fn a_forgotten_job_is_judged_by_the_verdict_that_it_left() {
-    let site = Site::with(Options::nodes(3).conf("MinJobAge=2"));
-    let job = site.submitted(&[]);
+    let output = site.submit(&[], &["--no-wait", "--json", "--force"]);
+    let job = u32::try_from(json(&output)["jobs"][0]["job_id"].as_u64().unwrap()).unwrap();
     wait_for(|| site.has_forgotten(job));
-    let output = site.watch(path(&site.workspace()));
-    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+    site.watch(path(&site.workspace())).expect(0);
 }
 
 #[test]
@@ -445,15 +389,15 @@ fn accounting_says_how_a_forgotten_job_ended() {
     let state = || site.cluster.run(["sacct", "-n", "-X", "-o", "State", "-j", &id]).stdout;
     wait_for(|| site.has_forgotten(job) && state().contains("COMPLETED"));
     let output = site.watch(path(&site.workspace()));
-    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
+    output.expect(0);
 }
 
 #[test]
 fn options_of_the_launch_reach_it_and_wrong_ones_stop_the_submission() {
     let site = Site::new();
     let output = site.submit(SOME_SECONDS, &["--json", "--", "--ready", "--limit", "ready=2m"]);
-    assert_eq!(output.code, Some(0), "{}{}", output.stdout, output.stderr);
-    let all = output.json();
+    output.expect(0);
+    let all = json(&output);
     let steps = all["jobs"][0]["result"]["steps"].as_array().unwrap();
     let server = steps.iter().find(|step| step["name"] == "GEN_0").unwrap();
     assert!(server["ready"].is_u64(), "{server}");
@@ -463,7 +407,7 @@ fn options_of_the_launch_reach_it_and_wrong_ones_stop_the_submission() {
         (&["--launcher=bash", "--", "--ready"], "an option of the native launcher"),
     ] {
         let output = site.submit(&[], arguments);
-        assert_eq!(output.code, Some(2), "{}{}", output.stdout, output.stderr);
-        assert!(output.stderr.contains(expected), "{}", output.stderr);
+        output.expect(2);
+        contains(&output.stderr, expected);
     }
 }

@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A cluster of its own for a test, and the command on it as an ordinary user runs it.
 
-use std::fs::{File, Permissions};
+use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{self, Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use disagg::run::interrupt::readable;
 use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use serde_json::Value;
-use slurm_bed::{Cluster, Options, Slurm, TEST_USER};
+use slurm_bed::{Cluster, Options, Output, Slurm, TEST_USER, executable};
 
 pub const DISAGG: &str = env!("CARGO_BIN_EXE_slurm-disagg");
 pub const STANDIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/standin");
@@ -28,12 +27,6 @@ pub const SOME_SECONDS: &[&str] = &["STANDIN_TOKEN_SECONDS=0.5", "STANDIN_REQUES
 /// A cluster, and commands on it as an ordinary user.
 pub struct Site {
     pub cluster: Cluster,
-}
-
-pub struct Output {
-    pub code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
 }
 
 impl Site {
@@ -60,7 +53,7 @@ impl Site {
     }
 
     pub fn run(&self, settings: &[&str], arguments: &[&str]) -> Output {
-        output_of(self.command(settings, arguments).output().unwrap())
+        Output::of(&mut self.command(settings, arguments))
     }
 
     /// `submit` of the test on three nodes.
@@ -73,7 +66,7 @@ impl Site {
     }
 
     pub fn submit(&self, settings: &[&str], arguments: &[&str]) -> Output {
-        output_of(self.submit_command(settings, arguments).output().unwrap())
+        Output::of(&mut self.submit_command(settings, arguments))
     }
 
     /// Submits without waiting; gives the job's id.
@@ -83,8 +76,8 @@ impl Site {
 
     pub fn submitted_by(&self, launcher: &str, settings: &[&str]) -> u32 {
         let output = self.submit(settings, &["--no-wait", "--json", launcher]);
-        assert_eq!(output.code, Some(0), "{}", output.stderr);
-        let id = output.json()["jobs"][0]["job_id"].as_u64().unwrap();
+        output.ok();
+        let id = json(&output)["jobs"][0]["job_id"].as_u64().unwrap();
         u32::try_from(id).unwrap()
     }
 
@@ -103,23 +96,15 @@ impl Site {
 
 /// Waits until a condition holds.
 pub fn wait_for(condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + LIMIT;
-    while !condition() {
-        assert!(Instant::now() < deadline, "the condition does not hold after {LIMIT:?}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    slurm_bed::wait_for(
+        LIMIT,
+        || condition().then_some(()),
+        || "the condition does not hold".into(),
+    );
 }
 
-impl Output {
-    pub fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}", self.stdout))
-    }
-}
-
-pub fn output_of(output: process::Output) -> Output {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    Output { code: output.status.code(), stdout, stderr }
+pub fn json(output: &Output) -> Value {
+    serde_json::from_str(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", output.stdout))
 }
 
 /// The output of a command, read as it comes; no wait is longer than [`LIMIT`].
@@ -232,10 +217,8 @@ pub fn on_a_terminal<'site>(
 /// A directory with an sbatch that runs the real one and some shell after it.
 pub fn wrapped_sbatch(site: &Site, after: &str) -> String {
     let directory = site.cluster.work().join("bin");
-    std::fs::create_dir(&directory).unwrap();
     let sbatch = Slurm::under_test().prefix.join("bin/sbatch");
     let script = format!("#!/bin/sh\n{} \"$@\"\n{after}\n", sbatch.display());
-    std::fs::write(directory.join("sbatch"), script).unwrap();
-    std::fs::set_permissions(directory.join("sbatch"), Permissions::from_mode(0o755)).unwrap();
+    executable(&directory.join("sbatch"), &script);
     directory.display().to_string()
 }

@@ -78,12 +78,8 @@ fn load(loader: &Path, api: &str, other: Option<&Path>) -> String {
 }
 
 #[test]
-fn the_file_exports_its_hooks_and_nothing_else() {
+fn the_file_exports_its_hooks_and_leaves_no_symbol_of_slurm_undefined() {
     assert_eq!(nm("--defined-only"), EXPORTS.map(str::to_owned).into());
-}
-
-#[test]
-fn the_file_leaves_no_symbol_of_slurm_undefined() {
     let undefined = nm("--undefined-only");
     assert!(undefined.contains("dlsym"), "{undefined:?}");
     let of_slurm: Vec<_> =
@@ -134,15 +130,14 @@ fn each_known_release_sees_its_own_version() {
 }
 
 #[test]
-fn the_exact_version_is_taken_from_a_plugin_that_slurm_has_loaded_already() {
-    let (loader, other) = (loader("loader_exact", true), other_plugin("auth_other", "auth/other"));
-    assert_eq!(load(&loader, "38", Some(&other)), "disagg spank 160508 dead");
-}
-
-#[test]
-fn another_spank_plugins_version_is_not_believed() {
-    let (loader, other) = (loader("loader_spank", true), other_plugin("spank_other", "spank"));
-    assert_eq!(load(&loader, "38", Some(&other)), "disagg spank 160500 dead");
+fn the_exact_version_is_taken_from_a_plugin_of_slurms_own_that_is_loaded_already() {
+    let loader = loader("loader_exact", true);
+    for (name, kind, version) in
+        [("auth_other", "auth/other", "160508"), ("spank_other", "spank", "160500")]
+    {
+        let loaded = load(&loader, "38", Some(&other_plugin(name, kind)));
+        assert_eq!(loaded, format!("disagg spank {version} dead"), "{kind}");
+    }
 }
 
 #[test]
@@ -167,10 +162,7 @@ fn an_unknown_release_sees_a_version_that_it_refuses() {
     for api in ["35", "47", "0", "65535"] {
         assert_eq!(load(&loader, api, Some(&other)), "disagg spank 140b00 dead", "API {api}");
     }
-}
-
-#[test]
-fn a_program_that_is_not_slurm_can_load_the_file() {
-    let loader = loader("loader_none", false);
-    assert_eq!(load(&loader, "none", None), "disagg spank 140b00 dead");
+    // So does a program that is not Slurm.
+    let none = self::loader("loader_none", false);
+    assert_eq!(load(&none, "none", None), "disagg spank 140b00 dead");
 }

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used)]
 #![allow(dead_code)] // each test file uses a part
 
-use slurm_sim::{Cluster, Env, Host, Release};
+use slurm_sim::{Cluster, Env, Host, Release, Trace};
 use std::{
     collections::BTreeMap,
     fs,
@@ -61,6 +61,16 @@ impl Bench {
         let path = self.path("job.sh");
         fs::write(&path, format!("#!/bin/sh\n{lines}\n")).unwrap();
         path.to_str().unwrap().to_owned()
+    }
+
+    /// `sbatch` of a script with these arguments, and its batch step.
+    pub fn batch(&self, cluster: &Cluster, args: &[&str]) -> (Trace, Trace) {
+        let script = self.script("true");
+        let sbatch = cluster.sbatch(&[args, &[&script]].concat(), &environ()).unwrap();
+        let submission = sbatch.submissions()[0].clone();
+        let allocation = cluster.allocate_for(&submission).unwrap();
+        let batch = cluster.batch(&submission, &allocation).unwrap();
+        (sbatch, batch)
     }
 
     /// A cluster of four nodes with the probe, required, and these actions.

@@ -7,19 +7,26 @@
 //! With `SLURM_BED_KEEP=1` in the environment a cluster outlives its test, to be looked at with
 //! `tests/bed/slurm-bed run DIR bash`.
 
+mod common;
 mod installation;
 mod job;
 mod options;
+mod site;
 
+pub use common::{
+    Output, Servers, config, config_with, contains, executable, public_directory, sorted,
+    variables, wait_for,
+};
 pub use installation::Slurm;
 pub use job::Job;
 pub use options::Options;
+pub use site::{Site, plugstack_line};
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// The user without privileges that exists in every cluster.
 pub const TEST_USER: &str = "disagg-test";
@@ -32,17 +39,6 @@ const POLL: Duration = Duration::from_millis(50);
 pub struct Cluster {
     dir: PathBuf,
     keep: bool,
-}
-
-/// What a finished command said.
-#[derive(Clone, Debug)]
-pub struct Output {
-    /// The exit status; `None` when a signal ended the command.
-    pub code: Option<i32>,
-    /// Standard output, with foreign bytes replaced.
-    pub stdout: String,
-    /// Standard error, with foreign bytes replaced.
-    pub stderr: String,
 }
 
 /// A process inside a cluster: a daemon, a step, a task or what one of them left behind.
@@ -78,7 +74,7 @@ impl Cluster {
         if !keep {
             up.arg("--until-pid").arg(std::process::id().to_string());
         }
-        let output = output_of(&mut up);
+        let output = Output::of(&mut up);
         assert!(output.code == Some(0), "the cluster does not start: {}", output.stderr);
         cluster
     }
@@ -149,7 +145,7 @@ impl Cluster {
     /// When sbatch refuses it.
     pub fn submit<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> u32 {
         let mut sbatch = self.command_as(TEST_USER, "sbatch");
-        let output = output_of(sbatch.arg("--parsable").args(arguments));
+        let output = Output::of(sbatch.arg("--parsable").args(arguments));
         output.ok().trim().parse().expect("sbatch --parsable prints a job id")
     }
 
@@ -167,15 +163,8 @@ impl Cluster {
     /// # Panics
     /// When it does not within `limit`; the message has the job.
     pub fn wait_until(&self, id: u32, limit: Duration, condition: impl Fn(&Job) -> bool) -> Job {
-        let deadline = Instant::now() + limit;
-        loop {
-            let job = self.job(id);
-            if condition(&job) {
-                return job;
-            }
-            assert!(Instant::now() < deadline, "job {id} after {limit:?}: {job:?}");
-            std::thread::sleep(POLL);
-        }
+        let found = || Some(self.job(id)).filter(&condition);
+        wait_for(limit, found, || format!("job {id}: {:?}", self.job(id)))
     }
 
     /// Waits until a job has ended, in whatever way.
@@ -191,20 +180,11 @@ impl Cluster {
     /// # Panics
     /// When one is not within `limit`; the message has all states.
     pub fn wait_idle(&self, limit: Duration) {
-        let deadline = Instant::now() + limit;
-        loop {
-            let states = self.run(["sinfo", "--noheader", "--Node", "--format=%N %T"]);
-            if states.stdout.lines().all(|line| line.ends_with(" idle")) && states.code == Some(0) {
-                return;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "after {limit:?}: {}{}",
-                states.stdout,
-                states.stderr
-            );
-            std::thread::sleep(POLL);
-        }
+        let states = || self.run(["sinfo", "--noheader", "--Node", "--format=%N %T"]);
+        let are_idle = |states: &Output| {
+            states.code == Some(0) && states.stdout.lines().all(|line| line.ends_with(" idle"))
+        };
+        wait_for(limit, || are_idle(&states()).then_some(()), || format!("{:?}", states()));
     }
 
     /// Ends a daemon (`slurmctld`, `slurmdbd` or a node's name) by a signal and waits for its end.
@@ -212,7 +192,7 @@ impl Cluster {
     /// # Panics
     /// When it is not running, or outlives the signal by 30 s.
     pub fn stop(&self, daemon: &str, signal: &str) {
-        output_of(Command::new(SCRIPT).arg("stop").arg(&self.dir).args([daemon, signal])).ok();
+        Output::of(Command::new(SCRIPT).arg("stop").arg(&self.dir).args([daemon, signal])).ok();
     }
 
     /// Starts a daemon that [`Cluster::stop`] ended.
@@ -220,13 +200,13 @@ impl Cluster {
     /// # Panics
     /// When it does not come up.
     pub fn restart(&self, daemon: &str) {
-        output_of(Command::new(SCRIPT).arg("start").arg(&self.dir).arg(daemon)).ok();
+        Output::of(Command::new(SCRIPT).arg("start").arg(&self.dir).arg(daemon)).ok();
     }
 
     /// Every process that is in the cluster now.
     #[must_use]
     pub fn processes(&self) -> Vec<Process> {
-        let output = output_of(Command::new(SCRIPT).arg("ps").arg(&self.dir));
+        let output = Output::of(Command::new(SCRIPT).arg("ps").arg(&self.dir));
         output.ok().lines().filter_map(Process::parse).collect()
     }
 
@@ -236,7 +216,7 @@ impl Cluster {
     pub fn evidence(&self) -> String {
         let jobs = self.run(["scontrol", "--oneliner", "show", "job"]).stdout;
         let steps = self.run(["squeue", "--steps"]).stdout;
-        let processes = output_of(Command::new(SCRIPT).arg("ps").arg(&self.dir)).stdout;
+        let processes = Output::of(Command::new(SCRIPT).arg("ps").arg(&self.dir)).stdout;
         format!("{jobs}{steps}{processes}")
     }
 }
@@ -253,34 +233,10 @@ impl Drop for Cluster {
             eprintln!("The last lines of slurmctld.log:");
             lines.iter().rev().for_each(|line| eprintln!("  {line}"));
         }
-        let down = output_of(Command::new(SCRIPT).args(["down", "--rm"]).arg(&self.dir));
+        let down = Output::of(Command::new(SCRIPT).args(["down", "--rm"]).arg(&self.dir));
         if down.code != Some(0) {
             eprintln!("{}", down.stderr);
         }
-    }
-}
-
-impl Output {
-    /// The standard output of a command that succeeded.
-    ///
-    /// # Panics
-    /// When it did not; the message has all it said.
-    #[track_caller]
-    #[must_use]
-    pub fn checked(self) -> String {
-        self.ok();
-        self.stdout
-    }
-
-    /// As [`Output::checked`], borrowed.
-    ///
-    /// # Panics
-    /// When the command did not succeed.
-    #[track_caller]
-    pub fn ok(&self) -> &str {
-        let Self { code, stdout, stderr } = self;
-        assert!(*code == Some(0), "exit status {code:?}\nstdout: {stdout}\nstderr: {stderr}");
-        stdout
     }
 }
 
@@ -316,16 +272,7 @@ fn run<A: AsRef<OsStr>>(
 ) -> Output {
     let mut argv = argv.into_iter();
     let program = argv.next().expect("an argument vector starts with the program");
-    output_of(command(program).args(argv))
-}
-
-fn output_of(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|e| panic!("{command:?} cannot be run: {e}"));
-    Output {
-        code: output.status.code(),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    Output::of(command(program).args(argv))
 }
 
 /// A new directory with a short name: Slurm and PMIx put sockets below it.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use disagg::plan::step::gpu_variables;
 use disagg::plan::{Plan, Template, resolve};
 
 /// A step of the plan.
@@ -53,14 +54,18 @@ pub fn steps(plan: &Plan) -> Vec<Planned> {
                 kill_on_bad_exit: step.kill_on_bad_exit,
             };
             let spec = resolve(&instance);
-            let set = spec.set.iter();
+            let set = spec.set.iter().map(|set| (set.name.to_owned(), set.value.clone()));
+            // Simulated nodes have no GPUs that Slurm could list.
+            let gpus = gpu_variables(|_| None, &instance.gpus).ok();
+            let gpus = gpus.filter(|_| spec.own_gpus.is_some()).into_iter().flatten();
+            let gpus = gpus.map(|(name, list)| (name.to_owned(), Template::literal(&list)));
             Planned {
                 name: instance.name.clone(),
                 role: instance.role_name.to_owned(),
                 nodes: instance.host_of_each_task(&all).into_iter().flatten().copied().collect(),
                 options,
                 unset: spec.unset.iter().map(|name| (*name).to_owned()).collect(),
-                env: set.map(|set| (set.name.to_owned(), set.value.clone())).collect(),
+                env: set.chain(gpus).collect(),
                 argv: spec.arguments().map(|word| word.into_owned()).collect(),
             }
         })

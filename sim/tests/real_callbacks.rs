@@ -1,86 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The same plugin in a real Slurm and in the simulated one of its release: both give the same
 //! callbacks, in the same order, in the same contexts, as the same kind of user, and the same
-//! sizes. It needs the test bed (SLURM_BED, else tests/bed/slurm-bed) and root.
+//! sizes.
 
 #![allow(clippy::unwrap_used)]
 
 mod common;
 
 use common::{Bench, bare, environ};
-use slurm_sim::{Env, Release, User};
-use std::{
-    fs,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
-    process::{Command, Output},
-};
+use slurm_bed::{Cluster as Bed, Options, Slurm};
+use slurm_sim::{Cluster, Env, Outcome, User};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
-/// A running cluster of real Slurm, taken down at the end.
-struct Bed {
-    tool: PathBuf,
-    directory: PathBuf,
+fn bed(plugstack: &str) -> Bed {
+    Bed::start(&Options::nodes(3).gpus(0).spank(plugstack))
 }
 
-impl Bed {
-    /// None, with the reason on standard error, where there is no real Slurm to compare with.
-    fn up(name: &str, plugstack: &str) -> Option<Bed> {
-        let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/bed/slurm-bed");
-        let tool = std::env::var_os("SLURM_BED").map_or(committed, PathBuf::from);
-        let skip = |why: &str| eprintln!("not compared with a real Slurm: {why}");
-        if !tool.is_file() {
-            skip(&format!("no test bed at {} (set SLURM_BED)", tool.display()));
-            return None;
-        }
-        // SAFETY: geteuid has no failure and no memory effects.
-        if unsafe { libc::geteuid() } != 0 {
-            skip("the test bed needs root");
-            return None;
-        }
-        if Command::new("slurmctld").arg("-V").output().is_err() {
-            skip("no slurmctld");
-            return None;
-        }
-        let directory = PathBuf::from(format!("/tmp/sim-{name}-{}", std::process::id()));
-        let bed = Bed { tool, directory };
-        let output = bed
-            .command("up")
-            .args(["-n", "3", "--gpus", "0", "--spank", plugstack])
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Some(bed)
-    }
-
-    fn command(&self, verb: &str) -> Command {
-        let mut command = Command::new(&self.tool);
-        command.arg(verb).arg(&self.directory);
-        // What the tests themselves are told isn't part of any job.
-        for (name, _) in
-            std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SLURM"))
-        {
-            command.env_remove(name);
-        }
-        command
-    }
-
-    fn run(&self, words: &[&str]) -> Output {
-        self.command("run").args(words).current_dir("/tmp").output().unwrap()
-    }
-
-    fn release(&self) -> Release {
-        let output = self.run(&["sbatch", "--version"]);
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let version = text.trim().trim_start_matches("slurm-wlm ").trim_start_matches("slurm ");
-        version[..5].parse().unwrap()
-    }
-}
-
-impl Drop for Bed {
-    fn drop(&mut self) {
-        let _ = self.command("down").output();
-        let _ = fs::remove_dir_all(&self.directory);
-    }
+/// The release under test, played by a cluster whose programs run as root, as in the bed.
+fn simulated(bed: &Bed, plugstack: String) -> Cluster {
+    let release = Slurm::under_test().version[..5].parse().unwrap();
+    let root = User { name: "root".into(), uid: 0, gid: 0, groups: vec![0], login: Env::new() };
+    bare(release).user(root).plugstack(plugstack).cwd(bed.work())
 }
 
 /// The lines of a trace file: what was appended since the last call.
@@ -103,18 +43,14 @@ fn a_real_slurm_makes_the_same_callbacks() {
     let (real_trace, sim_trace) = (bench.path("real"), bench.path("sim"));
     take(&real_trace);
     let line = |trace: &Path| format!("required {} trace={}", probe.display(), trace.display());
-    let Some(bed) = Bed::up("order", &line(&real_trace)) else { return };
-    let release = bed.release();
-    // In the bed everything is root's.
-    let root = User { name: "root".into(), uid: 0, gid: 0, groups: vec![0], login: Env::new() };
-    let cluster = bare(release).user(root).plugstack(line(&sim_trace)).cwd("/tmp");
+    let bed = bed(&line(&real_trace));
+    let cluster = simulated(&bed, line(&sim_trace));
     take(&real_trace);
     take(&sim_trace);
 
     // srun with an allocation of its own.
     let words = ["-N2", "-n3", "--probe-config=F", "--probe-flag", "true"];
-    let output = bed.run(&[&["srun"], &words[..]].concat());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    bed.run([&["srun"], &words[..]].concat()).ok();
     cluster.srun(&words, &environ()).unwrap();
     // slurmstepd may still be at its exit hook when srun has ended.
     std::thread::sleep(std::time::Duration::from_millis(500));
@@ -124,8 +60,7 @@ fn a_real_slurm_makes_the_same_callbacks() {
     assert_eq!(sorted(of_context(&real, '2')), sorted(of_context(&sim, '2')), "slurmstepd");
 
     // One task: its slurmstepd's order is fixed but for the forked task beside its parent.
-    let output = bed.run(&["srun", "-n1", "--probe-config=F", "true"]);
-    assert!(output.status.success());
+    bed.run(["srun", "-n1", "--probe-config=F", "true"]).ok();
     cluster.srun(&["-n1", "--probe-config=F", "true"], &environ()).unwrap();
     std::thread::sleep(std::time::Duration::from_millis(500));
     let (real, sim) = (take(&real_trace), take(&sim_trace));
@@ -143,8 +78,7 @@ fn a_real_slurm_makes_the_same_callbacks() {
     // sbatch, with options in the script and a component more.
     let script = bench.script("#SBATCH --probe-config=S\ntrue");
     let script_words = ["-W", "-o", "/dev/null", "--probe-config=C", &script];
-    let output = bed.run(&[&["sbatch"], &script_words[..]].concat());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    bed.run([&["sbatch"], &script_words[..]].concat()).ok();
     let sbatch = cluster.sbatch(&script_words, &environ()).unwrap();
     assert!(sbatch.is_clean(), "{}", sbatch.stderr);
     let submission = sbatch.submissions()[0];
@@ -160,22 +94,17 @@ fn a_real_slurm_makes_the_same_callbacks() {
     );
 
     let het = ["-W", "-o", "/dev/null", "-N1", "--probe-config=A", ":", "-N1", &script];
-    let output = bed.run(&[&["sbatch"], &het[..]].concat());
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    bed.run([&["sbatch"], &het[..]].concat()).ok();
     cluster.sbatch(&het, &environ()).unwrap();
     let (real, sim) = (take(&real_trace), take(&sim_trace));
     assert_eq!(of_context(&real, '3'), of_context(&sim, '3'), "heterogeneous sbatch");
 
     // A refused and an unknown option: exit code and words.
     for words in [&["--probe-config=refuse", "true"][..], &["--no-such", "true"]] {
-        let output = bed.run(&[&["srun"], words].concat());
+        let output = bed.run([&["srun"], words].concat());
         let trace = cluster.srun(words, &environ()).unwrap().client;
-        assert_eq!(Some(exit_code(&trace)), output.status.code(), "{words:?}: {}", trace.stderr);
-        assert_eq!(
-            String::from_utf8_lossy(&output.stderr).lines().next(),
-            trace.stderr.lines().next(),
-            "{words:?}"
-        );
+        assert_eq!(Some(trace.outcome), output.code.map(Outcome::Exit), "{words:?}");
+        assert_eq!(output.stderr.lines().next(), trace.stderr.lines().next(), "{words:?}");
     }
 }
 
@@ -183,26 +112,11 @@ fn a_real_slurm_makes_the_same_callbacks() {
 fn a_real_slurm_gives_the_same_environment() {
     let bench = Bench::new();
     let probe = bench.probe("probe", &[]);
-    let Some(bed) = Bed::up(
-        "env",
-        &format!(
-            "required {} init_post_opt:environ:SLURM_MINE:1 init_post_opt:control-set:C:2",
-            probe.display()
-        ),
-    ) else {
-        return;
-    };
-    let release = bed.release();
-    let root = User { name: "root".into(), uid: 0, gid: 0, groups: vec![0], login: Env::new() };
+    let actions = "init_post_opt:environ:SLURM_MINE:1 init_post_opt:control-set:C:2";
+    let line = format!("required {} {actions}", probe.display());
+    let bed = bed(&line);
     let nodes = (1..=3).map(|n| slurm_sim::Node { name: format!("node{n}"), cpus: 1 }).collect();
-    let cluster = bare(release)
-        .user(root)
-        .nodes(nodes)
-        .plugstack(format!(
-            "required {} init_post_opt:environ:SLURM_MINE:1 init_post_opt:control-set:C:2",
-            probe.display()
-        ))
-        .cwd("/tmp");
+    let cluster = simulated(&bed, line).nodes(nodes);
     let out = bench.path("out");
     fs::create_dir(&out).unwrap();
     let script = bench.script(&format!(
@@ -212,8 +126,7 @@ fn a_real_slurm_gives_the_same_environment() {
     ));
     for export in ["--export=ALL", "--export=NONE"] {
         let args = ["-W", "-o", "/dev/null", "-N3", "-n3", "--probe-config=F", export, &script];
-        let output = bed.run(&[&["sbatch"], &args[..]].concat());
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        bed.run([&["sbatch"], &args[..]].concat()).ok();
         let sbatch = cluster.sbatch(&args, &environ()).unwrap();
         assert!(sbatch.is_clean(), "{}", sbatch.stderr);
         let submission = sbatch.submissions()[0];
@@ -226,13 +139,6 @@ fn a_real_slurm_gives_the_same_environment() {
             let real = read_env(&out.join(format!("rank{}", rank.task)));
             compare(&format!("{export} rank {}", rank.task), &real, &rank.environment);
         }
-    }
-}
-
-fn exit_code(trace: &slurm_sim::Trace) -> i32 {
-    match trace.outcome {
-        slurm_sim::Outcome::Exit(code) => code,
-        ref other => panic!("{other:?}"),
     }
 }
 
