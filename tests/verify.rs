@@ -12,7 +12,7 @@ const CONFIG: &str = "\
 hardware: {gpus_per_node: 4, num_ctx_servers: 1, num_gen_servers: 1}
 benchmark: {concurrency_list: 8}
 worker_config: {gen: {tensor_parallel_size: 8}, ctx: {tensor_parallel_size: 4}}
-environment: {worker_env_var: A='x y'}
+environment: {worker_env_var: A='x y' HF_TOKEN=abc MINE=def}
 ";
 
 /// Derives the script by our rules and changes it: what is between these values is known.
@@ -28,6 +28,7 @@ path = option("--launch-sh")
 text = open(path).read()
 if mark == "different":
     text = text.replace("HF_HOME=/tmp/hf_home", "HF_HOME=/tmp/other")
+    text = text.replace("HF_TOKEN=abc", "HF_TOKEN=xyz").replace("MINE=def", "MINE=xyz")
     text = text.replace("TLLM_BENCHMARK_REQ_QUEUES_SIZE=8", "TLLM_BENCHMARK_REQ_QUEUES_SIZE=4")
     text = text.replace("--container-env=pytestCommand\n", "")
     text = text.replace("export ctPrecheckTimeout", "export ctPrecheckTime")
@@ -43,7 +44,7 @@ impl Tree {
         tree.write("src/tests/scripts/perf-sanity/disaggregated/c.yaml", CONFIG);
         tree.write("src/jenkins/scripts/perf/submit.py", LAUNCHER);
         tree.write("src/jenkins/scripts/perf/cluster_env.py", "");
-        tree.write("site.yaml", "models_dir: /m\n");
+        tree.write("site.yaml", "models_dir: /m\nsecrets: [MINE]\n");
         let list = "p.py::t[disagg-e2e-c] TIMEOUT (90)\np.py::t[disagg-gen_only-c]\n\
                     p.py::t[aggr-ctx_only-c]\np.py::t[disagg-e2e-nope]\n";
         tree.write("list.txt", list);
@@ -98,6 +99,9 @@ fn the_differences_of_a_list_are_grouped_by_cause() {
         "env HF_HOME of GEN, CTX, GEN_PRECHECK, CTX_PRECHECK: 2 tests\n  \
          slurm-disagg  /tmp/hf_home\n  launcher      /tmp/other\n  \
          in p.py::t[disagg-e2e-c] TIMEOUT (90), p.py::t[disagg-gen_only-c]\n",
+        "env HF_TOKEN of GEN, CTX, GEN_PRECHECK, CTX_PRECHECK: 2 tests\n  \
+         slurm-disagg  ********\n  launcher      ********\n",
+        "env MINE of GEN, CTX, GEN_PRECHECK, CTX_PRECHECK: 2 tests\n  slurm-disagg  ********\n",
         "env TLLM_BENCHMARK_REQ_QUEUES_SIZE of GEN, GEN_PRECHECK: 1 test\n  \
          slurm-disagg  8\n  launcher      4\n",
         "srunArgs --container-env=pytestCommand: 2 tests\n",

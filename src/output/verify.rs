@@ -62,7 +62,14 @@ pub fn differences(plan: &Plan, ours: &Script, theirs: &Script) -> Vec<Differenc
         for part in parts {
             let (one, other) = (of_ours.get(part), of_theirs.get(part));
             if one != other {
-                let key = (part.clone(), one.cloned(), other.cloned());
+                // The last word of a part is a name.
+                let name = part.rsplit(' ').next().unwrap_or_default();
+                let shown =
+                    |value: Option<&String>| match plan.is_secret(name) || is_secret_name(name) {
+                        true => value.map(|_| HIDDEN.to_owned()),
+                        false => value.cloned(),
+                    };
+                let key = (part.clone(), shown(one), shown(other));
                 found.entry(key).or_default().extend(role.map(str::to_owned));
             }
         }
@@ -78,13 +85,9 @@ pub fn differences(plan: &Plan, ours: &Script, theirs: &Script) -> Vec<Differenc
 fn variable(name: &str, value: Option<&Vec<String>>) -> Parts {
     match value.map(Vec::as_slice) {
         None => Parts::new(),
-        Some([text]) => [(format!("variable {name}"), hidden(name, text))].into(),
+        Some([text]) => [(format!("variable {name}"), text.clone())].into(),
         Some(words) => words.iter().map(|word| (format!("{name} {word}"), word.clone())).collect(),
     }
-}
-
-fn hidden(name: &str, value: &str) -> String {
-    if is_secret_name(name) { HIDDEN.to_owned() } else { value.to_owned() }
 }
 
 /// The parts of `unset … && export … && NAME=VALUE … COMMAND …`.
@@ -100,7 +103,7 @@ fn parts(command: &str) -> Parts {
             }
             Some("export") => parts.extend(words.filter_map(|word| {
                 let (name, value) = word.split_once('=')?;
-                Some((format!("export {name}"), hidden(name, value)))
+                Some((format!("export {name}"), value.to_owned()))
             })),
             _ => break,
         }
@@ -119,7 +122,7 @@ fn parts(command: &str) -> Parts {
         match text.split_once('=') {
             Some((name, value)) if word.is_assignment => {
                 parts.shift_remove(&format!("env {name}"));
-                parts.insert(format!("env {name}"), hidden(name, value));
+                parts.insert(format!("env {name}"), value.to_owned());
             }
             _ => {
                 // An option's name groups its values; what is no option counts whole.
