@@ -226,6 +226,29 @@ bench: | rust ## run the benchmarks
 header: | rust ## write include/slurm_disagg.h anew (a test fails when it is out of date)
 	@UPDATE_HEADER=1 $(CARGO) test --locked -p slurm-disagg --features capi --test header
 
+# ---- attacking
+#
+# Both need what only a nightly toolchain has; RUSTC_BOOTSTRAP=1 lets the stable one do it.
+
+FUZZ_TARGETS ?= $(shell sed -n '/^\[\[bin\]\]/,/^name/s/^name = "\(.*\)"/\1/p' fuzz/Cargo.toml)
+FUZZ := RUSTC_BOOTSTRAP=1 $(CARGO) fuzz
+FUZZ_OPTIONS := --target-dir $(CURDIR)/target/fuzz --sanitizer none
+
+.PHONY: fuzz
+fuzz: | rust build/slurm-disagg ## fuzz each target for SECONDS=60; FUZZ_TARGETS='yaml_plan junit' for some
+	@$(FUZZ) --version >/dev/null 2>&1 || { \
+		echo '== cargo-fuzz is missing: installing it, which takes some minutes'; \
+		CARGO_PROFILE_RELEASE_OPT_LEVEL=0 CARGO_TARGET_DIR=$(CURDIR)/target/fuzz $(CARGO) install --locked cargo-fuzz; }
+	@$(FUZZ) build $(FUZZ_OPTIONS)
+	@scripts/fuzz-seeds fuzz/corpus
+	@for target in $(FUZZ_TARGETS); do \
+		echo "== $$target"; \
+		mkdir -p fuzz/corpus/$$target tests/fuzz_inputs/$$target; \
+		$(FUZZ) run $(FUZZ_OPTIONS) $$target fuzz/corpus/$$target tests/fuzz_inputs/$$target -- \
+			-max_total_time=$(or $(SECONDS),60) -max_len=16384 -timeout=10 -rss_limit_mb=1024 -dict=fuzz/yaml.dict \
+			-print_final_stats=1 -verbosity=0 || exit 1; \
+	done
+
 # ---- installing
 
 #

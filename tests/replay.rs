@@ -25,6 +25,8 @@ fn inputs_that_fuzzing_found_are_read_or_refused_at_once() {
         }
     }
     oracles::finish();
+    let config = std::fs::read_to_string("tests/standin/configs/standin_3nodes.yaml").unwrap();
+    assert_eq!(oracles::plan(&config), 3, "the checks plan what can be planned");
     assert!(replayed >= 11, "{replayed} were found");
 }
 
