@@ -158,8 +158,9 @@ pub fn gpu_variables<'v>(
     lookup: impl Fn(&str) -> Option<&'v str>,
     own: &Range<u32>,
 ) -> Result<[(&'static str, String); 2], TooFewGpus> {
-    let listed = lookup("CUDA_VISIBLE_DEVICES");
-    let of_the_node = lookup("SLURM_STEP_GPUS").or_else(|| lookup("SLURM_JOB_GPUS")).or(listed);
+    let given = |name| lookup(name).filter(|list: &&str| !list.is_empty());
+    let listed = given("CUDA_VISIBLE_DEVICES");
+    let of_the_node = given("SLURM_STEP_GPUS").or_else(|| given("SLURM_JOB_GPUS")).or(listed);
     Ok([
         ("CUDA_VISIBLE_DEVICES", own_gpus(listed, own)?),
         ("NVIDIA_VISIBLE_DEVICES", own_gpus(of_the_node, own)?),

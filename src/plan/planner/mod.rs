@@ -711,7 +711,11 @@ impl<'r> Planner<'r> {
                 Traced::new(DEFAULT_JOB_NAME.into(), Origin::rule("the default job name"))
             }),
             output: Traced::new(
-                format!("{}/slurm_%j.log", directory.value.trim_end_matches('/')),
+                // sbatch reads `%%` as a percent sign.
+                format!(
+                    "{}/slurm_%j.log",
+                    directory.value.trim_end_matches('/').replace('%', "%%")
+                ),
                 directory.origin.by_rule("the job's log is in the workspace"),
             ),
             nodes: Traced::new(
