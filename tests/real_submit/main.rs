@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
 
+mod ordinary;
 mod site;
 
 use std::io::Write;
