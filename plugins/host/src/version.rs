@@ -194,7 +194,7 @@ fn own_data<'a>(handle: *mut c_void, path: &CStr, name: &CStr) -> Option<&'a [u8
 /// ```
 ///
 /// `built_in` is what Slurm sees when `adopt` gives `None`. The symbols must not be bound to those
-/// of another file, so the plugin is to be linked with `-Bsymbolic`.
+/// of another file, so link the plugin with `-Bsymbolic`.
 #[macro_export]
 macro_rules! declare_plugin {
     (name: $name:literal, kind: $kind:literal, built_in: $built_in:expr, adopt: $adopt:path $(,)?) => {

@@ -107,7 +107,7 @@ fn range(text: &str) -> Option<(u32, u32)> {
 }
 
 /// What srun needs to start this step by itself. `host_file` is the path of a file with the host
-/// of each task, when the step is to be pinned; `allocates` says that srun gets an allocation of
+/// of each task, when the step is pinned; `allocates` says that srun gets an allocation of
 /// its own, which then needs the step's GPUs; `one_sided`, that a step that overlaps shares what any
 /// other has.
 #[must_use]
