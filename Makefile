@@ -249,6 +249,10 @@ fuzz: | rust build/slurm-disagg ## fuzz each target for SECONDS=60; FUZZ_TARGETS
 			-print_final_stats=1 -verbosity=0 || exit 1; \
 	done
 
+.PHONY: sanitize
+sanitize: | rust ## the C library and spank_disagg.so under the address and thread sanitizers, and Miri
+	@scripts/sanitize
+
 # ---- installing
 
 #
