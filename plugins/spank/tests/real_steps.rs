@@ -3,6 +3,8 @@
 //! becomes of those that are wrong. What their ranks get is compared in `real_same_step`.
 #![allow(clippy::unwrap_used)]
 
+use std::os::unix::fs::PermissionsExt;
+
 use slurm_bed::{Output, Site, Slurm, config, contains, plugstack_line, sorted};
 
 /// Starts all roles at once; each rank leaves its host and its role's name in a file.
@@ -176,6 +178,34 @@ fn a_hostile_plan_fails_the_step_with_a_message_and_neither_drains_the_node_nor_
             contains(&output, "client 1\nthe job goes on\n");
             contains(&only_slurmstepd(&site, plan), message);
         }
+    }
+}
+
+/// Another thread could read the environment while the plugin changes it.
+#[test]
+fn the_callbacks_that_change_the_environment_have_the_only_thread() {
+    let directory =
+        tempfile::Builder::new().permissions(PermissionsExt::from_mode(0o755)).tempdir().unwrap();
+    let plugin = directory.path().join("threads.so");
+    let mut cc = std::process::Command::new("cc");
+    cc.args(["-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-I"]);
+    cc.arg(Slurm::under_test().prefix.join("include")).arg("-o").arg(&plugin);
+    cc.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/threads.c"));
+    assert!(cc.status().unwrap().success());
+    let line = format!("required {}", plugin.display());
+    let site = Site::with(2, |options, files| {
+        options.spank(&plugstack_line("required", files)).spank(&line)
+    });
+    for argv in [
+        &["srun", "-N2", "true"][..],
+        &["sbatch", "--wrap=true"],
+        &["salloc", "-N1", "srun", "true"],
+    ] {
+        let said = site.run(argv).stderr;
+        contains(&said, "threads in init: 1");
+        contains(&said, "threads in init_post_opt: 1");
+        let counts = said.lines().filter_map(|line| line.strip_prefix("threads in "));
+        assert!(counts.into_iter().all(|count| count.ends_with(": 1")), "{said}");
     }
 }
 
