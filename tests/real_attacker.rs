@@ -14,7 +14,7 @@ const ATTACKER: &str = "nobody";
 
 const CONFIG: &str = "hardware: {gpus_per_node: 4, num_ctx_servers: 1, num_gen_servers: 1}
 environment:
-  worker_env_var: 'HF_TOKEN=hf_geheim HUGGING_FACE_HUB_TOKEN=$HF_TOKEN LOGIN=hf_geheim URL=u:$LOGIN@h'
+  worker_env_var: 'HF_TOKEN=hf_private HUGGING_FACE_HUB_TOKEN=$HF_TOKEN LOGIN=hf_private URL=u:$LOGIN@h'
 worker_config:
   gen: {tensor_parallel_size: 4}
   ctx: {tensor_parallel_size: 4}
@@ -50,7 +50,7 @@ impl Site {
         script("tree/tensorrt_llm/llmapi/trtllm-llmapi-launch", "#!/bin/bash\nexec \"$@\"\n");
         script(
             "bin/pytest",
-            "#!/bin/bash\n[[ $URL == u:hf_geheim@h ]] && touch ~/secret.seen\nsleep 2\n",
+            "#!/bin/bash\n[[ $URL == u:hf_private@h ]] && touch ~/secret.seen\nsleep 2\n",
         );
         let line = format!("required {0}/spank_disagg.so site={0}/site.yaml", place.display());
         let cluster = Cluster::start(
@@ -123,12 +123,12 @@ fn nobody_else_sees_a_secret_while_its_job_runs_or_afterwards() {
         let said = site.victim(&format!(
             "umask 022; cd; rm -f secret.seen; {command} 2>&1; squeue --noheader --format=%A >id"
         ));
-        assert!(!said.contains("hf_geheim"), "{way}: {said}");
+        assert!(!said.contains("hf_private"), "{way}: {said}");
         let id = site.victim("cat ~/id").trim().parse().unwrap_or_else(|_| panic!("{way}: {said}"));
         let mut looked = 0;
         while !site.cluster.job(id).has_ended() {
             let seen = site.seen();
-            assert!(!seen.contains("hf_geheim"), "{way}: {seen}");
+            assert!(!seen.contains("hf_private"), "{way}: {seen}");
             looked += 1;
             assert!(looked < 200, "{way}: {}", site.cluster.evidence());
         }
@@ -136,10 +136,10 @@ fn nobody_else_sees_a_secret_while_its_job_runs_or_afterwards() {
         assert_eq!(site.victim("ls ~/secret.seen | wc -l").trim(), "1", "{way}: no server had it");
         let home = PathBuf::from(site.victim("cd; pwd").trim());
         for directory in [&home, &site.cluster.work()] {
-            assert!(!site.read(directory).contains("hf_geheim"), "{way}: {}", directory.display());
+            assert!(!site.read(directory).contains("hf_private"), "{way}: {}", directory.display());
         }
         for daemon in ["slurmctld", "slurmd.node1", "slurmd.node2"] {
-            assert!(!site.cluster.log(daemon).contains("hf_geheim"), "{way}: {daemon}");
+            assert!(!site.cluster.log(daemon).contains("hf_private"), "{way}: {daemon}");
         }
     }
 }
