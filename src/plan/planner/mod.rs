@@ -296,10 +296,14 @@ impl<'r> Planner<'r> {
         let (table, cluster) = (self.rules.ucx(), &self.request.cluster);
         let row = |gpu: &str| table.row(&self.request.ucx, &cluster.value, &ucx::gpu(gpu));
         let named = |row: ucx::Row, origin: &Origin| {
-            let any = |pattern: &str| if pattern.is_empty() { "*" } else { pattern }.to_owned();
-            let (of, gpu) = (any(&row.cluster), any(&row.gpu));
-            let origin = if of == "*" { origin } else { &cluster.origin };
-            (row, origin.by_rule(format!("UCX of cluster {of}, GPU {gpu}")))
+            let which = |what: &str, pattern: &str| match pattern {
+                "" | "*" => format!("any {what}"),
+                _ => format!("{what} {pattern}"),
+            };
+            let of_any = matches!(&*row.cluster, "" | "*");
+            let origin = if of_any { origin } else { &cluster.origin };
+            let (of, gpu) = (which("cluster", &row.cluster), which("GPU", &row.gpu));
+            (row, origin.by_rule(format!("UCX settings for {of} and {gpu}")))
         };
         if let Some(stage) = self.request.stage.as_ref().filter(|stage| !stage.value.is_empty()) {
             return named(row(&stage.value), &stage.origin);
