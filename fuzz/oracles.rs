@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a target of fuzzing is held to, one function each. `fuzz_targets/target.rs` hands them
 //! generated inputs, and `tests/replay.rs` every input that ever failed: no panic, bounded time,
-//! and the promise that the function checks.
+//! and the promise that the function checks. It is one long file because both include it by its
+//! path.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
