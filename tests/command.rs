@@ -311,6 +311,18 @@ fn hostile_files_are_refused_quickly_and_nothing_is_written() {
 }
 
 #[test]
+fn a_fifo_in_the_place_of_a_record_is_not_waited_for() {
+    let place = Place::new();
+    let fifo = Command::new("mkfifo").arg(place.path("submission.json")).status().unwrap();
+    assert!(fifo.success());
+    for command in ["watch", "cancel"] {
+        let output = place.run(&[command, "."]);
+        assert_ne!(output.code, Some(0), "{command}: {}", output.stdout);
+        contains(&output.stderr, "submission.json: is not a regular file");
+    }
+}
+
+#[test]
 fn hostile_numbers_are_refused_at_their_place() {
     let place = Place::new();
     for value in ["0", "-1", "1000000000000", "1.5", "'8'", "1e3", "[8]", "{a: 8}", "eight", "null"]

@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io::{self, Seek, Write};
+use std::io::{self, BufReader, Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use super::client::{self, Client, SlurmError, Submitted};
 use super::interrupt::{Interrupts, readable};
 use super::result::Moment;
 use crate::atomic_file;
+use crate::input::source;
 use crate::output::script::{self, ScriptError};
 use crate::output::{files, quote};
 use crate::plan::Plan;
@@ -264,8 +265,8 @@ fn find(comment: &str, error: String, interrupts: &Interrupts) -> Result<Submitt
 pub fn read(workspace: &Path) -> Result<Option<Submission>, SubmitError> {
     let path = workspace.join(FILE);
     let shown = path.display().to_string();
-    match std::fs::read(&path) {
-        Ok(text) => match serde_json::from_slice(&text) {
+    match source::open(&path) {
+        Ok(file) => match serde_json::from_reader(BufReader::new(file.take(source::MAX_FILE))) {
             Ok(submission) => Ok(Some(submission)),
             Err(error) => Err(SubmitError::Invalid { path: shown, error }),
         },

@@ -4,7 +4,6 @@
 //! written is well-formed whatever they contain.
 
 use std::borrow::Cow;
-use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::Path;
 
@@ -12,6 +11,7 @@ use quick_xml::events::{BytesEnd, BytesStart, BytesText, Event};
 use quick_xml::reader::Reader;
 use quick_xml::{Writer, XmlVersion};
 
+use crate::input::source;
 use crate::run::result::{JunitSummary, Verdict};
 
 /// The largest role's file that is read, in bytes.
@@ -124,17 +124,14 @@ impl Suites {
 /// The test suites of a role's file, or why it cannot be read.
 fn read(path: &Path, role: &str) -> Result<Suites, String> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let size = match fs::metadata(path) {
-        Ok(metadata) => metadata.len(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(format!("{name} is missing"));
-        }
-        Err(error) => return Err(format!("{name}: {error}")),
-    };
+    let file = source::open(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => format!("{name} is missing"),
+        _ => format!("{name}: {error}"),
+    })?;
+    let size = file.metadata().map_err(|error| format!("{name}: {error}"))?.len();
     if size > MAX_PART {
         return Err(format!("{name} is too large: {size} bytes, the limit is {MAX_PART}"));
     }
-    let file = File::open(path).map_err(|error| format!("{name}: {error}"))?;
     suites(BufReader::new(file), role, size <= MAX_WHOLE)
         .map_err(|why| format!("{name} is not well-formed: {why}"))
 }
@@ -331,7 +328,7 @@ mod tests {
             .map(|(role, text)| {
                 let path = directory.path().join(format!("results-{role}.xml"));
                 if let Some(text) = text {
-                    fs::write(&path, text).unwrap();
+                    std::fs::write(&path, text).unwrap();
                 }
                 path
             })
@@ -380,6 +377,17 @@ mod tests {
         assert_eq!(summary.lost, ["GEN_0", "GEN_1", "GEN_2", "GEN_3", "GEN_4"]);
         assert_eq!((summary.tests, summary.failures, summary.errors), (7, 1, 5));
         assert!(text.contains("results-GEN_1.xml is missing; it was killed"), "{text}");
+    }
+
+    #[test]
+    fn a_fifo_in_the_place_of_a_part_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("results-GEN_0.xml");
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        assert_eq!(
+            read(&path, "GEN_0").err().as_deref(),
+            Some("results-GEN_0.xml: is not a regular file")
+        );
     }
 
     /// What the reader accepts and XML does not, each in the place of a test case.

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::input::source;
+
 /// The pause between two probes of the servers that are not ready.
 const INTERVAL: Duration = Duration::from_millis(250);
 /// The time that a server has to answer.
@@ -84,7 +86,7 @@ struct Health {
 /// another program's by now: only an answer counts.
 fn look(directory: &Path, role: &str) -> Option<String> {
     let mut text = String::new();
-    let file = std::fs::File::open(directory.join(format!("{role}.json"))).ok()?;
+    let file = source::open(&directory.join(format!("{role}.json"))).ok()?;
     file.take(MAX_ANSWER).read_to_string(&mut text).ok()?;
     let address: Address = serde_json::from_str(&text).ok()?;
     if address.role != role {

@@ -2,9 +2,11 @@
 //! `summary.md`: the run for a pull request.
 
 use std::fmt::Write;
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::input::source;
 use crate::run::result::{Moment, RunResult};
 use crate::run::timeline::{describe, duration};
 use crate::slurm::hostlist;
@@ -63,9 +65,10 @@ pub fn markdown(result: &RunResult, report: &Path) -> String {
         let _ = write!(text, "\nLast lines of {step}:\n");
         fenced(&mut text, &verdict.log_tail.join("\n"));
     }
-    if let Ok(size) = std::fs::metadata(report).map(|found| found.len())
-        && size <= MAX_REPORT
-        && let Ok(table) = std::fs::read_to_string(report)
+    let mut table = String::new();
+    if let Ok(file) = source::open(report)
+        && file.metadata().is_ok_and(|found| found.len() <= MAX_REPORT)
+        && file.take(MAX_REPORT).read_to_string(&mut table).is_ok()
     {
         text.push_str("\nreport.csv:\n");
         fenced(&mut text, table.trim_end());
