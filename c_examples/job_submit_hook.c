@@ -5,7 +5,7 @@
  *
  * usage: job_submit_hook CONFIG [NODES [TASKS]]
  *
- * `struct request` stands for Slurm's job_desc_msg_t, so the program needs no Slurm. A
+ * `struct request` replaces Slurm's job_desc_msg_t, so the program needs no Slurm. A
  * plugin in slurmctld must not read files: there, the plan comes with the job, and
  * disagg_plan_load reads it.
  */

@@ -24,7 +24,7 @@ pub struct Setting {
     pub meaning: &'static str,
     /// The command-line option, with its dashes.
     pub option: Option<&'static str>,
-    /// What stands for the option's value in help texts.
+    /// The name of the option's value in help texts.
     pub value_name: &'static str,
     /// The environment variable.
     pub variable: Option<&'static str>,

@@ -60,7 +60,7 @@ impl Area {
     }
 }
 
-/// Names and what they stand for. One name may stand several times.
+/// Names and what they mean. One name may occur several times.
 type Facts = Vec<(String, String)>;
 
 /// All that changes from one plan to another.
@@ -256,7 +256,7 @@ fn environment(plan: &Plan, role: &Role) -> Facts {
     unset.chain(set).collect()
 }
 
-/// What stands for the removal of a variable.
+/// How the removal of a variable is shown.
 const UNSET: &str = "(unset)";
 
 /// The words of a command: each option of pytest by its name, the other words by what they are.

@@ -136,7 +136,7 @@ impl Table {
     }
 }
 
-/// Whether a name as a whole fits a pattern, in which `*` stands for any text and `?` for any one
+/// Whether a name as a whole fits a pattern, in which `*` matches any text and `?` any one
 /// character.
 pub fn matches(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<_>, Vec<_>) = (pattern.chars().collect(), name.chars().collect());

@@ -34,7 +34,7 @@ const CHOICES: [&str; 12] = [
     "SBATCH_WCKEY",
 ];
 
-/// What a job's script knows of its job; a `*` at the end stands for any text.
+/// What a job's script knows of its job; a `*` at the end matches any text.
 pub const OF_THE_JOB: [&str; 30] = [
     "SLURM_ARRAY_*",
     "SLURM_CLUSTER_NAME",

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 const VECTORS: &str = include_str!("demand_vectors.txt");
 
-/// The bytes that a vector stands for: `\xNN` is one byte.
+/// The bytes that a vector names: `\xNN` is one byte.
 fn bytes(vector: &str) -> Vec<u8> {
     let mut parts = vector.split("\\x");
     let mut bytes = parts.next().unwrap().as_bytes().to_vec();

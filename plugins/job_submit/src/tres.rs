@@ -55,7 +55,7 @@ pub fn gpus(tres: &str) -> Option<u64> {
 /// The GPU type of a TRES string: `None` when it names no GPUs, or GPUs without a type.
 ///
 /// # Errors
-/// When it names several types, which no single request per node stands for.
+/// When it names several types, which no single request per node can say.
 pub fn only_type(tres: &str) -> Result<Option<&str>, SeveralTypes> {
     let mut types = tres.split([',', ';']).filter_map(gpu_words).map(|mut words| {
         let first = words.next();

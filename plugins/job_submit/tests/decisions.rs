@@ -47,7 +47,7 @@ fn cases() -> Vec<Case<'static>> {
     cases
 }
 
-/// With the bytes that `\xNN` stands for.
+/// With the bytes that `\xNN` names.
 fn unescaped(value: &str) -> String {
     let mut parts = value.split("\\x");
     let mut text = parts.next().unwrap_or_default().to_owned();

@@ -39,7 +39,7 @@ pub enum Opt {
 const ALL: [Opt; 6] = [Opt::Config, Opt::Test, Opt::Role, Opt::Placement, Opt::Explain, Opt::Again];
 
 impl Opt {
-    /// The long option without dashes, its environment variable, what stands for its value in help
+    /// The long option without dashes, its environment variable, the name of its value in help
     /// texts, and its help.
     const fn text(self) -> (&'static CStr, &'static str, Option<&'static CStr>, &'static CStr) {
         match self {
@@ -88,7 +88,7 @@ impl Opt {
         self.text().0.to_str().unwrap_or_default()
     }
 
-    /// The environment variable that stands for it. Its name starts with `SLURM`, so it survives
+    /// The environment variable that sets it. Its name starts with `SLURM`, so it survives
     /// `--export=NONE`.
     #[must_use]
     pub fn variable(self) -> &'static str {

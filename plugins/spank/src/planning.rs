@@ -60,7 +60,7 @@ pub fn plan(wanted: &Wanted, settings: &Settings) -> Result<Plan, Failure> {
     Ok(plan)
 }
 
-/// What the core's messages name, and what stands for it here, where settings without an option
+/// What the core's messages name, and what it is called here, where settings without an option
 /// come from site.yaml.
 const OPTIONS: [(&str, &str); 7] = [
     ("--config-file", "--disagg-config"),

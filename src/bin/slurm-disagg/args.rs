@@ -482,7 +482,7 @@ pub struct DeriveArgs {
 ///
 /// python3 runs that launcher for each test in a directory of its own, with the same script prefix,
 /// list and options. What its launch script says otherwise is printed by cause; exit status 1 means
-/// that something differs. A folder in place of the configuration stands for all entries of its
+/// that something differs. A folder in place of the configuration means all entries of its
 /// test lists (.txt, .yml), and for all tests that its configurations (.yaml) allow.
 #[derive(Debug, Args)]
 #[command(after_help = "\

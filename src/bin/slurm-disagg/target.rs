@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The job that an id or a workspace on the command line stands for.
+//! The job that an id or a workspace on the command line names.
 
 use std::path::{Path, PathBuf};
 
