@@ -6,20 +6,13 @@
 mod corpus;
 
 use corpus::Instead::{Planned, Refused};
-use corpus::{Case, Deviation, Record, Tree, check_all, root};
+use corpus::{Case, Deviation, MNNVL, NVFP4_17, QUEUE, R1, Record, TEP8, Tree, check_all, root};
 use disagg::diagnostic::Diagnostics;
 use disagg::input::request::Options;
 use disagg::input::test_list;
 use disagg::input::{source, yaml};
 use disagg::plan::{Generation, Plan, Role};
 use serde_json::Value;
-
-const QUEUE: &str = "TLLM_BENCHMARK_REQ_QUEUES_SIZE";
-const NVFP4_17: &str = "Qwen3-235B-A22B-FP4_17";
-const MNNVL: &str =
-    "Qwen3-235B-A22B-FP4_1k1k_ctx1_gen1_dep16_bs64_eplb0_mtp0_ccb-NIXL-python-MNNVL";
-const TEP8: &str = "Qwen3-235B-A22B-FP4_1k1k_ctx1_gen4_tep8_bs32_eplb0_mtp0_ccb-NIXL";
-const R1: &str = "deepseek-r1-fp4_000";
 
 /// What is not as the scripts have it, on purpose; docs/rules.md says why.
 const DEVIATIONS: &[Deviation] = &[

@@ -20,6 +20,16 @@ use disagg::input::Context;
 use disagg::input::request::{self, Options};
 use disagg::plan::{Env, Generation, Plan};
 
+/// The variable that several concurrencies of a configuration decide.
+pub const QUEUE: &str = "TLLM_BENCHMARK_REQ_QUEUES_SIZE";
+
+// Configurations that the tables of all rule sets name.
+pub const NVFP4_17: &str = "Qwen3-235B-A22B-FP4_17";
+pub const MNNVL: &str =
+    "Qwen3-235B-A22B-FP4_1k1k_ctx1_gen1_dep16_bs64_eplb0_mtp0_ccb-NIXL-python-MNNVL";
+pub const TEP8: &str = "Qwen3-235B-A22B-FP4_1k1k_ctx1_gen4_tep8_bs32_eplb0_mtp0_ccb-NIXL";
+pub const R1: &str = "deepseek-r1-fp4_000";
+
 /// Where the corpus is; says so and gives nothing when it is not there.
 pub fn root() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
