@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
 
+mod matrix;
 mod ordinary;
 mod site;
 
@@ -14,28 +15,6 @@ use std::process::Command;
 use serde_json::Value;
 use site::*;
 use slurm_bed::{Options, Output, Slurm, contains};
-
-#[test]
-fn one_command_takes_a_test_from_nothing_to_passed() {
-    let site = Site::new();
-    let output = site.submit(SOME_SECONDS, &[]);
-    output.expect(0);
-    contains(&output.stdout, "PASSED: disagg_upload-standin_3nodes, job 1");
-    for expected in ["job 1: RUNNING on node[1-3]", "GEN_0: running after", "BENCHMARK: done after"]
-    {
-        contains(&output.stderr, expected);
-    }
-    // The report: its table and its timeline.
-    for expected in ["  . starting   - running", "  BENCHMARK      done", "5 tests, 0 failures"] {
-        contains(&output.stdout, expected);
-    }
-
-    // The generated script needs nothing of this program on the nodes.
-    let output = site.submit(&[], &["--launcher=bash", "--force"]);
-    output.expect(0);
-    contains(&output.stdout, "PASSED: disagg_upload-standin_3nodes, job 2");
-    assert!(site.workspace().join("results-BENCHMARK.xml").is_file());
-}
 
 #[test]
 fn a_test_of_one_server_is_submitted_like_any_other() {

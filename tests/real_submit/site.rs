@@ -43,12 +43,17 @@ impl Site {
     }
 
     pub fn command(&self, settings: &[&str], arguments: &[&str]) -> Command {
+        self.program(settings, &[&[DISAGG], arguments].concat())
+    }
+
+    /// A program with these words of `env` before it.
+    pub fn program(&self, settings: &[&str], argv: &[&str]) -> Command {
         let mut command = self.cluster.command_as(TEST_USER, "env");
         let path = std::env::var("PATH").unwrap();
         let slurm = Slurm::under_test().prefix.join("bin");
         command.arg("CLUSTER_LLM_DATA=/tmp");
         command.arg(format!("PATH={STANDIN}/bin:{}:{path}", slurm.display()));
-        command.args(settings).arg(DISAGG).args(arguments);
+        command.args(settings).args(argv);
         command
     }
 
@@ -58,8 +63,13 @@ impl Site {
 
     /// `submit` of the test on three nodes.
     pub fn submit_command(&self, settings: &[&str], arguments: &[&str]) -> Command {
+        self.submit_of("standin_3nodes", settings, arguments)
+    }
+
+    /// `submit` of another of the stand-in's tests.
+    pub fn submit_of(&self, config: &str, settings: &[&str], arguments: &[&str]) -> Command {
         let mut command = self.command(settings, &["submit"]);
-        command.arg("--config-file").arg(format!("{STANDIN}/configs/standin_3nodes.yaml"));
+        command.arg("--config-file").arg(format!("{STANDIN}/configs/{config}.yaml"));
         command.arg("--trtllm-dir").arg(format!("{STANDIN}/tree"));
         command.arg("--workspace").arg(self.workspace()).args(arguments);
         command

@@ -72,6 +72,13 @@ impl Options {
         self
     }
 
+    /// An ordinary cluster, on which not everything is free and as small tests like it: memory is
+    /// counted, tasks are bound, another job has half of the GPUs of each node, and so on.
+    pub fn unfriendly(mut self) -> Self {
+        self.arguments.push("--unfriendly".into());
+        self
+    }
+
     /// The Slurm installation to run.
     pub fn slurm(self, slurm: &Slurm) -> Self {
         self.with("--slurm", slurm.prefix.as_os_str())
