@@ -299,7 +299,7 @@ fn handed_over(text: &str) {
             for instance in plan.checks().chain(plan.instances()).take(64) {
                 let spec = resolve(&instance);
                 let _ = (instance.host_of_each_task(&hosts), spec.log_file(), spec.junit_file());
-                let _ = (task::task(&spec), task::shell_text(&spec));
+                let _ = (task::task(&spec), task::shell_command(&spec));
             }
             let _ = (script::launch(&plan), explain::entries(&plan));
         }
@@ -659,22 +659,22 @@ fn steps_in_bash(cases: &[String]) {
                 log: Template::default(),
                 junit: None,
             };
+            let exports = |variables: &[(std::borrow::Cow<'_, str>, Template)]| -> String {
+                let export = |(name, value): &(std::borrow::Cow<'_, str>, Template)| {
+                    let value = match &**name {
+                        task::COMMAND => value.literal_text().into_owned(),
+                        _ => value.expand(outer).expect("short"),
+                    };
+                    format!("export {name}={}; ", quote::word(&value))
+                };
+                variables.iter().map(export).collect()
+            };
             let task = task::task(&spec);
-            let environment: String = task
-                .environment
-                .iter()
-                .map(|(name, value)| {
-                    format!("export {name}={}; ", {
-                        let value = value.expand(outer).expect("short");
-                        quote::word(&value).into_owned()
-                    })
-                })
-                .collect();
             let argv: Vec<_> = task.argv.iter().map(Template::literal_text).collect();
             let argv = quote::words(argv.iter().map(|word| &**word));
-            input.push_str(&format!("( {environment}{argv} ){END}"));
-            let text = task::shell_text(&spec);
-            input.push_str(&format!("( eval {} ){END}", quote::word(&text.literal_text())));
+            input.push_str(&format!("( {}{argv} ){END}", exports(&task.environment)));
+            let command = exports(&task::shell_command(&spec));
+            input.push_str(&format!("( {command}eval \"$pytestCommand\" ){END}"));
         }
         let twice =
             |all: &[String]| all.iter().flat_map(|one| [one.clone(), one.clone()]).collect();

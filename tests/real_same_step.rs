@@ -12,7 +12,7 @@ use std::time::Duration;
 use disagg::plan::Plan;
 use slurm_bed::{Cluster, Options, Slurm, built, public_directory};
 use step::scenarios::{SCENARIOS, assert_same, job};
-use step::{DISAGG, Tree};
+use step::{DISAGG, RUN, Tree};
 
 /// What a job runs, by name.
 const WAYS: [(&str, &str); 3] = [
@@ -22,7 +22,7 @@ const WAYS: [(&str, &str); 3] = [
         "SPANK",
         "SLURM_DISAGG_PLAN=$(cat \"$workspace/plan.json\"); export SLURM_DISAGG_PLAN; unset RANKS
         for step in STEPS; do
-            STEP_NAME=$step srun --disagg-role=$step bash -c 'eval \"$pytestCommand\"'
+            STEP_NAME=$step srun --disagg-role=$step bash -c 'RUN'
         done",
     ),
 ];
@@ -47,7 +47,10 @@ fn script(tree: &Tree, plan: &Plan, environment: &[(String, String)], command: &
          export RANKS={ranks}\n\
          workspace={}\n{}\n",
         quoted(tree.workspace().to_str().unwrap()),
-        command.replace("DISAGG ", &format!("{DISAGG} ")).replace("STEPS", &names.join(" "))
+        command
+            .replace("DISAGG ", &format!("{DISAGG} "))
+            .replace("STEPS", &names.join(" "))
+            .replace("RUN", RUN)
     )
 }
 
@@ -83,7 +86,7 @@ fn ranks_of_a_real_slurm_get_what_the_plan_says_whatever_starts_them() {
             let log = fs::read_to_string(cluster.work().join("job.out")).unwrap();
             assert_eq!(ended.state(), "COMPLETED", "{name}, {way}: {log}");
             assert_same(way, scenario, &plan, tree.ranks(), &expected);
-            tree.assert_nothing_was_run();
+            tree.assert_nothing_was_run_or_told();
         }
     }
 }

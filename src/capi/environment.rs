@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The whole environment of a step's task, as `execve` takes it.
 
+use std::borrow::Cow;
 use std::ffi::c_char;
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStringExt;
@@ -10,7 +11,7 @@ use super::ffi::{Lent, given, handle, strings};
 use super::guard::{Failure, freed};
 use super::instance::disagg_instance;
 use super::status::disagg_status;
-use crate::output::task::{COMMAND, shell_text};
+use crate::output::task::shell_command;
 use crate::plan::step::gpu_variables;
 use crate::plan::template::Part;
 use crate::plan::{Instance, Template, resolve};
@@ -26,15 +27,15 @@ fn environment(instance: &Instance<'_>, base: &[&[u8]]) -> Result<Vec<Vec<u8>>, 
     let lookup = |name: &str| {
         base.iter().find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
     };
-    let mut set: Vec<(&str, Vec<u8>)> = Vec::new();
+    let mut set: Vec<(Cow<'_, str>, Vec<u8>)> = Vec::new();
     for variable in &spec.set {
-        set.push((variable.name, expanded(&variable.value, lookup)));
+        set.push((variable.name.into(), expanded(&variable.value, lookup)));
     }
     if spec.own_gpus.is_some() {
         let text = |name: &str| lookup(name).and_then(|value| std::str::from_utf8(value).ok());
         let own = gpu_variables(text, &instance.gpus)
             .map_err(|error| Failure::argument(error.to_string()))?;
-        set.extend(own.map(|(name, value)| (name, value.into_bytes())));
+        set.extend(own.map(|(name, value)| (name.into(), value.into_bytes())));
     }
     if spec.script.is_some() {
         // The script runs the command where all variables are set already: it has their values.
@@ -44,7 +45,8 @@ fn environment(instance: &Instance<'_>, base: &[&[u8]]) -> Result<Vec<Vec<u8>>, 
             })?;
             variable.value = Template::literal(value);
         }
-        set.push((COMMAND, shell_text(&spec).literal_text().into_owned().into()));
+        let command = shell_command(&spec).into_iter();
+        set.extend(command.map(|(name, text)| (name, text.literal_text().into_owned().into())));
     }
     let is_kept = |entry: &&&[u8]| {
         let name = entry.split(|byte| *byte == b'=').next().unwrap_or_default();

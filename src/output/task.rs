@@ -13,7 +13,7 @@ pub const COMMAND: &str = "pytestCommand";
 
 /// Texts of secrets travel in variables of this name and a number: an environment is seen by its
 /// owner alone, arguments by everybody.
-const SECRET: &str = "DISAGG_SECRET_";
+pub const SECRET: &str = "DISAGG_SECRET_";
 
 /// What srun is given to run. The slots of a role's spec are left as they are.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,7 +36,7 @@ pub fn task(spec: &StepSpec<'_>) -> Task {
     }
     match spec.script {
         Some(script) => {
-            task.environment.push((Cow::Borrowed(COMMAND), shell_text(spec)));
+            task.environment.extend(shell_command(spec));
             task.argv.extend(["bash", script].map(Template::literal));
         }
         None => env_command(spec, &mut task),
@@ -133,9 +133,32 @@ fn env_split(name: &str, value: &Template) -> Template {
     text
 }
 
-/// The step's command for a shell that has the environment around the step: it changes to the
-/// directory, removes and sets the variables and runs the command.
-pub fn shell_text(spec: &StepSpec<'_>) -> Template {
+/// The variables by which a shell runs the step's command, [`COMMAND`] the last of them. The shell has
+/// the environment around the step; the command changes to the directory, removes and sets the
+/// variables and runs the program. A shell that traces what it runs prints no secret: `env` sets them.
+pub fn shell_command(spec: &StepSpec<'_>) -> Vec<(Cow<'static, str>, Template)> {
+    let mut task = Task { environment: Vec::new(), argv: Vec::new() };
+    let text = if spec.set.iter().any(|variable| variable.is_secret) {
+        env_command(spec, &mut task);
+        joined(&task.argv)
+    } else {
+        shell_text(spec)
+    };
+    task.environment.push((Cow::Borrowed(COMMAND), text));
+    task.environment
+}
+
+/// Words of shell.
+fn joined(argv: &[Template]) -> Template {
+    let mut text = Template::default();
+    for (at, argument) in argv.iter().enumerate() {
+        text.push_text(if at > 0 { " " } else { "" });
+        text.push(&quote::written(argument));
+    }
+    text
+}
+
+fn shell_text(spec: &StepSpec<'_>) -> Template {
     let mut text = Template::literal(&format!("cd {} && ", quote::word(spec.cwd)));
     if !spec.unset.is_empty() {
         text.push_text(&format!("unset {} && ", spec.unset.join(" ")));
@@ -158,10 +181,7 @@ pub fn shell_text(spec: &StepSpec<'_>) -> Template {
     if !is_in_order {
         text.push_text("&& ");
     }
-    for (at, argument) in spec.argv.iter().enumerate() {
-        text.push_text(if at > 0 { " " } else { "" });
-        text.push(&quote::written(argument));
-    }
+    text.push(&joined(&spec.argv));
     if !is_in_order {
         text.push_text(")");
     }

@@ -22,6 +22,9 @@ pub const NASTY: &str =
 
 pub const DISAGG: &str = env!("CARGO_BIN_EXE_slurm-disagg");
 
+/// What existing run scripts do, in short: they trace what they run.
+pub const RUN: &str = r#"exec 2>>"$NOTES/trace"; set -x; eval "$pytestCommand""#;
+
 /// The environment of the job around each step.
 pub const JOB: &[(&str, &str)] = &[
     ("HOME", "/home of the job"),
@@ -153,9 +156,8 @@ impl Tree {
         }
         let launcher = tree.source().join("tensorrt_llm/llmapi/trtllm-llmapi-launch");
         executable(&launcher, "#!/bin/bash\nexec \"$@\"\n");
-        // What existing run scripts do, in short.
-        let run = "cd \"${llmSrcNode:-/}\"; eval \"$pytestCommand\"\n";
-        executable(&tree.path("run.sh"), run);
+        let run = format!("cd \"${{llmSrcNode:-/}}\"; {RUN}\n");
+        executable(&tree.path("run.sh"), &run);
         tree.forget();
         tree
     }
@@ -297,8 +299,10 @@ impl Tree {
         ranks
     }
 
-    /// No text of a plan has been run by a shell.
-    pub fn assert_nothing_was_run(&self) {
+    /// No text of a plan has been run by a shell, and no shell has printed a secret.
+    pub fn assert_nothing_was_run_or_told(&self) {
+        let trace = fs::read_to_string(self.path("notes/trace")).unwrap_or_default();
+        assert!(!trace.contains("geheim"), "{trace}");
         let mut find = Command::new("find");
         let found = Output::of(find.arg(&self.root).args(["-name", "PWNED*"]));
         assert_eq!(found.checked(), "");

@@ -144,6 +144,17 @@ pub const SCENARIOS: &[Scenario] = &[
         ..PLAIN
     },
     Scenario {
+        name: "run script, secrets",
+        worker_env: SECRETS,
+        arguments: &["--run-sh", "run.sh"],
+        seen: &[
+            ("HF_TOKEN", "hf_geheim '\"$x"),
+            ("MY_SECRET", "a value"),
+            ("API_KEY", "k-@R-'it's \"geheim\"'"),
+        ],
+        ..PLAIN
+    },
+    Scenario {
         name: "run script, texts and packed GPUs",
         worker_env: TEXTS,
         arguments: &["--run-sh", "run.sh", "--placement", "packed"],

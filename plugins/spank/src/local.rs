@@ -6,7 +6,7 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use disagg::output::task::{COMMAND, shell_text};
+use disagg::output::task::{COMMAND, shell_command};
 use disagg::plan::step::Variable;
 use disagg::plan::{Instance, Plan, resolve};
 use disagg::slurm::counts::per_node;
@@ -185,9 +185,14 @@ fn without_the_remote_side(instance: &Instance<'_>, environment: &Mutable) -> Re
     // slurmstepd's side replaces the command, so only a node that lacks it runs the first part.
     let node_lacks_the_plugin = "test \"$SLURM_LOCALID\" != 0 || echo \"disagg: $SLURMD_NODENAME lacks \
         spank_disagg.so: variables that differ from task to task are set for this command alone\" >&2";
-    let command = shell_text(&spec);
-    let command = command.literal_text();
-    environment.set(COMMAND, &format!("{node_lacks_the_plugin}; {command}"))
+    for (name, value) in shell_command(&spec) {
+        let value = value.literal_text();
+        match &*name {
+            COMMAND => environment.set(COMMAND, &format!("{node_lacks_the_plugin}; {value}"))?,
+            name => environment.set(name, &value)?,
+        }
+    }
+    Ok(())
 }
 
 /// Compares the step that srun got with the plan.

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use disagg::output::task::{COMMAND, shell_text};
+use disagg::output::task::{SECRET, shell_command};
 use disagg::plan::step::gpu_variables;
 use disagg::plan::template::Template;
 use disagg::plan::{Instance, resolve};
@@ -76,5 +76,12 @@ fn apply(
         }
     }
     spank.set_env(TASK, &instance.name)?;
-    Ok(spank.set_env(COMMAND, &shell_text(&spec).literal_text())?)
+    // srun's side has set those of the values before they were expanded.
+    for name in variables.keys().filter(|name| name.starts_with(SECRET)) {
+        spank.unset_env(name)?;
+    }
+    for (name, value) in shell_command(&spec) {
+        spank.set_env(&name, &value.literal_text())?;
+    }
+    Ok(())
 }
