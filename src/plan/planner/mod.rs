@@ -2,7 +2,10 @@
 //! From a request to a plan: the rules that all rule sets share, each in one function.
 
 mod container;
+mod job;
+mod precheck;
 pub mod sizes;
+mod ucx;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,29 +19,19 @@ use super::env::{Env, TooLong};
 use super::layout::Layout;
 use super::origin::{Origin, Traced};
 use super::pytest;
-use super::request::{Request, Switch};
+use super::request::Request;
 use super::role::{Own, Purpose, Role, Roles};
 use super::rules::{
-    CONFIG_FOLDERS, Command, EnvKey, EnvSource, Export, MODE_IN_ID, PRECHECK_LIMITS,
-    PRECHECK_MODELS, PRECHECK_WORDS, QUEUE_SIZE, RoleRule, Run, WAIVES, is_gen_only,
+    CONFIG_FOLDERS, Command, EnvKey, EnvSource, Export, MODE_IN_ID, QUEUE_SIZE, RoleRule, Run,
+    is_gen_only,
 };
 use super::secret::is_secret_name;
 use super::step::SERVING_TYPE;
 use super::template::{Slot, Template};
 use super::test_id::{Generation, Mode, Test, TestId, TestKind, node_id};
-use super::ucx;
-use super::{Job, Plan, Precheck, SCHEMA};
+use super::ucx::Row;
+use super::{Plan, Precheck, SCHEMA};
 use crate::diagnostic::{Diagnostic, Diagnostics, nearest};
-
-/// The time limit of a test that names none.
-const DEFAULT_TIME: &str = "04:00:00";
-/// The job's name when none is asked for.
-const DEFAULT_JOB_NAME: &str = "disagg_perf_test";
-
-/// The most seconds that a step of a precheck may have, where rules limit it.
-const MAX_PRECHECK_TIME: u32 = 1800;
-/// The program of the prechecks, below the source tree.
-const PRECHECK: &str = "tests/scripts/perf-sanity/cache_transceiver_precheck/run_precheck.py";
 
 /// Computes a plan.
 ///
@@ -80,7 +73,7 @@ struct Subject<'r> {
     /// The entry of `server_configs` of an aggregated test.
     entry: Option<&'r ServerEntry>,
     /// What UCX needs.
-    ucx: (ucx::Row, Origin),
+    ucx: (Row, Origin),
     base: BaseCommand,
     /// The directory that the test writes into.
     output_dir: String,
@@ -289,38 +282,6 @@ impl<'r> Planner<'r> {
         base.has_launcher()
     }
 
-    /// The row of the UCX table, by the cluster's name and the stage's; without a script prefix,
-    /// which comes from a pipeline that knows its stage, by the GPUs that the configuration is made
-    /// for.
-    fn ucx(&mut self) -> (ucx::Row, Origin) {
-        let (table, cluster) = (self.rules.ucx(), &self.request.cluster);
-        let row = |gpu: &str| table.row(&self.request.ucx, &cluster.value, &ucx::gpu(gpu));
-        let named = |row: ucx::Row, origin: &Origin| {
-            let which = |what: &str, pattern: &str| match pattern {
-                "" | "*" => format!("any {what}"),
-                _ => format!("{what} {pattern}"),
-            };
-            let of_any = matches!(&*row.cluster, "" | "*");
-            let origin = if of_any { origin } else { &cluster.origin };
-            let (of, gpu) = (which("cluster", &row.cluster), which("GPU", &row.gpu));
-            (row, origin.by_rule(format!("UCX settings for {of} and {gpu}")))
-        };
-        if let Some(stage) = self.request.stage.as_ref().filter(|stage| !stage.value.is_empty()) {
-            return named(row(&stage.value), &stage.origin);
-        }
-        let gpus = match &self.request.base {
-            None => self.config.supported_gpus.get(&mut self.errors),
-            Some(_) => None,
-        };
-        if let Some(gpus) = gpus {
-            let mut rows = gpus.value.iter().map(|gpu| row(gpu));
-            if let Some(row) = rows.next().filter(|first| rows.all(|row| row == *first)) {
-                return named(row, &gpus.origin);
-            }
-        }
-        named(row(""), &Origin::default())
-    }
-
     /// The entry of `server_configs` of a name.
     fn entry(&mut self, name: &str) -> Option<&'r ServerEntry> {
         let entries = match self.config.servers.get(&mut self.errors) {
@@ -346,75 +307,6 @@ impl<'r> Planner<'r> {
             self.notes.push(format!("server_configs has several entries {name}: the first counts"));
         }
         first
-    }
-
-    /// Whether the environment, the site or the configuration turns the precheck on.
-    fn precheck_is_on(&mut self) -> bool {
-        match self.request.precheck.as_ref().map(|switch| (&switch.value, &switch.origin)) {
-            Some((Switch::Is(on), _)) => *on,
-            Some((Switch::Text(text), _)) if !self.rules.is_in(PRECHECK_WORDS) => text == "1",
-            Some((Switch::Text(text), origin)) => {
-                let word = text.trim().to_lowercase();
-                let is_on = ["1", "true", "on", "yes"].contains(&&*word);
-                if !is_on && !["0", "false", "off", "no"].contains(&&*word) {
-                    let message = format!("{}: invalid switch {text:?}", origin.input);
-                    let help = "use 1, true, on or yes, or else 0, false, off or no";
-                    self.errors.push(Diagnostic::error(message).help(help));
-                }
-                is_on
-            }
-            None => {
-                let enabled = self.config.precheck.enabled.get(&mut self.errors);
-                enabled.is_none_or(|enabled| enabled.value)
-            }
-        }
-    }
-
-    fn precheck(&mut self, sizes: Option<&Sizes>, is_on: bool) -> Precheck {
-        let settings = &self.config.precheck;
-        let given = settings.timeout_s.get(&mut self.errors);
-        let timeout_s = given.map_or(self.rules.precheck_time(), |time| time.value);
-        if let Some(sizes) = sizes.filter(|_| self.rules.is_in(PRECHECK_LIMITS)) {
-            let mut seconds = |field: &Field<u32>| Some(field.get(&mut self.errors)?.value);
-            let largest = sizes.generation.world_size.max(sizes.context.world_size);
-            let wireup =
-                seconds(&settings.wireup_s).unwrap_or(largest.saturating_mul(150).min(600));
-            let phases = [
-                seconds(&settings.setup_s).unwrap_or(600),
-                seconds(&settings.rendezvous_s).unwrap_or(600),
-                seconds(&settings.wave_s).unwrap_or(180).saturating_add(wireup),
-            ];
-            // The check's own watchdog waits so long for its longest phase.
-            let least = phases.into_iter().max().unwrap_or_default().saturating_add(180);
-            let wrong = match timeout_s {
-                _ if timeout_s > MAX_PRECHECK_TIME => {
-                    Some(format!("must not exceed {MAX_PRECHECK_TIME} s"))
-                }
-                _ if timeout_s <= least => {
-                    Some(format!("must exceed {least} s, the longest phase and its watchdog"))
-                }
-                _ => None,
-            };
-            if let Some(wrong) = wrong {
-                let key = "cache_transceiver_precheck.step_timeout_s";
-                let section = || self.config.location("cache_transceiver_precheck");
-                let location = given.and_then(|time| time.origin.location.clone());
-                let error = Diagnostic::error(format!("{key} {wrong}; it is {timeout_s} s"));
-                self.errors.push(error.at(location.or_else(section)));
-            }
-        }
-        let skipped = self.request.skipped.as_ref().filter(|_| self.rules.is_in(WAIVES));
-        if let (true, Some(origin)) = (is_on, skipped) {
-            self.notes
-                .push(format!("the test suite skips this test, so no precheck runs: {origin}"));
-        }
-        Precheck { enabled: is_on && skipped.is_none(), timeout_s }
-    }
-
-    /// `LLM_MODELS_ROOT` of the precheck's steps, where they get it.
-    fn models_of_precheck(&self, subject: &Subject<'_>) -> Option<&'r Traced<String>> {
-        let has_models = self.rules.is_in(PRECHECK_MODELS);
-        (has_models && subject.precheck_is_on).then_some(&self.request.models_root)
     }
 
     fn role(
@@ -581,34 +473,6 @@ impl<'r> Planner<'r> {
         argv
     }
 
-    fn precheck_argv(
-        &self,
-        role: &str,
-        servers: &str,
-        subject: &Subject<'_>,
-    ) -> Vec<Traced<String>> {
-        let source = &self.request.directories.source.value;
-        let mode = subject.id.mode.map_or("", Mode::name);
-        let origin = Origin::rule(self.rule_name(role));
-        [
-            "python3",
-            &format!("{source}/{PRECHECK}"),
-            "--config",
-            &self.config.path,
-            "--work-dir",
-            &format!("{}/cache_transceiver_precheck", subject.output_dir),
-            "--benchmark-mode",
-            mode,
-            "--llm-src",
-            source,
-            "--role",
-            servers,
-        ]
-        .into_iter()
-        .map(|word| Traced::new(word.to_owned(), origin.clone()))
-        .collect()
-    }
-
     /// The launch script's variables for sizes and paths.
     fn variables(
         &self,
@@ -683,69 +547,5 @@ impl<'r> Planner<'r> {
             }
         }
         env
-    }
-
-    fn job(&mut self, layout: &Layout) -> Job {
-        let settings = &self.request.job;
-        let config = &self.config.slurm;
-        let gpus = match &self.config.hardware.gpus_per_node {
-            Field::Good(gpus) => gpus.origin.clone(),
-            _ => Origin::default(),
-        };
-        let per_node = |rule: &'static str| Traced::new(layout.gpus_per_node, gpus.by_rule(rule));
-        let wanted = config.set_segment.get(&mut self.errors).filter(|wanted| wanted.value);
-        let knows_segment = settings.segment.as_ref().is_some_and(|known| known.value);
-        if wanted.is_some() && !knows_segment {
-            self.notes.push(
-                "slurm.set_segment is not used: the site does not say that its Slurm knows \
-                 --segment"
-                    .into(),
-            );
-        }
-        let segment = wanted
-            .filter(|_| knows_segment)
-            .map(|wanted| Traced::new(layout.total_nodes, wanted.origin.by_rule("one segment")));
-        let time = match &settings.time {
-            Some(time) => Some(time),
-            None => config.job_time.get(&mut self.errors).or(settings.default_time.as_ref()),
-        };
-        let directory = &self.request.directories.workspace;
-        Job {
-            name: settings.name.clone().unwrap_or_else(|| {
-                Traced::new(DEFAULT_JOB_NAME.into(), Origin::rule("the default job name"))
-            }),
-            output: Traced::new(
-                // sbatch reads `%%` as a percent sign.
-                format!(
-                    "{}/slurm_%j.log",
-                    directory.value.trim_end_matches('/').replace('%', "%%")
-                ),
-                directory.origin.by_rule("the job's log is in the workspace"),
-            ),
-            nodes: Traced::new(
-                layout.total_nodes,
-                Origin::rule("total nodes: servers × ⌈world size / GPUs per node⌉"),
-            ),
-            ntasks: Traced::new(
-                layout.total_gpus,
-                Origin::rule("one task for each GPU of the job"),
-            ),
-            ntasks_per_node: per_node("one task for each GPU of a node"),
-            gpus_per_node: per_node("all GPUs of each node"),
-            time: time.cloned().unwrap_or_else(|| {
-                Traced::new(DEFAULT_TIME.into(), Origin::rule("the default time limit"))
-            }),
-            partition: settings.partition.clone(),
-            account: settings.account.clone(),
-            segment,
-            gpu_request: settings.gpu_request.clone(),
-            exclusive: settings.exclusive.clone(),
-            qos: settings.qos.clone(),
-            constraint: settings.constraint.clone(),
-            reservation: settings.reservation.clone(),
-            mem: settings.mem.clone(),
-            sbatch_args: settings.sbatch_args.clone(),
-            srun_args: settings.srun_args.clone(),
-        }
     }
 }
