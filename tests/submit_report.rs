@@ -41,7 +41,7 @@ fn workspace(run_directory: &str) -> tempfile::TempDir {
         "workspace": "/elsewhere", "nodes": ["node1", "node2"], "started": 1_000, "ended": 11_000,
         "phase": "done",
         "verdict": {
-            "kind": "server_ended", "message": format!("CTX_0 ended {HOSTILE}"), "role": "CTX_0",
+            "kind": "server_ended", "message": format!("CTX_0 ended {HOSTILE}"), "step": "CTX_0",
             "rank": 1, "node": "node1", "exit": {"status": 42}, "ran_ms": 4_000,
             "log_tail": ["one", HOSTILE], "noticed": 6_000, "stop_ms": 300
         },
@@ -49,6 +49,15 @@ fn workspace(run_directory: &str) -> tempfile::TempDir {
             step("CTX_0", "server", "ctx_server_0.log", [Some(1_000), Some(2_000), None, Some(6_000)]),
             step("GEN_0", "server", "gen_server_0.log", [Some(1_000), Some(3_500), Some(6_000), Some(11_000)]),
             step("BENCHMARK", "client", "benchmark.log", [None; 4]),
+        ],
+        "figures": [
+            {"client": "aiperf", "file": "a/profile_export_aiperf.json", "concurrency": 4, "metrics": {
+                "completed": 75.0, "failed": 325.0, "request_throughput": 4.26, "output_throughput": 68.1,
+                "ttft_mean_ms": 81.0, "ttft_p50_ms": 80.5, "ttft_p99_ms": 99.25
+            }},
+            {"client": "aiperf", "file": "b/profile_export_aiperf.json", "concurrency": 16, "metrics": {
+                "completed": 400.0, "failed": 0.0, "request_throughput": 1042.6, "latency_p99_ms": 0.0123
+            }}
         ],
         "junit": {"tests": 5, "failures": 1, "errors": 3, "skipped": 0, "lost": ["CTX_0"]}
     });
@@ -78,6 +87,15 @@ fn people_get_the_verdict_the_steps_and_their_timeline() {
       job       7, run 7.0, 2 nodes: node[1-2]
       time      10.0 s
       JUnit     5 tests, 1 failures, 3 errors, 0 skipped; no results of CTX_0
+
+                             concurrency 4  concurrency 16
+      requests completed                75             400
+      requests failed                  325               0
+      requests (req/s)                4.26            1043
+      output tokens (tok/s)          68.10               -
+      TTFT p50 (ms)                  80.50               -
+      TTFT p99 (ms)                  99.25               -
+      latency p99 (ms)                   -          0.0123
 
       step       state                    starting  to ready  ran     tasks  nodes
       CTX_0      exit status 42           1.0 s     -         5.0 s   4      node1

@@ -8,7 +8,7 @@ pub use super::settings::Options;
 use super::settings::{self, Setting, Settings};
 use super::slurm_args::{self, Program};
 use super::test_list::{Entry, Pick};
-use super::values::Choice;
+use super::values::{Choice, percent};
 use super::{Context, config, find, prefix_script, site, source, splits, test_list};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
 use crate::plan::command::{BaseCommand, Directories, MODELS_ROOT};
@@ -399,6 +399,10 @@ fn build_test(
         stage: given.stage_name,
         ucx: given.ucx.map(|rows| rows.value).unwrap_or_default(),
         precheck: given.precheck,
+        max_failed: {
+            let text = or_default(given.max_failed, &settings::MAX_FAILED);
+            Traced::new(percent(&text.value).unwrap_or_default(), text.origin)
+        },
         test,
         rules,
         placement: choice(given.placement, &settings::PLACEMENT),

@@ -445,6 +445,12 @@ settings! {
     ).variable("TRTLLM_DISAGG_CT_PRECHECK").key("precheck", "false")
         .config("cache_transceiver_precheck.enabled", Wins::Site).default("true");
 
+    MAX_FAILED max_failed: String = Setting::new(
+        "Part of the benchmark's requests that may fail in a run that passes, in percent. A \
+         benchmark that completes nothing never passes",
+    ).option("--max-failed", "PERCENT").key("max_failed", "0.5%").default("0%")
+        .form(Form::Percent);
+
     UCX ucx: Vec<ucx::Row> = Setting::new(
         "How UCX is set up: a list of `cluster:` and `gpu:` (patterns with * and ?, such as aws*; at \
          least one of them), `unset:` (names of variables) and `export:` ('NAME=VALUE …')",

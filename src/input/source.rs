@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reading a file that anybody may have put there: bounded, never blocking, UTF-8.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +24,20 @@ pub fn open(path: &Path) -> io::Result<File> {
         kind if kind.is_file() => Ok(file),
         kind if kind.is_dir() => Err(io::Error::other("is a directory")),
         _ => Err(io::Error::other("is not a regular file")),
+    }
+}
+
+/// Opens a regular file that is below a directory, wherever links in its path lead. The open file
+/// is looked at, since whoever owns the directory may change a path at any time.
+///
+/// # Errors
+/// As [`open`]; the file is elsewhere. The directory is an absolute path without links.
+pub fn open_below(directory: &Path, path: &str) -> io::Result<File> {
+    let file = open(&directory.join(path))?;
+    let place = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    match place.starts_with(directory) {
+        true => Ok(file),
+        false => Err(io::Error::other("is not in the workspace")),
     }
 }
 

@@ -32,6 +32,18 @@ pub(super) enum Form {
     Time,
     /// A size of memory in Slurm's form.
     Memory,
+    /// A part of a whole, as [`percent`] reads it.
+    Percent,
+}
+
+/// Reads a part of a whole, with or without the sign: `5%`, `0.5`.
+///
+/// # Errors
+/// A sentence: it is no number from 0 to 100.
+pub fn percent(text: &str) -> Result<f64, String> {
+    let digits = text.trim().trim_end_matches('%').trim_end();
+    let number = digits.parse().ok().filter(|number| (0.0..=100.0).contains(number));
+    number.ok_or_else(|| format!("invalid percentage {text:?}: use 5% or 0.5%, at most 100%"))
 }
 
 /// A type of values.
@@ -79,6 +91,7 @@ impl Value for String {
             _ if self.trim().is_empty() => Err(" must not be empty".into()),
             Form::Line => Ok(()),
             Form::Time => self.parse::<TimeLimit>().map(|_| ()).map_err(|e| format!(": {e}")),
+            Form::Percent => percent(self).map(|_| ()).map_err(|e| format!(": {e}")),
             Form::Memory => {
                 let digits = self.trim_end_matches(['K', 'M', 'G', 'T', 'k', 'm', 'g', 't']);
                 let is_size = self.len() - digits.len() <= 1 && digits.parse::<u64>().is_ok();

@@ -37,6 +37,8 @@ pub fn entries(plan: &Plan) -> Vec<Entry> {
     };
     let why = Origin::rule(plan.rules_reason.clone());
     add("rules", "job", "rules", plan.rules.name(), &why);
+    let most = format!("{}%", plan.max_failed.value);
+    add("rules", "job", "max_failed", &most, &plan.max_failed.origin);
     let job = &plan.job;
     for (name, value) in [("job-name", &job.name), ("output", &job.output), ("time", &job.time)]
         .into_iter()

@@ -74,6 +74,9 @@ pub struct Plan {
     /// The check that caches travel between the servers; none in tests that have no such check.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precheck: Option<Precheck>,
+    /// The part of the benchmark's requests that may fail in a run that passes, in percent.
+    #[serde(default)]
+    pub max_failed: Traced<f64>,
     /// The name of the pipeline's stage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stage: Option<String>,

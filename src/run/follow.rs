@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::client::{Client, SlurmError};
+use super::figures::Measurement;
 use super::interrupt::{Input, Interrupts};
 use super::outcome::{Facts, Outcome, judge};
 use super::polling::{self, Stage, interval};
 use super::result::{self, RunResult};
-use super::submission::Launcher;
+use super::submission::{self, Launcher};
 use crate::slurm::job::{ExitCode, JobRecord};
 use crate::slurm::state::JobState;
 
@@ -59,6 +60,8 @@ pub struct View {
     pub record: Option<JobRecord>,
     /// The launch's result so far.
     pub result: Option<RunResult>,
+    /// What the client measured, where there is no launch that reads it.
+    pub figures: Vec<Measurement>,
     /// Its outcome with a sentence; `None` until it has ended.
     pub outcome: Option<(Outcome, String)>,
 }
@@ -317,8 +320,15 @@ struct Track {
 
 impl Track {
     fn new(job: Job) -> Self {
-        let view =
-            View { job, state: None, reason: None, record: None, result: None, outcome: None };
+        let view = View {
+            job,
+            state: None,
+            reason: None,
+            record: None,
+            result: None,
+            figures: Vec::new(),
+            outcome: None,
+        };
         let since = Instant::now();
         Self { view, since, over: None, exit_code: None, read: None, cancelled: false }
     }
@@ -380,6 +390,13 @@ impl Track {
         if may_come && !has_verdict && over.elapsed() < LATE_VERDICT {
             return;
         }
+        let mut fault = None;
+        if self.view.job.launcher == Some(Launcher::Bash)
+            && let Some(workspace) = &self.view.job.workspace
+            && let Some(found) = submission::figures(workspace)
+        {
+            (self.view.figures, fault) = found;
+        }
         let record = self.view.record.as_ref();
         let outcome = judge(Facts {
             state: self.view.state.as_ref(),
@@ -387,6 +404,7 @@ impl Track {
             exit_code: self.exit_code.or_else(|| record.map(|record| record.exit_code)),
             launcher: self.view.job.launcher,
             result: self.result(),
+            fault: fault.as_deref(),
         });
         self.view.outcome = Some(outcome);
     }

@@ -2,6 +2,7 @@
 //! What happens on a machine: writing the workspace, submitting, supervising, reporting.
 
 pub mod client;
+pub mod figures;
 pub mod follow;
 pub mod interrupt;
 pub mod launch;

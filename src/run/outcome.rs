@@ -67,12 +67,15 @@ pub struct Facts<'a> {
     pub launcher: Option<Launcher>,
     /// The result of this very run, not of an earlier one.
     pub result: Option<&'a RunResult>,
+    /// What the benchmark's figures say against a job without a launch that reads them.
+    pub fault: Option<&'a str>,
 }
 
 /// Judges a job that has ended; gives the outcome and a sentence for people.
 ///
 /// The test passed only where all agree: the launch's verdict, where there is a launch, and Slurm.
-/// For the generated script the batch script's exit code is the benchmark's.
+/// For the generated script the batch script's exit code is the benchmark's, and the benchmark's
+/// figures count too.
 #[must_use]
 pub fn judge(facts: Facts<'_>) -> (Outcome, String) {
     let verdict = facts.result.map(|result| &result.verdict);
@@ -108,7 +111,10 @@ pub fn judge(facts: Facts<'_>) -> (Outcome, String) {
         None if facts.launcher == Some(Launcher::Native) => {
             (Outcome::Unknown, format!("{in_slurm} But the workspace has no verdict of this run."))
         }
-        None => (Outcome::Passed, in_slurm),
+        None => match facts.fault {
+            Some(fault) => (Outcome::Failed, format!("The benchmark ended well, but {fault}.")),
+            None => (Outcome::Passed, in_slurm),
+        },
     }
 }
 
@@ -175,6 +181,7 @@ mod tests {
             phase: Phase::Done,
             verdict: Verdict::new(kind, "the verdict"),
             steps: Vec::new(),
+            figures: Vec::new(),
             junit: None,
         }
     }
@@ -192,6 +199,7 @@ mod tests {
             exit_code: None,
             launcher,
             result: result.as_ref(),
+            fault: None,
         };
         judge(facts).0
     }
@@ -226,6 +234,18 @@ mod tests {
     #[test]
     fn the_generated_scripts_exit_code_is_the_benchmarks() {
         assert_eq!(outcome(Some("COMPLETED"), BASH, None), Outcome::Passed);
+        let state = "COMPLETED".parse().unwrap();
+        let fault = Some("325 of 400 requests failed");
+        let facts = Facts {
+            state: Some(&state),
+            reason: None,
+            exit_code: None,
+            launcher: BASH,
+            result: None,
+            fault,
+        };
+        let message = "The benchmark ended well, but 325 of 400 requests failed.";
+        assert_eq!(judge(facts), (Outcome::Failed, message.to_owned()));
     }
 
     #[test]
@@ -253,6 +273,7 @@ mod tests {
                 exit_code: None,
                 launcher: NATIVE,
                 result: Some(&result),
+                fault: None,
             };
             judge(facts).1
         };

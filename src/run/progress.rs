@@ -278,7 +278,9 @@ mod tests {
             state: Some("RUNNING".parse().unwrap()),
             reason: None,
             record: None,
+            figures: Vec::new(),
             result: Some(RunResult {
+                figures: Vec::new(),
                 schema: 1,
                 run: RunId::new(7, 0),
                 plan: summary,

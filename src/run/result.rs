@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use super::figures::Measurement;
 use crate::input::source;
 use crate::plan::{Plan, Purpose};
 
@@ -104,6 +105,9 @@ pub struct RunResult {
     pub verdict: Verdict,
     /// All steps, in the order in which they start.
     pub steps: Vec<StepResult>,
+    /// What the benchmark measured; empty until it has ended.
+    #[serde(default)]
+    pub figures: Vec<Measurement>,
     /// The totals of the roles' JUnit files; none until they are merged.
     pub junit: Option<JunitSummary>,
 }
@@ -204,7 +208,7 @@ pub struct Verdict {
     /// One sentence for people: what happened, and where.
     pub message: String,
     /// The step that caused it, if one did: `GEN_3`, `BENCHMARK`, `INSTALL`.
-    pub role: Option<String>,
+    pub step: Option<String>,
     /// The rank that failed first, where it is known.
     pub rank: Option<u32>,
     /// The node of that rank, where it is known.
@@ -228,7 +232,7 @@ impl Verdict {
         Self {
             kind,
             message: message.into(),
-            role: None,
+            step: None,
             rank: None,
             node: None,
             exit: None,
@@ -249,6 +253,8 @@ named! {
         Passed = "passed",
         /// The benchmark's command failed.
         BenchmarkFailed = "benchmark_failed",
+        /// The benchmark's command passed, but too many of its requests failed, or it completed none.
+        RequestsFailed = "requests_failed",
         /// A server ended, in whatever way, before the benchmark did.
         ServerEnded = "server_ended",
         /// The container image could not be unpacked on a node, or the node has no container plugin.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::client::{self, Client, SlurmError, Submitted};
+use super::figures::{Measurement, Search, Stamps};
 use super::interrupt::{Interrupts, readable};
 use super::result::Moment;
 use crate::atomic_file;
@@ -63,6 +64,10 @@ pub struct Submission {
     pub launcher: Launcher,
     /// When sbatch submitted the job.
     pub submitted: Moment,
+    /// The files in which figures are looked for and which were there before; the launch looks for
+    /// itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Stamps>,
 }
 
 /// Why a plan was not submitted.
@@ -199,6 +204,16 @@ pub fn submit(
             path
         }
     };
+    let before = match launcher {
+        Launcher::Native => None,
+        Launcher::Bash => match Search::new(plan, None).stamps() {
+            Ok(before) => Some(before),
+            Err(error) => {
+                log(&format!("the benchmark's figures will not be read: {error}"));
+                None
+            }
+        },
+    };
     // By its comment the job is found when sbatch fails after the controller has accepted it.
     let comment = format!("slurm-disagg {:016x}", RandomState::new().build_hasher().finish());
     let mut arguments = arguments(plan)?;
@@ -217,6 +232,7 @@ pub fn submit(
         test: plan.test.id.clone(),
         launcher,
         submitted: Moment::now(),
+        before,
     };
     let path = workspace.join(FILE);
     let failed = |error| SubmitError::NotRecorded {
@@ -273,6 +289,18 @@ pub fn read(workspace: &Path) -> Result<Option<Submission>, SubmitError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(SubmitError::Io { path: shown, error }),
     }
+}
+
+/// What the client of a workspace's latest job measured, where no launch has read it, and why the test
+/// has not passed by it.
+#[must_use]
+pub fn figures(workspace: &Path) -> Option<(Vec<Measurement>, Option<String>)> {
+    let before = read(workspace).ok()??.before?;
+    let plan = source::read(&workspace.join(files::PLAN), files::PLAN).ok()?;
+    let plan = Plan::from_json(&plan.text).ok()?;
+    let figures = Search::new(&plan, None).read(&before);
+    let fault = figures.fault(plan.max_failed.value);
+    Some((figures.measurements, fault))
 }
 
 /// The workspace of a job: the directory of its log, where that has a plan.

@@ -28,7 +28,9 @@ fn case(fault: &'static str, kind: VerdictKind, exit: Option<Exit>) -> Case {
 
 fn cases() -> Vec<Case> {
     use Exit::Status;
-    use VerdictKind::{BenchmarkFailed, BenchmarkLimit, Passed, ReadyLimit, ServerEnded};
+    use VerdictKind::{
+        BenchmarkFailed, BenchmarkLimit, Passed, ReadyLimit, RequestsFailed, ServerEnded,
+    };
     let died = |fault, status| case(fault, ServerEnded, Some(Status(status)));
     let never_ready =
         |fault| Case { launch: "--ready --limit ready=8s", ..case(fault, ReadyLimit, None) };
@@ -47,6 +49,7 @@ fn cases() -> Vec<Case> {
         died("GEN_0:exit_zero_early", 0),
         died("DISAGG_SERVER:exit_zero_early", 0),
         case("BENCHMARK:exit_zero_early", Passed, Some(Status(0))),
+        case("BENCHMARK:fail_requests:6", RequestsFailed, Some(Status(0))),
         // The launcher ends all ranks with 128 + n for signal n.
         died("GEN_0:die_by_signal:6", 134),
         case("DISAGG_SERVER:die_by_signal:11", ServerEnded, Some(Exit::Signal(11))),
@@ -89,7 +92,7 @@ fn each_fault_of_each_role_has_its_verdict_and_leaves_nothing_behind() {
         assert_eq!(verdict.kind, case.kind, "{context}");
         let status = if case.kind == VerdictKind::Passed { 0 } else { 1 };
         assert_eq!(job.exit_code(), Some((status, 0)), "{context}");
-        assert_eq!(verdict.role.as_deref(), Some(case.role), "{context}");
+        assert_eq!(verdict.step.as_deref(), Some(case.role), "{context}");
         assert!(result.steps.iter().all(|step| step.ended.is_some()), "{context}");
         if let Some(exit) = case.exit {
             assert_eq!(verdict.exit, Some(exit), "{context}");

@@ -133,7 +133,7 @@ fn a_server_s_death_ends_the_job_within_two_seconds() {
     assert!(took < Duration::from_secs(2), "{took:?}: {job:?}\n{}", site.log("run"));
     let (_, result) = site.ended(id, "run");
     assert_eq!(result.verdict.kind, VerdictKind::ServerEnded);
-    assert_eq!(result.verdict.role.as_deref(), Some("CTX_0"));
+    assert_eq!(result.verdict.step.as_deref(), Some("CTX_0"));
     assert_eq!(result.verdict.exit, Some(Exit::Status(137)), "{:#?}", result.verdict);
 }
 

@@ -58,6 +58,21 @@ fn a_run_that_fails_is_exit_status_1_with_the_verdict_or_the_end_of_the_log() {
     output.expect(1);
     contains(&output.stdout, "FAILED: ");
     contains(&output.stdout, "BENCHMARK ended with status 1");
+
+    // A client that ends well although requests fail; the files of the runs before are still there.
+    let failing = ["STANDIN_FAULT=BENCHMARK:fail_requests:6"];
+    for (launcher, allowed, passes) in
+        [("bash", 74, false), ("bash", 75, true), ("native", 75, true)]
+    {
+        let options = [format!("--launcher={launcher}"), format!("--max-failed={allowed}%")];
+        let output = site.submit(&failing, &["--force", "--json", &options[0], &options[1]]);
+        output.expect(if passes { 0 } else { 1 });
+        let entry = &json(&output)["jobs"][0];
+        let message = entry["message"].as_str().unwrap();
+        let fault = "6 of 8 requests failed (75%, --max-failed allows 74%) at concurrency 4";
+        assert_eq!(message.contains(fault), !passes, "{message}");
+        assert_eq!(entry["figures"][0]["metrics"]["completed"], 2.0, "{entry}");
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use disagg::diagnostic::Printable;
 use disagg::run::client::Client;
+use disagg::run::figures::Measurement;
 use disagg::run::follow::{self, Job, OnInterrupt, Screen, View};
 use disagg::run::interrupt::Interrupts;
 use disagg::run::outcome::Outcome as TestOutcome;
@@ -54,6 +55,8 @@ pub struct Entry {
     pub message: String,
     /// The launch's result, where there is one.
     pub result: Option<RunResult>,
+    /// What the benchmark measured.
+    pub figures: Vec<Measurement>,
 }
 
 impl Entry {
@@ -71,6 +74,7 @@ impl Entry {
             outcome: None,
             message: String::new(),
             result: None,
+            figures: Vec::new(),
         }
     }
 
@@ -96,6 +100,10 @@ impl Entry {
     fn take(&mut self, view: View) {
         self.state = view.state.map(|state| state.to_string());
         self.exit_code = view.record.map(|record| record.exit_code.to_string());
+        self.figures = match &view.result {
+            Some(result) => result.figures.clone(),
+            None => view.figures,
+        };
         self.result = view.result;
         if let Some((outcome, message)) = view.outcome {
             (self.outcome, self.message) = (Some(outcome), message);
@@ -189,6 +197,7 @@ fn text(entry: &Entry) -> String {
     let mut text = format!("{name}: {}{job}: {}\n", entry.test, entry.message.trim_end());
     if let (Some(workspace), Some(job_id), true) = (workspace, entry.job_id, over) {
         let log = Path::new(workspace).join(format!("slurm_{job_id}.log"));
+        text.push_str(&report::figures(&entry.figures));
         text.push_str(&format!("  logs: {} and {workspace}/*.log\n", log.display()));
         if entry.outcome != Some(TestOutcome::Passed) {
             // The generated script traces its commands (`set -x`): these lines are no error.

@@ -47,6 +47,7 @@ fn settings(args: &LaunchArgs) -> Result<Settings, Failure> {
         grace_after_benchmark: args.grace_after_benchmark,
         limits,
         ready: args.ready,
+        max_failed: 0.0,
     })
 }
 

@@ -142,6 +142,7 @@ impl<'r> Planner<'r> {
             roles,
             unused_roles,
             precheck,
+            max_failed: request.max_failed.clone(),
             stage: request.stage.as_ref().map(|stage| stage.value.clone()),
             job_env,
             container_env,

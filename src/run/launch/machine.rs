@@ -14,6 +14,7 @@ use std::time::Duration;
 use self::step::{Stage, Step, Stopping};
 use super::{Settings, cause};
 use crate::plan::Purpose;
+use crate::run::figures::Figures;
 use crate::run::result::{
     Exit, JunitSummary, Moment, Phase, RunResult, StepResult, StopSignal, Verdict, VerdictKind,
     millis,
@@ -50,6 +51,8 @@ pub enum Event<'a> {
     TimeLimitNear,
     /// The answer to [`Action::ReadTail`].
     Tail(usize, Vec<String>),
+    /// The answer to [`Action::ReadFigures`].
+    Figures(Figures),
     /// The answer to [`Action::ReadCause`].
     Cause(Option<VerdictKind>),
     /// The answer to [`Action::WriteFiles`], with the error if the result is lost.
@@ -71,6 +74,8 @@ pub enum Action {
     StopProbe,
     /// Read the last lines of the step's log.
     ReadTail(usize),
+    /// Read what the client measured.
+    ReadFigures,
     /// Read the reason for the job's end from the steps' logs.
     ReadCause,
     /// Write the unfinished result.
@@ -97,6 +102,8 @@ pub struct Machine {
     ended: Vec<usize>,
     /// Groups of steps that are still to be stopped, the next one last.
     to_stop: Vec<Vec<usize>>,
+    /// What the client measured, once it was read; why it means that the run has not passed.
+    fault: Option<Option<String>>,
     /// Until when a signal may show that a step's end was the job's.
     settle: Option<Moment>,
     /// Whether a termination signal has arrived.
@@ -122,6 +129,7 @@ impl Machine {
             phase_since: now,
             ended: Vec::new(),
             to_stop: Vec::new(),
+            fault: None,
             settle: None,
             terminated: false,
             saved: now,
@@ -181,12 +189,18 @@ impl Machine {
                 self.decide(kind, cause::message(kind).to_owned(), None);
             }
             Event::Tail(index, lines) => {
-                if self.result.verdict.role.as_deref() == Some(self.name(index)) {
+                if self.result.verdict.step.as_deref() == Some(self.name(index)) {
                     self.steps[index].reason = cause::of_failure(&lines);
                     self.result.verdict.log_tail = lines;
                     self.explain_verdict(index);
                     self.changed = true;
                 }
+            }
+            Event::Figures(figures) => {
+                self.fault = Some(figures.fault(self.settings.max_failed));
+                self.result.figures = figures.measurements;
+                self.changed = true;
+                self.tick();
             }
             Event::Cause(reason) => self.cause(reason),
             Event::Written(junit, error) => self.written(junit, error),
@@ -217,6 +231,13 @@ impl Machine {
         // A server may end because the benchmark did, so the benchmark's end counts first.
         let mut ended = mem::take(&mut self.ended);
         ended.sort_by_key(|index| !self.result.steps[*index].decides());
+        if ended.first().is_some_and(|index| self.result.steps[*index].decides())
+            && self.fault.is_none()
+        {
+            // What the client measured decides, too.
+            self.ended = ended;
+            return self.actions.push(Action::ReadFigures);
+        }
         for index in ended {
             self.step_ended(index);
         }
@@ -384,7 +405,7 @@ impl Machine {
         }
         let mut verdict = Verdict::new(kind, message);
         verdict.noticed = Some(self.now);
-        verdict.role = about.map(|index| self.name(index).to_owned());
+        verdict.step = about.map(|index| self.name(index).to_owned());
         self.result.verdict = verdict;
         if let Some(index) = about {
             self.complete_verdict(index);
@@ -569,7 +590,8 @@ impl Machine {
 
     fn is_benchmark_over(&self) -> bool {
         let kind = self.result.verdict.kind;
-        matches!(kind, VerdictKind::Passed | VerdictKind::BenchmarkFailed)
+        use VerdictKind::{BenchmarkFailed, Passed, RequestsFailed};
+        matches!(kind, Passed | BenchmarkFailed | RequestsFailed)
     }
 
     fn is_running(&self, index: usize) -> bool {

@@ -31,6 +31,7 @@ pub use plan_file::{PlanError, find as find_plan};
 pub use process::TooFewDescriptors;
 
 use crate::plan::Plan;
+use crate::run::figures::Search;
 use crate::run::result::{Phase, PlanSummary, RunResult, SCHEMA, StepResult, Verdict, VerdictKind};
 use crate::run::workspace::WorkspaceError;
 
@@ -47,6 +48,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Whether servers are probed for readiness.
     pub ready: bool,
+    /// The part of the benchmark's requests that may fail, in percent; the plan sets it.
+    pub max_failed: f64,
 }
 
 /// Why nothing was started.
@@ -86,9 +89,11 @@ pub fn run(
     let work = work::Work::new(plan, &allocation.nodes)?;
     let limit = process::raise_descriptor_limit(work.steps.len())?;
     let directory = directory::RunDirectory::create(plan, &mut run.id)?;
+    let search = Search::new(plan, Some(&run.id));
+    let figures = search.stamps().map(|before| (search, before));
     let clock = supervisor::Clock::start();
     let precheck = plan.precheck.map(|check| Duration::from_secs(check.timeout_s.into()));
-    settings.limits.precheck = precheck;
+    (settings.limits.precheck, settings.max_failed) = (precheck, plan.max_failed.value);
     let result = RunResult {
         schema: SCHEMA,
         run,
@@ -100,11 +105,13 @@ pub fn run(
         phase: work.steps.first().map_or(Phase::Start, StepResult::phase),
         verdict: Verdict::new(VerdictKind::Running, "the run is not over"),
         steps: work.steps,
+        figures: Vec::new(),
         junit: None,
     };
     let machine = machine::Machine::new(result, settings);
     let (commands, variables) = (work.commands, work.variables);
-    let supervisor =
-        supervisor::Supervisor::new(machine, clock, commands, variables, directory, limit)?;
+    let supervisor = supervisor::Supervisor::new(
+        machine, clock, commands, variables, directory, limit, figures,
+    )?;
     Ok(supervisor.run())
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::input::source;
+use crate::run::figures;
 use crate::run::result::{Moment, RunResult};
 use crate::run::timeline::{describe, duration};
 use crate::slurm::hostlist;
@@ -60,8 +61,11 @@ pub fn markdown(result: &RunResult, report: &Path) -> String {
             cell(&describe(step))
         );
     }
+    if !result.figures.is_empty() {
+        let _ = write!(text, "\n{}", table(&figures::table(&result.figures, false)));
+    }
     if !verdict.log_tail.is_empty() {
-        let step = verdict.role.as_deref().unwrap_or("the run");
+        let step = verdict.step.as_deref().unwrap_or("the run");
         let _ = write!(text, "\nLast lines of {step}:\n");
         fenced(&mut text, &verdict.log_tail.join("\n"));
     }
@@ -72,6 +76,20 @@ pub fn markdown(result: &RunResult, report: &Path) -> String {
     {
         text.push_str("\nreport.csv:\n");
         fenced(&mut text, table.trim_end());
+    }
+    text
+}
+
+/// A table of numbers; the first row is its heading, the first column names the rows.
+#[must_use]
+pub fn table(rows: &[Vec<String>]) -> String {
+    let mut text = String::new();
+    for (index, row) in rows.iter().enumerate() {
+        let cells: Vec<_> = row.iter().map(|text| cell(text)).collect();
+        let _ = writeln!(text, "| {} |", cells.join(" | "));
+        if index == 0 {
+            let _ = writeln!(text, "|---|{}", "---:|".repeat(row.len().saturating_sub(1)));
+        }
     }
     text
 }
@@ -137,7 +155,7 @@ mod tests {
             StepResult::new("BENCHMARK", &node, 1, "benchmark.log"),
         ];
         let mut verdict = Verdict::new(VerdictKind::ServerEnded, "GEN_0 ended | <b>badly</b>");
-        verdict.role = Some("GEN_0".into());
+        verdict.step = Some("GEN_0".into());
         verdict.log_tail = vec!["```".into(), "CUDA error".into()];
         verdict.stop_ms = Some(2_004);
         let result = RunResult {
@@ -159,6 +177,7 @@ mod tests {
             phase: Phase::Done,
             verdict,
             steps,
+            figures: Vec::new(),
             junit: Some(JunitSummary { tests: 4, failures: 1, ..JunitSummary::default() }),
         };
         insta::assert_snapshot!(markdown(&result, &report), @r#"

@@ -25,6 +25,7 @@ use super::pdeathsig::Gate;
 use super::probe::Probe;
 use super::process::{self, Process};
 use super::{cause, files};
+use crate::run::figures::{Figures, Search, Stamps};
 use crate::run::result::{Moment, RunResult};
 use crate::run::signals::{self, Signals};
 use crate::run::tail;
@@ -80,6 +81,8 @@ pub struct Supervisor {
     signals: Signals,
     srun_log: File,
     probe: Option<Probe>,
+    /// Where the client's figures are looked for, and what was there before the run.
+    figures: io::Result<(Search, Stamps)>,
     /// The scancel processes that have not ended.
     helpers: Vec<Child>,
 }
@@ -96,6 +99,7 @@ impl Supervisor {
         variables: Variables,
         directory: RunDirectory,
         limit: Rlimit,
+        figures: io::Result<(Search, Stamps)>,
     ) -> io::Result<Self> {
         let step = |command| Step { command, process: None, logged: 0 };
         let signals = signals::take_over(&[SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
@@ -113,6 +117,7 @@ impl Supervisor {
             signals,
             srun_log,
             probe,
+            figures,
             helpers,
         })
     }
@@ -239,6 +244,16 @@ impl Supervisor {
             Action::ReadTail(index) => {
                 let log = self.directory.file(&steps[index].log);
                 return Some(Event::Tail(index, tail::lines(&log, TAIL).unwrap_or_default()));
+            }
+            Action::ReadFigures => {
+                let figures = match &self.figures {
+                    Ok((search, before)) => search.read(before),
+                    Err(error) => {
+                        log(&format!("the benchmark's figures are not read: {error}"));
+                        Figures::default()
+                    }
+                };
+                return Some(Event::Figures(figures));
             }
             Action::ReadCause => {
                 let started = steps.iter().filter(|step| step.started.is_some());

@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use super::super::figures;
 use super::super::result::{RunResult, VerdictKind};
 use super::super::timeline::{StepState, duration, spans};
 use super::Report;
@@ -43,27 +44,37 @@ pub fn page(report: &Report) -> String {
         escape(&headline(result))
     );
     page.push_str(&facts(report));
+    if !result.figures.is_empty() {
+        page.push_str("<h2>Figures</h2>\n");
+        page.push_str(&table(&figures::table(&result.figures, true)));
+    }
     page.push_str("<h2>Timeline</h2>\n");
     page.push_str(&timeline(report));
-    page.push_str("<h2>Steps</h2>\n<table>\n<tr>");
-    for column in COLUMNS {
-        let _ = write!(page, "<th>{column}</th>");
-    }
-    page.push_str("</tr>\n");
-    for step in &result.steps {
-        page.push_str("<tr>");
-        for cell in row(step, report.now) {
-            let _ = write!(page, "<td>{}</td>", escape(&cell));
-        }
-        page.push_str("</tr>\n");
-    }
-    page.push_str("</table>\n<h2>Logs</h2>\n");
+    page.push_str("<h2>Steps</h2>\n");
+    let mut rows = vec![COLUMNS.map(str::to_owned).to_vec()];
+    rows.extend(result.steps.iter().map(|step| row(step, report.now).to_vec()));
+    page.push_str(&table(&rows));
+    page.push_str("<h2>Logs</h2>\n");
     for step in &result.steps {
         let tail = (page.len() < MAX_PAGE).then(|| report.tail(step, TAIL)).flatten();
         page.push_str(&log(report, step, tail));
     }
     page.push_str("</body>\n</html>\n");
     page
+}
+
+/// A table; the first row is its heading.
+fn table(rows: &[Vec<String>]) -> String {
+    let mut table = String::from("<table>\n");
+    for (index, row) in rows.iter().enumerate() {
+        table.push_str("<tr>");
+        for (column, cell) in row.iter().enumerate() {
+            let tag = if index == 0 || column == 0 { "th" } else { "td" };
+            let _ = write!(table, "<{tag}>{}</{tag}>", escape(cell));
+        }
+        table.push_str("</tr>\n");
+    }
+    table + "</table>\n"
 }
 
 fn facts(report: &Report) -> String {
@@ -134,7 +145,7 @@ fn timeline(report: &Report) -> String {
 }
 
 fn log(report: &Report, step: &super::StepResult, tail: Option<Vec<String>>) -> String {
-    let open = if report.result.verdict.role.as_deref() == Some(&step.name) { " open" } else { "" };
+    let open = if report.result.verdict.step.as_deref() == Some(&step.name) { " open" } else { "" };
     let body = match tail {
         Some(lines) if lines.is_empty() => "<p>The log is empty.</p>".to_owned(),
         Some(lines) => format!("<pre>{}</pre>", escape(&lines.join("\n"))),

@@ -4,18 +4,15 @@
 mod html;
 mod text;
 
-use std::fs::{self, File};
-use std::io;
-use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 pub use html::page;
-pub use text::{body, text};
+pub use text::{body, figures, text};
 
 use super::launch::RUNS;
 use super::result::{BadResult, FILE, Moment, RunResult, StepResult};
 use super::tail;
-use crate::input::source;
+use crate::input::source::open_below;
 
 /// A run's result and its logs.
 #[derive(Debug, Clone)]
@@ -59,16 +56,5 @@ impl Report {
     fn tail(&self, step: &StepResult, lines: usize) -> Option<Vec<String>> {
         let log = open_below(&self.directory, &step.log).ok()?;
         tail::lines_of(log, lines).ok()
-    }
-}
-
-/// Opens a regular file that is below a directory, wherever links in its path lead. The open file
-/// is looked at, since whoever owns the directory may change a path at any time.
-fn open_below(directory: &Path, path: &str) -> io::Result<File> {
-    let file = source::open(&directory.join(path))?;
-    let place = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-    match place.starts_with(directory) {
-        true => Ok(file),
-        false => Err(io::Error::other("is not in the workspace")),
     }
 }

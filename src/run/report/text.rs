@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use super::super::figures::{self, Measurement};
 use super::super::result::{Moment, RunResult, StepResult, VerdictKind};
 use super::super::timeline::{StepState, describe, duration, spans};
 use super::Report;
@@ -11,6 +12,8 @@ use crate::slurm::hostlist;
 
 /// The timeline's width, in characters.
 const WIDTH: usize = 60;
+/// How many measurements stand side by side.
+const FIGURES: usize = 4;
 
 /// The report as text.
 #[must_use]
@@ -43,12 +46,13 @@ pub fn body(report: &Report) -> String {
     if let Some(junit) = &result.junit {
         let _ = writeln!(text, "  JUnit     {}", Printable(&junit.to_string()));
     }
+    text.push_str(&figures(&result.figures));
     text.push('\n');
     text.push_str(&table(report));
     text.push('\n');
     text.push_str(&timeline(report));
     if !result.verdict.log_tail.is_empty() {
-        let step = result.verdict.role.as_deref().unwrap_or("the run");
+        let step = result.verdict.step.as_deref().unwrap_or("the run");
         let _ = writeln!(text, "\nlast lines of {}:", Printable(step));
         for line in &result.verdict.log_tail {
             let _ = writeln!(text, "  | {}", Printable(line));
@@ -89,10 +93,28 @@ pub(super) fn row(step: &StepResult, now: Moment) -> [String; 7] {
 }
 
 fn table(report: &Report) -> String {
-    let mut rows = vec![COLUMNS.map(str::to_owned)];
-    rows.extend(report.result.steps.iter().map(|step| row(step, report.now)));
-    let mut widths = [0; 7];
+    let mut rows = vec![COLUMNS.map(str::to_owned).to_vec()];
+    rows.extend(report.result.steps.iter().map(|step| row(step, report.now).to_vec()));
+    aligned(&rows, false)
+}
+
+/// What the benchmark measured, with an empty line before it; empty where nothing is known.
+#[must_use]
+pub fn figures(measurements: &[Measurement]) -> String {
+    let blocks = measurements.chunks(FIGURES);
+    let block = |some| format!("\n{}", aligned(&figures::table(some, false), true));
+    blocks.map(block).collect()
+}
+
+/// Rows in columns; numbers stand on the right of their columns, below each other.
+pub(super) fn aligned(rows: &[Vec<String>], are_numbers: bool) -> String {
+    let mut widths = Vec::new();
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| Printable(cell).to_string()).collect())
+        .collect();
     for row in &rows {
+        widths.resize(widths.len().max(row.len()), 0);
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = (*width).max(cell.chars().count());
         }
@@ -100,8 +122,11 @@ fn table(report: &Report) -> String {
     let mut text = String::new();
     for row in &rows {
         let mut line = String::from(" ");
-        for (width, cell) in widths.iter().zip(row) {
-            let _ = write!(line, " {:width$} ", Printable(cell).to_string());
+        for (index, (width, cell)) in widths.iter().zip(row).enumerate() {
+            let _ = match are_numbers && index > 0 {
+                true => write!(line, " {cell:>width$} "),
+                false => write!(line, " {cell:width$} "),
+            };
         }
         text.push_str(line.trim_end());
         text.push('\n');

@@ -5,6 +5,8 @@
 mod stop;
 
 use super::*;
+use crate::run::figures::Measurement;
+use crate::run::figures::metric::{COMPLETED, FAILED};
 use crate::run::launch::Limits;
 use crate::run::result::{PlanSummary, RunId, SCHEMA};
 
@@ -24,12 +26,23 @@ fn settings() -> Settings {
         grace_after_benchmark: Duration::from_secs(10),
         limits: Limits::default(),
         ready: false,
+        max_failed: 5.0,
     }
 }
 
 fn step(name: &str, purpose: Option<Purpose>, nodes: &[&str], tasks: u32) -> StepResult {
     let nodes: Vec<String> = nodes.iter().map(|node| (*node).to_owned()).collect();
     StepResult { purpose, ..StepResult::new(name, &nodes, tasks, "a.log") }
+}
+
+fn measured(completed: f64, failed: Option<f64>) -> Measurement {
+    let failed = failed.map(|failed| (FAILED.to_owned(), failed));
+    Measurement {
+        file: "out/aiperf.json".into(),
+        concurrency: Some(2),
+        metrics: [(COMPLETED.to_owned(), completed)].into_iter().chain(failed).collect(),
+        ..Measurement::default()
+    }
 }
 
 fn servers_and_client() -> Vec<StepResult> {
@@ -51,6 +64,8 @@ struct Run {
     cause: Option<VerdictKind>,
     /// The step that cannot be started.
     broken: Option<usize>,
+    /// What the client measured.
+    figures: Figures,
     /// Whether the disk is full.
     is_full: bool,
     steps_made: u32,
@@ -69,11 +84,20 @@ impl Run {
             phase: steps[0].phase(),
             verdict: Verdict::new(VerdictKind::Running, ""),
             steps,
+            figures: Vec::new(),
             junit: None,
         };
         let machine = Machine::new(result, settings);
-        let (actions, cause, broken) = (Vec::new(), None, None);
-        Self { machine, now: 0, actions, cause, broken, is_full: false, steps_made: 0 }
+        Self {
+            machine,
+            now: 0,
+            actions: Vec::new(),
+            cause: None,
+            broken: None,
+            figures: Figures::default(),
+            is_full: false,
+            steps_made: 0,
+        }
     }
 
     fn new(settings: Settings) -> Self {
@@ -120,7 +144,9 @@ impl Run {
             Action::StopProbe => "stop probe".to_owned(),
             Action::Log(line) => format!("log {line}"),
             Action::Save => "save".to_owned(),
-            Action::WriteFiles | Action::ReadTail(_) | Action::ReadCause => String::new(),
+            Action::WriteFiles | Action::ReadTail(_) | Action::ReadFigures | Action::ReadCause => {
+                String::new()
+            }
         };
         if !done.is_empty() {
             self.actions.push(format!("{:4.1} {done}", self.now as f64 / 1000.0));
@@ -132,6 +158,7 @@ impl Run {
             Action::Start(index) => Some(Event::Started(index)),
             Action::ReadTail(index) => Some(Event::Tail(index, vec!["last line".to_owned()])),
             Action::ReadCause => Some(Event::Cause(self.cause)),
+            Action::ReadFigures => Some(Event::Figures(self.figures.clone())),
             Action::WriteFiles => {
                 let error = self.is_full.then(|| "No space left on device".to_owned());
                 Some(Event::Written(None, error))
@@ -234,6 +261,15 @@ fn outcomes() -> Vec<Run> {
 
     add(serving(), &|run| run.ends(BENCHMARK, OK));
     add(serving(), &|run| run.ends(BENCHMARK, Exit::Status(1)));
+    for (completed, failed) in [(380.0, Some(20.0)), (75.0, Some(325.0)), (0.0, None)] {
+        let mut run = serving();
+        run.figures.measurements.push(measured(completed, failed));
+        // The servers may end because the client did, while its figures are read.
+        add(run, &|run| {
+            run.ends(GEN, OK);
+            run.ends(BENCHMARK, OK);
+        });
+    }
     add(serving(), &|run| {
         run.prints(GEN, "srun: Received task exit notification for 1 task (status=0x000b).");
         run.prints(GEN, "srun: error: n2: task 5: Segmentation fault (core dumped)");
@@ -320,6 +356,9 @@ fn every_verdict_says_what_happened_and_where() {
     insta::assert_snapshot!(text.join("\n"), @r#"
     passed: BENCHMARK passed after 1.0 s
     benchmark_failed: BENCHMARK failed after 1.0 s: exit status 1
+    passed: BENCHMARK passed after 1.0 s
+    requests_failed: BENCHMARK ended well after 1.0 s, but 325 of 400 requests failed (81.25%, --max-failed allows 5%) at concurrency 2 (out/aiperf.json)
+    requests_failed: BENCHMARK ended well after 1.0 s, but no request was completed at concurrency 2 (out/aiperf.json)
     server_ended: GEN_0 ended after 1.0 s, before the benchmark: signal 11 (rank 5 on n2)
     server_ended: GEN_0 ended after 1.0 s, before the benchmark: Killed (rank 0 on n1)
     server_ended: ROUTER ended after 1.0 s, before the benchmark: exit status 0
@@ -351,7 +390,7 @@ fn every_verdict_says_what_happened_and_where() {
 fn a_verdict_names_the_step_its_rank_and_its_node() {
     let mut runs = outcomes().into_iter().map(|run| run.verdict().clone());
     let verdict = runs.find(|verdict| verdict.message.contains("signal 11")).unwrap();
-    assert_eq!(verdict.role.as_deref(), Some("GEN_0"));
+    assert_eq!(verdict.step.as_deref(), Some("GEN_0"));
     assert_eq!((verdict.rank, verdict.node.as_deref()), (Some(5), Some("n2")));
     assert_eq!(verdict.exit, Some(Exit::Signal(11)), "not the status that the stop leaves");
     assert_eq!((verdict.noticed, verdict.ran_ms), (Some(Moment(1_000)), Some(1_000)));
@@ -419,7 +458,7 @@ fn after_a_failed_start_no_other_step_starts() {
     run.at(0.0);
     assert_eq!(run.done(), [" 0.0 start GEN_0", " 0.0 start CTX_0", " 0.0 srun Term GEN_0"]);
     run.finish();
-    assert_eq!(run.verdict().role.as_deref(), Some("CTX_0"));
+    assert_eq!(run.verdict().step.as_deref(), Some("CTX_0"));
 }
 
 #[test]
@@ -479,7 +518,7 @@ fn a_rank_that_fails_while_the_step_is_stopped_is_no_cause() {
     run.prints(GEN, "srun: error: n1: task 3: Terminated");
     run.finish();
     assert_eq!(run.step(GEN).failure, None);
-    assert_eq!(run.verdict().role.as_deref(), Some("ROUTER"));
+    assert_eq!(run.verdict().step.as_deref(), Some("ROUTER"));
 }
 
 // ---- the second start

@@ -101,7 +101,12 @@ impl Machine {
                 let message = format!("{name} ended{after}, before the benchmark: {how}{outside}");
                 (VerdictKind::ServerEnded, message)
             }
-            _ if is_success => (VerdictKind::Passed, format!("{name} passed{after}")),
+            _ if is_success => match self.fault.iter().flatten().next() {
+                Some(fault) => {
+                    (VerdictKind::RequestsFailed, format!("{name} ended well{after}, but {fault}"))
+                }
+                None => (VerdictKind::Passed, format!("{name} passed{after}")),
+            },
             _ => (VerdictKind::BenchmarkFailed, format!("{name} failed{after}: {how}")),
         })
     }
@@ -124,7 +129,7 @@ impl Machine {
 
     /// Adds what is known of the step that the verdict is about; more is known when it has ended.
     pub(super) fn complete_verdict(&mut self, index: usize) {
-        if self.result.verdict.role.as_deref() != Some(self.name(index)) {
+        if self.result.verdict.step.as_deref() != Some(self.name(index)) {
             return;
         }
         let meaning = self.meaning(index);

@@ -17,7 +17,7 @@ fn a_signal_soon_after_an_end_from_outside_shows_that_the_job_ends() {
     run.on(Event::Terminate);
     run.finish();
     let verdict = run.verdict();
-    assert_eq!((verdict.kind, verdict.role.as_deref()), (VerdictKind::Cancelled, None));
+    assert_eq!((verdict.kind, verdict.step.as_deref()), (VerdictKind::Cancelled, None));
     assert_eq!(verdict.noticed, Some(Moment(2_000)));
 }
 

@@ -5,10 +5,11 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from standin import addresses, expected, faults, serving
-from standin.benchmark import Benchmark, setting, write_csv
+from standin.benchmark import Benchmark, setting, write_csv, write_log
 
 SERVER = ("CTX", "GEN", "DISAGG_SERVER")
 
@@ -98,10 +99,11 @@ def measure(role, address, ctx, gen, test_id, csv_path):
     faults.once_ready(role.faults, role.write)
     if "exit_zero_early" in role.faults:
         return
-    row = Benchmark(address, ctx, gen, role.faults, role.write).run()
-    role.write(f"standin {role.name}: {row[0]} requests, {row[1]} tokens in {row[2]:.2f} s")
+    figures = Benchmark(address, ctx, gen, role.faults, role.write).run()
+    role.write(f"standin {role.name}: {figures['completed']} requests in {figures['duration']:.2f} s")
+    write_log(Path(role.output_dir, test_id, "trtllm-benchmark.0.0.log"), figures)
     if csv_path:
-        write_csv(csv_path, test_id, row)
+        write_csv(csv_path, test_id, figures)
     assert "fail" not in role.faults, "standin: fault fail"
 
 

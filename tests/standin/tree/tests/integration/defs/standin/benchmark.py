@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The client: sends requests, checks every token that comes back, measures, and writes one line of CSV."""
+"""The client: sends requests, checks every token that comes back, measures, writes one line of CSV, and prints what benchmark clients print."""
 
 import csv
 import http.client
@@ -13,7 +13,17 @@ from pathlib import Path
 from . import faults
 from .serving import post, token
 
-COLUMNS = ["test", "requests", "output_tokens", "seconds", "requests_per_second", "tokens_per_second", "median_first_token_ms"]
+# The names that benchmark clients use, and what they print for each.
+FIGURES = {
+    "num_prompts": "Total requests",
+    "max_concurrency": "Maximum request concurrency",
+    "completed": "Successful requests",
+    "failed": "Failed requests",
+    "duration": "Benchmark duration (s)",
+    "request_throughput": "Request throughput (req/s)",
+    "output_throughput": "Output token throughput (tok/s)",
+    "median_ttft_ms": "Median TTFT (ms)",
+}
 
 
 def setting(name, default):
@@ -32,13 +42,16 @@ class Benchmark:
         self.count = setting("STANDIN_REQUESTS", 2 * max(4, len(ctx), len(gen)))
 
     def run(self):
-        """Returns the row of figures; raises on the first request that cannot be served."""
-        started = time.monotonic()
-        with ThreadPoolExecutor(setting("STANDIN_CONCURRENCY", 4)) as pool:
-            first_token = list(pool.map(self.one, range(self.count)))
-        seconds = time.monotonic() - started
-        total = self.count * self.tokens
-        return [self.count, total, seconds, self.count / seconds, total / seconds, 1000 * statistics.median(first_token or [0])]
+        """Returns the values of FIGURES; raises on the first request that cannot be served."""
+        started, concurrency = time.monotonic(), setting("STANDIN_CONCURRENCY", 4)
+        # Requests that fail without failing the client, as real clients have them.
+        failed = min(self.mine.get("fail_requests", 0), self.count)
+        with ThreadPoolExecutor(concurrency) as pool:
+            first_token = list(pool.map(self.one, range(failed, self.count)))
+        seconds, completed = time.monotonic() - started, self.count - failed
+        rates = [completed / seconds, completed * self.tokens / seconds]
+        figures = [self.count, concurrency, completed, failed, seconds, *rates, 1000 * statistics.median(first_token or [0])]
+        return dict(zip(FIGURES, figures))
 
     def one(self, number):
         """Sends a request until it is answered whole, as clients do; returns the seconds to its first token."""
@@ -80,9 +93,16 @@ class Benchmark:
         return servers[number % len(servers)]
 
 
-def write_csv(path, test_id, row):
+def write_csv(path, test_id, figures):
     """The report: a heading and one line, whole or not at all."""
     draft = Path(f"{path}.{os.getpid()}")
     with draft.open("w", newline="") as out:
-        csv.writer(out).writerows([COLUMNS, [test_id] + [f"{x:.3f}" if isinstance(x, float) else x for x in row]])
+        csv.writer(out).writerows([["test", *figures], [test_id] + [f"{x:.3f}" if isinstance(x, float) else x for x in figures.values()]])
     draft.replace(path)
+
+
+def write_log(path, figures):
+    """What a benchmark client prints, in the file in which the suite keeps it."""
+    path.parent.mkdir(exist_ok=True)
+    lines = [f"{FIGURES[name] + ':':<40} {value:<10.2f}" for name, value in figures.items()]
+    path.write_text("\n".join([" Serving Benchmark Result ".center(50, "="), *lines, "=" * 50, ""]))

@@ -18,6 +18,7 @@ KINDS = {
     "die_by_signal": (True, True),
     "exit_zero_early": (False, True),
     "fail": (False, False),
+    "fail_requests": (True, False),
     "flood_log": (True, True),
     "hang": (False, False),
     "ignore_sigterm": (False, True),
