@@ -172,8 +172,8 @@ typedef struct {
 typedef struct {
     /**
      * The test configuration: the path of a YAML file, or a name that is looked up in the source
-     * tree. A text with a slash, or that ends in `.yaml` or `.yml`, is a path. NULL: the test id
-     * names it.
+     * tree. A text with a slash, or that ends in `.yaml`, `.yml` or `.json`, is a path. NULL: the
+     * test id names it.
      */
     const char *config;
     /**

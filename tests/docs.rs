@@ -133,3 +133,68 @@ fn links_between_the_admins_and_the_users_page_lead_to_files() {
         }
     }
 }
+
+/// The commands of a page and what it shows of their output: `    $ COMMAND` and the indented lines
+/// below. A line `…` stands for any lines.
+fn commands(page: &str) -> Vec<(String, Vec<String>)> {
+    let mut found: Vec<(String, Vec<String>)> = Vec::new();
+    let mut is_open = false;
+    for line in page.lines() {
+        match (line.strip_prefix("    $ "), line.strip_prefix("    ")) {
+            (Some(command), _) => found.push((command.to_owned(), Vec::new())),
+            (None, Some(shown)) if is_open => found.last_mut().unwrap().1.push(shown.to_owned()),
+            (None, None) if is_open && line.is_empty() => {
+                found.last_mut().unwrap().1.push(String::new());
+            }
+            _ => is_open = false,
+        }
+        is_open |= line.starts_with("    $ ");
+    }
+    for (_, shown) in &mut found {
+        let length = shown.iter().rposition(|line| !line.is_empty()).map_or(0, |at| at + 1);
+        shown.truncate(length);
+    }
+    found
+}
+
+fn shows(expected: &[String], printed: &[String]) -> bool {
+    match expected.split_first() {
+        None => printed.is_empty(),
+        Some((line, rest)) if line.trim() == "…" => {
+            (0..=printed.len()).any(|skipped| shows(rest, &printed[skipped..]))
+        }
+        Some((line, rest)) => printed.split_first().is_some_and(|(first, others)| {
+            first.trim_end() == line.trim_end() && shows(rest, others)
+        }),
+    }
+}
+
+#[test]
+fn the_first_commands_of_the_readme_print_what_it_shows() {
+    let (_, readme) = file("README.md");
+    let commands = commands(&readme);
+    assert!(commands.len() >= 5, "{commands:?}");
+    // A clone after `make run`.
+    let clone = tempfile::tempdir().unwrap();
+    std::fs::create_dir(clone.path().join("build")).unwrap();
+    let link = |target: &Path, name: &str| {
+        std::os::unix::fs::symlink(target, clone.path().join(name)).unwrap();
+    };
+    link(Path::new(env!("CARGO_BIN_EXE_slurm-disagg")), "build/slurm-disagg");
+    link(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"), "tests");
+    let script: String =
+        commands.iter().map(|(command, _)| format!("printf '\\1'\n{command}\n")).collect();
+    let output = std::process::Command::new("bash")
+        .args(["-c", &format!("exec 2>&1\n{script}")])
+        .env_clear()
+        .env("PATH", "/usr/bin:/bin")
+        .current_dir(clone.path())
+        .output()
+        .unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let printed = printed.replace(&*clone.path().to_string_lossy(), "/home/me/slurm-disagg");
+    for ((command, expected), printed) in commands.iter().zip(printed.split('\u{1}').skip(1)) {
+        let lines: Vec<_> = printed.lines().map(str::to_owned).collect();
+        assert!(shows(expected, &lines), "$ {command}\n{printed}");
+    }
+}

@@ -35,8 +35,8 @@ pub struct disagg_setting {
 #[derive(Clone, Copy)]
 pub struct disagg_options {
     /// The test configuration: the path of a YAML file, or a name that is looked up in the source
-    /// tree. A text with a slash, or that ends in `.yaml` or `.yml`, is a path. NULL: the test id
-    /// names it.
+    /// tree. A text with a slash, or that ends in `.yaml`, `.yml` or `.json`, is a path. NULL: the
+    /// test id names it.
     pub config: *const c_char,
     /// The configuration itself, as YAML. Then no configuration file is read, and `config` is the
     /// path that messages and the test's name use.

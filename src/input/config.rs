@@ -10,7 +10,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::fields::{Fields, Section, is_placeholder};
-use super::{source, yaml};
+use super::{find, source, yaml};
 use crate::diagnostic::{Diagnostic, Diagnostics, Position, Source};
 use crate::plan::Traced;
 use crate::plan::config::{
@@ -42,8 +42,7 @@ pub fn read(path: &Path, shown: &str) -> Result<Read, Diagnostics> {
 /// All that is wrong with it, with positions.
 pub fn read_text(path: &Path, source: &Arc<Source>) -> Result<Read, Diagnostics> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let name = [".yaml", ".yml"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
-    let (mut config, warnings) = parse(name, source)?;
+    let (mut config, warnings) = parse(find::without_ending(&name), source)?;
     config.path = path.to_string_lossy().into_owned();
     Ok((config, warnings))
 }

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use super::scalar::{Reading, Scalar, classify};
 use super::yaml::{Document, Key, Node, Value, is_null};
-use super::yaml_error::{COLON_HELP, FULL_WIDTH_COLON};
+use super::yaml_error::mistyped;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, Position, edit_distance, nearest};
 use crate::plan::assignments::{self, Assignment};
 use crate::plan::config::Field;
@@ -86,11 +86,12 @@ impl<'d> Fields<'d> {
     }
 
     fn no_mapping(&mut self, node: &Node, message: String) {
-        let mut error = self.wrong(node.position, message);
-        if matches!(&node.value, Value::Scalar { text, .. } if text.contains(FULL_WIDTH_COLON)) {
-            error = error.help(format!("it has a full-width colon: {COLON_HELP}"));
-        }
-        self.diagnostics.push(error);
+        let is_text = matches!(node.value, Value::Scalar { .. });
+        let cause = mistyped(&self.document.source, node.position.line).filter(|_| is_text);
+        self.diagnostics.push(match cause {
+            Some((cause, position)) => cause.at(self.at(position)),
+            None => self.wrong(node.position, message),
+        });
     }
 
     fn warn(&mut self, position: Position, message: String, help: String) {
@@ -535,7 +536,8 @@ mod tests {
     #[test]
     fn full_width_characters_are_named() {
         assert!(refused("n: ４").contains("write plain digits, 0 to 9"));
-        assert!(refused("s:\n  a：4").contains("it has a full-width colon"));
+        assert!(refused("s:\n  a：4").starts_with("a.yaml:2:4: error: this is a full-width colon"));
+        assert!(refused("s:\n  a:4").starts_with("a.yaml:2:4: error: a space is missing"));
     }
 
     #[test]

@@ -42,8 +42,7 @@ pub const UNKNOWN_LAUNCHER: &str =
 pub const LIST_DIRS: &[&str] =
     &["tests/integration/test_lists/test-db", "tests/integration/test_lists/qa"];
 
-/// Finds a configuration. A text with a slash, or that ends in `.yaml` or `.yml`, is a path,
-/// relative to `current_dir`; any other is a name.
+/// Finds a configuration: a path ([`is_path`]), relative to `current_dir`, or a name.
 ///
 /// # Errors
 /// The paths that were tried and the nearest names.
@@ -135,9 +134,15 @@ fn first_in(
     Err(Diagnostic::error(message).details(tried).help(help))
 }
 
-/// Whether a text names a configuration by its path.
+/// Whether a text names a configuration by its path: it has a slash, or the ending of a file of
+/// YAML, which JSON is too.
 pub fn is_path(name_or_path: &str) -> bool {
-    name_or_path.contains('/') || [".yaml", ".yml"].iter().any(|end| name_or_path.ends_with(end))
+    name_or_path.contains('/') || without_ending(name_or_path) != name_or_path
+}
+
+/// The name of a configuration's file without its ending.
+pub fn without_ending(name: &str) -> &str {
+    [".yaml", ".yml", ".json"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name)
 }
 
 fn known_names(source_dir: &Path, directories: &[&str]) -> Vec<String> {

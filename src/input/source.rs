@@ -78,14 +78,15 @@ fn too_large(length: u64) -> String {
 /// # Errors
 /// The position of the first byte that is not UTF-8.
 pub fn decode(name: String, bytes: Vec<u8>) -> Result<Arc<Source>, Diagnostic> {
-    let is_utf16 = match bytes.get(..4).unwrap_or(&bytes) {
-        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => true,
-        [a, 0, b, 0] | [0, a, 0, b] => *a != 0 && *b != 0,
-        _ => false,
+    let other = match bytes.get(..4).unwrap_or(&bytes) {
+        [0xff, 0xfe, 0, 0] | [0, 0, 0xfe, 0xff] => Some("UTF-32"),
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Some("UTF-16"),
+        [a, 0, b, 0] | [0, a, 0, b] if *a != 0 && *b != 0 => Some("UTF-16"),
+        _ => None,
     };
-    if is_utf16 {
-        return Err(Diagnostic::error(format!("{name}: is UTF-16, not UTF-8"))
-            .help("save it as UTF-8, or convert it: iconv -f UTF-16 -t UTF-8"));
+    if let Some(other) = other {
+        return Err(Diagnostic::error(format!("{name}: is {other}, not UTF-8"))
+            .help(format!("save it as UTF-8, or convert it: iconv -f {other} -t UTF-8")));
     }
     let start = if bytes.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
     String::from_utf8(bytes)

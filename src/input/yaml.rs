@@ -309,7 +309,8 @@ impl Builder<'_> {
         };
         let Some(key) = map.key.take() else {
             let Value::Scalar { text, .. } = node.value else {
-                return Err(self.error(node.position, "a key must be a single value"));
+                let error = self.error(node.position, "a key must be a single value");
+                return Err(error.help("put a value that begins with `{` or `[` in quotes"));
             };
             map.key = Some(Key { name: text, position: node.position });
             return Ok(());

@@ -35,23 +35,41 @@ fn cause_nearby(source: &Source, found: &str, at: Position) -> Option<(Diagnosti
             }
         }
     }
-    for line in [Some(at.line), before].into_iter().flatten() {
-        let text = content(source.line(line));
-        if let Some(byte) = text.find(FULL_WIDTH_COLON) {
-            return cause(line, byte, "this is a full-width colon", COLON_HELP.to_owned());
-        }
-        let key = text.trim_start().trim_start_matches("- ");
-        let name = key.split(':').next().unwrap_or_default();
-        let value = &key[name.len()..];
-        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let joined = value.strip_prefix(':').is_some_and(|value| {
-            value.starts_with(|c: char| !c.is_whitespace() && c != ':' && c != '/')
-        });
-        if joined && !name.is_empty() && name.chars().all(is_name) && Some(line) == before {
-            let help = format!("write `{name}: …`");
-            let byte = text.len() - value.len();
-            return cause(line, byte, "a space is missing after this colon", help);
-        }
+    mistyped(source, at.line).or_else(|| mistyped(source, before?))
+}
+
+/// A character that a keyboard typed in the place of one of YAML's, or a space left out.
+pub(super) fn mistyped(source: &Source, line: u32) -> Option<(Diagnostic, Position)> {
+    let text = content(source.line(line));
+    let cause = |byte: usize, message: &str, help: String| {
+        let column = text[..byte].chars().count() as u32 + 1;
+        let error = Diagnostic::error(message).help(help);
+        Some((error, Position { line, column, length: 1 }))
+    };
+    // Where a key ends, in the indentation, before a value: what is in values is nobody's mistake.
+    let key = &text[..text.find(": ").unwrap_or(text.len())];
+    if let Some(byte) = key.find('：') {
+        return cause(byte, "this is a full-width colon", "write `:` and a space".to_owned());
+    }
+    let blank = |c: char| c.is_whitespace() && !c.is_ascii();
+    let place = text.char_indices().find(|(byte, c)| {
+        blank(*c) && (text[..*byte].trim().is_empty() || text[..*byte].ends_with([':', '-']))
+    });
+    if let Some((byte, c)) = place {
+        let message = format!("this is no space to YAML, but U+{:04X}", u32::from(c));
+        return cause(byte, &message, "write plain spaces".to_owned());
+    }
+    // Not of list items: `- host:8000` is a value.
+    let key = text.trim_start();
+    let name = key.split(':').next().unwrap_or_default();
+    let value = &key[name.len()..];
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let joined = value.strip_prefix(':').is_some_and(|value| {
+        value.starts_with(|c: char| !c.is_whitespace() && c != ':' && c != '/')
+    });
+    if joined && !name.is_empty() && name.chars().all(is_name) {
+        let help = format!("write `{name}: …`");
+        return cause(text.len() - value.len(), "a space is missing after this colon", help);
     }
     None
 }
@@ -62,11 +80,6 @@ fn content(line: &str) -> &str {
     let comment = if line.trim_start().starts_with('#') { Some(0) } else { line.find(" #") };
     line[..quoted.min(comment.unwrap_or(line.len()))].trim_end()
 }
-
-/// A full-width colon, which Chinese and Japanese keyboards type.
-pub(super) const FULL_WIDTH_COLON: char = '：';
-/// What to do about it.
-pub(super) const COLON_HELP: &str = "write `:` and a space";
 
 fn sentence(source: &Source, found: &str, at: Position) -> (String, &'static str) {
     let text = source.line(at.line);
@@ -112,6 +125,8 @@ fn sentence(source: &Source, found: &str, at: Position) -> (String, &'static str
             "this alias has no anchor above it",
             "put the value in quotes if it starts with `*`, or define the anchor `&NAME` before it",
         )
+    } else if has("anchor or alias") {
+        ("`&` and `*` begin the name of an anchor", "put the value in quotes")
     } else if has("unexpected character") {
         ("a value cannot begin with this character", "put the value in quotes")
     } else {
@@ -140,6 +155,12 @@ mod tests {
             ("a:\n  b：4\n  c: 1\n", "2:4", "full-width colon"),
             ("a:\n  c: 1\n  b：4\n", "3:4", "full-width colon"),
             ("a:1\nb: 2\n", "1:2", "a space is missing"),
+            ("a: 1\nb:2\n", "2:2", "a space is missing"),
+            ("a:\n  b: 1\n\u{a0} c: 2\n  d: 3\n", "3:1", "no space to YAML, but U+00A0"),
+            ("a:\u{3000}1\nb: 2\n", "1:3", "no space to YAML, but U+3000"),
+            ("a: x\u{3000}：y\n b: 2\n", "2:3", "wrong indentation"),
+            ("h:\n- a:80\n b: 1\n", "3:3", "wrong indentation"),
+            ("a: &\n", "1:4", "begin the name of an anchor"),
             ("a\nb: 1\n", "2:2", "the line above is not"),
             ("a: b: c\n", "1:5", "a second `: `"),
             ("a: 1\nb\n", "2:2", "`:` is missing"),

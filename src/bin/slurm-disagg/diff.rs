@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `slurm-disagg diff`.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use disagg::diagnostic::Diagnostic;
@@ -37,7 +36,7 @@ pub fn run(args: &DiffArgs, context: &Context) -> Outcome {
         Format::Text => diff::text(&changes, (&one.0, &two.0)),
         Format::Json => serde_json::to_string_pretty(&changes)? + "\n",
     })?;
-    Ok(ExitCode::SUCCESS)
+    Ok(if changes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The plan of a configuration, a test id, or a plan's own file.
@@ -48,9 +47,13 @@ fn planned(
     context: &Context,
 ) -> Result<Plan, Failure> {
     if what.ends_with(".json") {
-        let text = source::read(Path::new(what), what)?;
-        return Plan::from_json(&text.text)
-            .map_err(|error| Diagnostic::error(format!("{what}: {error}")).into());
+        let source = source::read(&context.current_dir.join(what), what)?;
+        // A configuration may be JSON too; only a plan says which schema it has.
+        let json = serde_json::from_str::<serde_json::Value>(&source.text);
+        if json.is_ok_and(|json| json.get("schema").is_some()) {
+            return Plan::from_json(&source.text)
+                .map_err(|error| Diagnostic::error(format!("{what}: {error}")).into());
+        }
     }
     let is_id = !find::is_path(what)
         && TestId::readings(what, rules).is_ok_and(|ids| ids[0].has_usual_prefix());
