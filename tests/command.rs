@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -395,4 +396,68 @@ fn options_of_settings_are_read_and_refused_as_the_table_says() {
     }
     let message = place.refused(&["diff", "c.yaml", "--rules", "classic"]);
     contains(&message, "--rules needs both A and B");
+}
+
+#[test]
+fn what_is_a_path_is_the_same_for_every_subcommand() {
+    let place = Place::new();
+    let json = |tp: u32| {
+        format!(
+            "{{\"hardware\": {{\"gpus_per_node\": 4, \"num_ctx_servers\": 1, \"num_gen_servers\": 1}},
+              \"worker_config\": {{\"gen\": {{\"tensor_parallel_size\": {tp}}},
+                                \"ctx\": {{\"tensor_parallel_size\": 4}}}}}}"
+        )
+    };
+    place.write("a.json", json(8));
+    place.write("b.json", json(4));
+    place.write("c.yml", three_nodes());
+    for file in ["a.json", "./a.json", "c.yml"] {
+        contains(&place.ok(&["plan", file, "--trtllm-dir", "/llm"]), "3 nodes × 4 GPUs");
+        contains(&place.ok(&["check", file]), ": 3 nodes, 12 GPUs");
+    }
+    let diff = |one, two| place.run(&["diff", one, two, "--trtllm-dir", "/llm"]);
+    diff("a.json", "a.json").expect(0);
+    diff("a.json", "b.json").expect(1).shows(&["gpus_per_gen_server: 8 → 4"]);
+    place.ok(&["submit", "a.json", "--dry-run", "--trtllm-dir", "/llm", "--workspace", "w"]);
+    diff("a.json", "w/plan.json").expect(1).shows(&["report.csv"]);
+    diff("a.json", "none.json").expect(2);
+}
+
+#[test]
+fn bash_completes_subcommands_options_closed_values_and_files() {
+    let place = Place::new();
+    place.write("a b.yaml", "");
+    fs::create_dir(place.path("deep")).unwrap();
+    place.write("deep/d.yaml", "");
+    place.write("completions", place.ok(&["completions", "bash"]));
+    // What the shell made of a line is what the command gets.
+    fs::create_dir(place.path("bin")).unwrap();
+    place.write("bin/slurm-disagg", "#!/bin/bash\nprintf '@%s' \"$@\"; echo @\n");
+    fs::set_permissions(place.path("bin/slurm-disagg"), fs::Permissions::from_mode(0o755)).unwrap();
+    let cases = [
+        ("pl\t--pla\tp\ta\t", "@plan@--placement@packed@a b.yaml@"),
+        ("check --format=j\tde\td\t", "@check@--format=json@deep/d.yaml@"),
+        ("explain --rules cu\t--gpu-request=g\t", "@explain@--rules@current@--gpu-request=gres@"),
+        ("submit --workspace d\t --laun\tb\t", "@submit@--workspace@deep/@--launcher@bash@"),
+        ("report d\t --fo\tj\t", "@report@deep/@--format@json@"),
+        ("completions z\t", "@completions@zsh@"),
+        ("help subm\t", "@help@submit@"),
+        // Not a file, and no subcommand of people.
+        ("plan --acc\ta\t", "@plan@--account@a@"),
+        ("pd\t", "@pd@"),
+    ];
+    let mut keys = "PATH=$PWD/bin:$PATH; source completions\n".to_owned();
+    cases.iter().for_each(|(typed, _)| keys += &format!("slurm-disagg {typed}\n"));
+    place.write("keys", keys + "exit\n");
+    let mut bash = Command::new("script");
+    bash.args(["-qec", "bash --norc --noprofile -i", "/dev/null"]);
+    bash.env_clear().env("PATH", "/usr/bin:/bin").current_dir(place.root.path());
+    bash.stdin(fs::File::open(place.path("keys")).unwrap());
+    let shown = Output::of(&mut bash).checked();
+    let seen: Vec<_> = shown
+        .lines()
+        .filter_map(|line| line.find("@").map(|at| line[at..].trim_end()))
+        .filter(|line| line.ends_with('@'))
+        .collect();
+    assert_eq!(seen, cases.map(|(_, expected)| expected), "{shown}");
 }

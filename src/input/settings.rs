@@ -338,7 +338,10 @@ settings! {
     ).option("--cluster-name", "NAME").key("cluster_name", "aws-cmh-cs-001")
         .default("SLURM_CLUSTER_NAME, unless a script prefix is given").form(Form::MayBeEmpty);
 
-    RULES rules: Generation = Setting::new("Rule set")
+    RULES rules: Generation = Setting::new(
+        "Rule set: for configurations without a mode in the test id (classic), with one (unified), \
+         or with UCX by cluster too (current)",
+    )
         .option("--rules", "RULES")
         .default("that of the source tree's launcher, or of the form of the test id");
 

@@ -6,7 +6,6 @@
     reason = "the comments are the texts of --help"
 )]
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,14 +18,13 @@ use disagg::input::settings::{CLUSTER_NAME, Options, RULES, SITE, STAGE_NAME, Se
 use disagg::input::values::{Choice, Shape};
 use disagg::plan::Generation;
 use disagg::run::launch::limits::{Limits, seconds};
-use disagg::run::launch::pdeathsig::SUBCOMMAND as PDEATHSIG;
 
 /// Plan, check and submit disaggregated LLM-serving tests on Slurm.
 ///
 /// From a test configuration, slurm-disagg computes how many nodes the job needs, what each step
 /// runs and where, and the scripts to submit.
 #[derive(Debug, Parser)]
-#[command(name = "slurm-disagg", version, disable_help_subcommand = true, after_help = EXIT)]
+#[command(name = "slurm-disagg", version, after_help = EXIT)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -45,21 +43,12 @@ pub enum Command {
     Verify(VerifyArgs),
     Diff(DiffArgs),
     Launch(LaunchArgs),
-    /// Run a command that receives SIGTERM when the launch dies.
-    #[command(name = PDEATHSIG, hide = true)]
-    Pdeathsig {
-        /// The launch's process id.
-        parent: u32,
-        /// The command.
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
-        command: Vec<OsString>,
-    },
     Watch(WatchArgs),
     Cancel(CancelArgs),
     Report(ReportArgs),
     /// Print the completions of a shell.
     ///
-    /// For bash: slurm-disagg completions bash > /etc/bash_completion.d/slurm-disagg
+    /// For bash: source <(slurm-disagg completions bash). `make install` installs them.
     Completions {
         /// The shell.
         shell: Shell,
@@ -482,7 +471,7 @@ pub struct DeriveArgs {
 ///
 /// python3 runs that launcher for each test in a directory of its own, with the same script prefix,
 /// list and options. What its launch script says otherwise is printed by cause; exit status 1 means
-/// that something differs. A folder in place of the configuration means all entries of its
+/// that something differs, 2 that the comparison failed. A folder in place of the configuration means all entries of its
 /// test lists (.txt, .yml), and all tests that its configurations (.yaml) allow.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -511,7 +500,9 @@ Examples:
   slurm-disagg diff old.yaml new.yaml                    two configurations
   slurm-disagg diff config.yaml                          one by both of these rule sets
   slurm-disagg diff run1/plan.json run2/plan.json        what two submissions ran
-  slurm-disagg diff disagg-e2e-CONFIG disagg-gen_only-CONFIG")]
+  slurm-disagg diff disagg-e2e-CONFIG disagg-gen_only-CONFIG
+
+Exit status: 0 nothing differs, 1 something does, 2 failure.")]
 pub struct DiffArgs {
     /// A configuration by name or path, a test id, or a plan's JSON file.
     #[arg(value_name = "A")]

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The command. Each subcommand is one file; this one only dispatches.
 //!
-//! Exit status: 0 success (or: the test passed), 1 failure, 2 invalid input or usage.
+//! Exit status: 0 success (or: the test passed), 1 failure, 2 invalid input or usage. Of `diff` and
+//! `verify`, as of diff(1): 0 nothing differs, 1 something does, 2 failure.
 
 mod args;
 mod cancel;
@@ -30,6 +31,10 @@ use disagg::input::Context;
 use disagg::run::launch::pdeathsig;
 
 fn main() -> ExitCode {
+    if let Err(error) = pdeathsig::become_child_if_asked() {
+        eprintln!("slurm-disagg: {error}");
+        return ExitCode::FAILURE;
+    }
     let cli = Cli::parse();
     let result =
         Context::of_process().map_err(Failure::from).and_then(|context| match &cli.command {
@@ -41,15 +46,16 @@ fn main() -> ExitCode {
             Command::Verify(args) => verify::run(args, &context),
             Command::Diff(args) => diff::run(args, &context),
             Command::Launch(args) => launch::run(args, &context),
-            Command::Pdeathsig { parent, command } => {
-                Err(Failure::Io(pdeathsig::exec(*parent, command)))
-            }
             Command::Watch(args) => watch::run(args),
             Command::Cancel(args) => cancel::run(args),
             Command::Report(args) => report::run(args),
             Command::Completions { shell } => generate::completions(*shell),
             Command::Man { directory } => generate::man_pages(directory),
         });
+    let failed = match &cli.command {
+        Command::Diff(_) | Command::Verify(_) => ExitCode::from(2),
+        _ => ExitCode::FAILURE,
+    };
     match result {
         Ok(code) => code,
         Err(Failure::Input(found)) => {
@@ -60,11 +66,11 @@ fn main() -> ExitCode {
         Err(Failure::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(Failure::Io(error)) => {
             eprintln!("slurm-disagg: {error}");
-            ExitCode::FAILURE
+            failed
         }
         Err(Failure::Other(message)) => {
             eprintln!("slurm-disagg: {message}");
-            ExitCode::FAILURE
+            failed
         }
     }
 }

@@ -14,8 +14,9 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use rustix::stdio::dup2_stdin;
 
-/// The hidden subcommand that sets the signal and becomes the child.
-pub const SUBCOMMAND: &str = "pdeathsig";
+/// What the first argument is where this program sets the signal and becomes the child. People have
+/// no use for it, so it is no subcommand.
+const SUBCOMMAND: &str = "pdeathsig";
 
 /// Holds children back until it is dropped.
 #[derive(Debug)]
@@ -53,9 +54,27 @@ pub fn command(program: &str) -> Command {
     command
 }
 
+/// Becomes the child where the arguments of this process say so; returns only when they do not, or
+/// with the reason why that fails.
+///
+/// # Errors
+/// The launch has ended, the command cannot be started, arguments are missing.
+pub fn become_child_if_asked() -> io::Result<()> {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_none_or(|first| first != SUBCOMMAND) {
+        return Ok(());
+    }
+    let parent = arguments.next().and_then(|parent| parent.to_str()?.parse().ok());
+    let argv: Vec<_> = arguments.collect();
+    Err(match parent {
+        Some(parent) => exec(parent, &argv),
+        None => io::Error::other("no parent process given"),
+    })
+}
+
 /// Asks for SIGTERM at the death of the process `parent`, waits for the end of standard input, and
 /// becomes the command `argv`; returns only when that fails.
-pub fn exec(parent: u32, argv: &[OsString]) -> io::Error {
+fn exec(parent: u32, argv: &[OsString]) -> io::Error {
     if let Err(error) = set_parent_process_death_signal(Some(Signal::TERM)) {
         return error.into();
     }
