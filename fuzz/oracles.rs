@@ -658,6 +658,7 @@ fn steps_in_bash(cases: &[String]) {
                 script: None,
                 log: Template::default(),
                 junit: None,
+                ready: None,
             };
             let exports = |variables: &[(std::borrow::Cow<'_, str>, Template)]| -> String {
                 let export = |(name, value): &(std::borrow::Cow<'_, str>, Template)| {

@@ -259,7 +259,6 @@ fn who_calls_launch_wrongly_is_told_what_to_do() {
     refused(here, &[], "SLURM_JOB_ID is not set: `slurm-disagg launch` runs in a job");
     let job = [("SLURM_JOB_ID", "7"), ("SLURM_JOB_NODELIST", "n1")];
     refused(here, &job, "the job has 1 node, the plan takes 2");
-    refused(&[here, &["--limit", "ready=3"]].concat(), &job, "add --ready");
     refused(&[], &[("SLURM_DISAGG_PLAN", "{}")], "SLURM_DISAGG_PLAN: the plan cannot be read");
     assert!(!tree.workspace().join("runs").exists());
 }

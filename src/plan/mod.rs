@@ -8,6 +8,7 @@ pub mod assignments;
 pub mod command;
 pub mod config;
 pub mod env;
+pub mod health;
 pub mod instance;
 pub mod layout;
 pub mod origin;
@@ -295,6 +296,13 @@ impl Plan {
                     "a role's steps do not fit onto the job's nodes",
                 ));
             }
+        }
+        let mut health = self.roles.values().map(|role| health::contradiction(&self.roles, role));
+        if let Some(found) = health.find_map(|found| found) {
+            return Err(BadPlan::Inconsistent(found));
+        }
+        if !health::all_start(&self.roles) {
+            return Err(BadPlan::Inconsistent("a role waits for one that never starts"));
         }
         for role in self.roles.values().chain(self.unused_roles.values()) {
             let unusable = |text: &str| text.contains('\0');

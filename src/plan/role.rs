@@ -9,6 +9,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::env::{Env, TooLong};
+use super::health::{Alive, Ready};
 use super::layout::Run;
 use super::origin::Traced;
 use super::template::Template;
@@ -60,6 +61,19 @@ pub struct Role {
     pub step: Step,
     /// What each instance has of its own.
     pub own: Own,
+    /// Roles whose steps must be ready before one of this role starts. A step whose role has no
+    /// [`Role::ready`] is ready when it runs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<String>,
+    /// How a step is seen to be ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<Ready>,
+    /// How a step that is ready is watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alive: Option<Alive>,
+    /// Texts that mean death: the run fails when a line of a step's log contains one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fatal: Vec<String>,
 }
 
 /// What differs from one instance of a role to the next.

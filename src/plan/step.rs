@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::Plan;
+use super::health::Ready;
 use super::instance::Instance;
 use super::origin::Origin;
 use super::role::{Purpose, Role, Step};
@@ -38,6 +39,8 @@ pub struct StepSpec<'p> {
     pub log: Template,
     /// The JUnit file that its command writes.
     pub junit: Option<Template>,
+    /// How it is seen to be ready.
+    pub ready: Option<Ready>,
 }
 
 /// The GPUs of a step that shares its node.
@@ -84,6 +87,7 @@ pub fn resolve<'p>(instance: &Instance<'p>) -> StepSpec<'p> {
     fill(&mut spec.log);
     spec.junit.iter_mut().for_each(fill);
     spec.own_gpus.iter_mut().for_each(|gpus| fill(&mut gpus.first));
+    spec.ready.iter_mut().for_each(|ready| ready.resolve(&instance.plan.roles, fill));
     spec
 }
 
@@ -127,6 +131,7 @@ pub fn compose<'p>(plan: &'p Plan, role: &'p Role) -> StepSpec<'p> {
         script: plan.run_script.as_deref().filter(|_| role.purpose != Purpose::Check),
         log: role.own.log.clone(),
         junit: role.own.junit.clone(),
+        ready: role.ready.clone(),
     }
 }
 

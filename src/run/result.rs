@@ -189,7 +189,7 @@ named! {
         Precheck = "precheck",
         /// Steps are being started; not all of them run yet.
         Start = "start",
-        /// All steps run; the readiness probe has not seen all servers yet.
+        /// Servers get ready, and the steps start that wait for them.
         Ready = "ready",
         /// The benchmark measures.
         Benchmark = "benchmark",
@@ -257,6 +257,10 @@ named! {
         RequestsFailed = "requests_failed",
         /// A server ended, in whatever way, before the benchmark did.
         ServerEnded = "server_ended",
+        /// A server that was ready no longer answers.
+        Unresponsive = "unresponsive",
+        /// The log of a step has a text that means death.
+        FatalLog = "fatal_log",
         /// The container image could not be unpacked on a node, or the node has no container plugin.
         UnpackFailed = "unpack_failed",
         /// The install script failed on a node.
@@ -351,7 +355,7 @@ pub struct StepResult {
     pub started: Option<Moment>,
     /// When all its tasks ran.
     pub running: Option<Moment>,
-    /// When the readiness probe got an answer.
+    /// When it was seen to be ready; never where the plan does not say how that is seen.
     pub ready: Option<Moment>,
     /// When `srun` ended.
     pub ended: Option<Moment>,

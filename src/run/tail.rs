@@ -57,7 +57,8 @@ fn text_of(mut file: File, window: u64) -> io::Result<String> {
 }
 
 /// The first characters of a line, without escape sequences and control characters.
-fn printable(line: &str) -> String {
+#[must_use]
+pub fn printable(line: &str) -> String {
     let mut text = String::new();
     let mut rest = line.chars().peekable();
     while let Some(c) = rest.next() {

@@ -13,6 +13,7 @@ use crate::site::{Run, Site};
 struct Case {
     fault: &'static str,
     launch: &'static str,
+    ready: bool,
     kind: VerdictKind,
     role: &'static str,
     rank: Option<u32>,
@@ -23,7 +24,7 @@ fn case(fault: &'static str, kind: VerdictKind, exit: Option<Exit>) -> Case {
     let who = fault.split(':').next().unwrap();
     let (role, rank) =
         who.split_once('.').map_or((who, 0), |(role, rank)| (role, rank.parse().unwrap()));
-    Case { fault, launch: "", kind, role, rank: Some(rank), exit }
+    Case { fault, launch: "", ready: false, kind, role, rank: Some(rank), exit }
 }
 
 fn cases() -> Vec<Case> {
@@ -33,7 +34,7 @@ fn cases() -> Vec<Case> {
     };
     let died = |fault, status| case(fault, ServerEnded, Some(Status(status)));
     let never_ready =
-        |fault| Case { launch: "--ready --limit ready=8s", ..case(fault, ReadyLimit, None) };
+        |fault| Case { launch: "--limit ready=8s", ready: true, ..case(fault, ReadyLimit, None) };
     let hangs = |fault| Case {
         launch: "--limit benchmark=4s",
         role: "BENCHMARK",
@@ -82,7 +83,8 @@ fn each_fault_of_each_role_has_its_verdict_and_leaves_nothing_behind() {
         .zip(&names)
         .map(|(case, name)| {
             let env = [("STANDIN_FAULT", case.fault), ("STANDIN_TOKEN_SECONDS", "0.02")];
-            site.submit(&Run { name, launch: case.launch, env: &env, ..Run::default() })
+            let Case { launch, ready, .. } = *case;
+            site.submit(&Run { name, launch, ready, env: &env, ..Run::default() })
         })
         .collect();
     for ((case, name), id) in cases.iter().zip(&names).zip(jobs) {

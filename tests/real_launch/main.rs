@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
 
 mod faults;
+mod health;
 mod site;
 
 use std::fs;
@@ -12,7 +13,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use disagg::run::result::{Exit, Moment, RunResult, VerdictKind};
-use site::{A_MINUTE, Run, SLOW, Site, is_in_benchmark, kill, launch_to_be_ended};
+use site::{A_MINUTE, Run, SLOW, Site, is_in_benchmark, kill, waits_for_servers};
 use slurm_bed::{Options, Process, Slurm, built, public_directory, wait_for};
 
 #[test]
@@ -21,10 +22,10 @@ fn a_three_node_plan_passes_and_leaves_all_its_files() {
     let start = Instant::now();
     // Long enough for the probe to see each server while it serves.
     let env = [("STANDIN_TOKEN_SECONDS", "0.1")];
-    let launch = "--ready --limit ready=1m";
+    let launch = "--limit ready=1m";
     let install = site.script("install.sh", "echo \"installed on $SLURM_PROCID of $totalNodes\"\n");
     let plan = ["--install-sh", &install];
-    let id = site.submit(&Run { launch, plan: &plan, env: &env, ..Run::default() });
+    let id = site.submit(&Run { launch, ready: true, plan: &plan, env: &env, ..Run::default() });
     let result = site.passed(id, "run");
     assert!(start.elapsed() < A_MINUTE);
 
@@ -119,7 +120,7 @@ fn roles_may_share_a_node_use_many_or_be_missing() {
 #[test]
 fn a_server_s_death_ends_the_job_within_two_seconds() {
     let site = Site::start(&Options::nodes(3));
-    let id = site.submit(&Run { launch: "--ready", env: SLOW, ..Run::default() });
+    let id = site.submit(&Run { ready: true, env: SLOW, ..Run::default() });
     site.wait_for("run", is_in_benchmark);
     let is_pytest = |process: &Process| {
         process.command.contains("results-CTX_0.xml")
@@ -140,13 +141,13 @@ fn a_server_s_death_ends_the_job_within_two_seconds() {
 #[test]
 fn whoever_ends_the_job_finds_the_reason_in_the_verdict() {
     let site = Site::start(&Options::nodes(9));
-    let launch = launch_to_be_ended();
-    let run = |name| Run { name, env: SLOW, launch, ..Run::default() };
+    let ready = waits_for_servers();
+    let run = |name| Run { name, env: SLOW, ready, ..Run::default() };
     let time_limit = site.submit(&Run { sbatch: &["--time=1"], ..run("time_limit") });
     let names = ["cancelled", "without_exec"];
     let cancelled = site.submit(&run(names[0]));
     let workspace = site.plan(&run(names[1]));
-    let script = format!("slurm-disagg launch {launch} --workspace {}", workspace.display());
+    let script = format!("slurm-disagg launch --workspace {}", workspace.display());
     let without_exec = site.submit_script(&run(names[1]), &script);
     for (id, name) in [cancelled, without_exec].into_iter().zip(names) {
         site.wait_for(name, is_in_benchmark);
@@ -228,8 +229,8 @@ fn a_step_whose_launch_fails_is_started_once_more() {
 #[test]
 fn a_requeued_job_runs_again_beside_its_first_run() {
     let site = Site::start(&Options::nodes(3));
-    let launch = launch_to_be_ended();
-    let id = site.submit(&Run { env: SLOW, launch, sbatch: &["--requeue"], ..Run::default() });
+    let ready = waits_for_servers();
+    let id = site.submit(&Run { env: SLOW, ready, sbatch: &["--requeue"], ..Run::default() });
     site.wait_for("run", is_in_benchmark);
     let runs = site.workspace("run").join("runs");
     let first_log = runs.join(format!("{id}.0/gen_server_0.log"));
@@ -252,7 +253,7 @@ fn daemons_that_are_lost_for_a_while_are_no_reason_to_fail() {
     let site = Site::start(&Options::nodes(3));
     let env = [("STANDIN_TOKEN_SECONDS", "0.3")];
     // The ranks have met by then: for that they need their nodes' slurmd.
-    let id = site.submit(&Run { env: &env, launch: "--ready", ..Run::default() });
+    let id = site.submit(&Run { env: &env, ready: true, ..Run::default() });
     site.wait_for("run", is_in_benchmark);
     site.cluster.stop("slurmctld", "TERM");
     site.cluster.stop("node2", "KILL");

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use disagg::run::result::{Phase, RunResult, VerdictKind};
+use serde_json::{Value, json};
 use slurm_bed::{Cluster, Job, Options, Output, Process, Slurm, TEST_USER, executable, wait_for};
 
 pub const A_MINUTE: Duration = Duration::from_secs(60);
@@ -25,6 +26,8 @@ pub struct Run<'a> {
     pub plan: &'a [&'a str],
     pub sbatch: &'a [&'a str],
     pub launch: &'a str,
+    /// Whether the plan says how the stand-in's servers are seen to be ready.
+    pub ready: bool,
     pub env: &'a [(&'a str, &'a str)],
 }
 
@@ -37,6 +40,7 @@ impl Default for Run<'_> {
             plan: &[],
             sbatch: &[],
             launch: "",
+            ready: false,
             env: &[],
         }
     }
@@ -82,7 +86,22 @@ impl Site {
         plan.args(["submit", "--dry-run", run.config, "--trtllm-dir"]);
         plan.arg(self.cluster.work().join("standin/tree")).arg("--workspace").arg(&workspace);
         Output::of(plan.args(run.plan)).ok();
+        if run.ready {
+            self.edit_plan(run.name, |roles| {
+                for role in ["GEN", "CTX", "DISAGG_SERVER"] {
+                    roles[role]["ready"] = json!({"log": [": ready at "]});
+                }
+            });
+        }
         workspace
+    }
+
+    /// Changes the roles of a plan in its workspace.
+    pub fn edit_plan(&self, name: &str, edit: impl FnOnce(&mut Value)) {
+        let path = self.workspace(name).join("plan.json");
+        let mut plan: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        edit(&mut plan["roles"]);
+        fs::write(&path, plan.to_string()).unwrap();
     }
 
     /// Plans a run and submits its launch; gives the job's id.
@@ -178,11 +197,10 @@ pub fn is_in_benchmark(result: &RunResult) -> bool {
     result.phase == Phase::Benchmark
 }
 
-/// What a launch that is to be ended while it runs is given: where slurmstepd may hang in PMIx when
-/// it is killed while the ranks meet (25.05 to 26.05 with OpenPMIx 4.2), the servers are waited for
-/// first.
-pub fn launch_to_be_ended() -> &'static str {
-    if Slurm::under_test().release() < (25, 5) { "" } else { "--ready" }
+/// Whether a run that is to be ended while it runs waits for its servers first: where slurmstepd may
+/// hang in PMIx when it is killed while the ranks meet (25.05 to 26.05 with OpenPMIx 4.2).
+pub fn waits_for_servers() -> bool {
+    Slurm::under_test().release() >= (25, 5)
 }
 
 /// Makes a run last until something happens to it.

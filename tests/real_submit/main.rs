@@ -390,16 +390,15 @@ fn accounting_says_how_a_forgotten_job_ended() {
 #[test]
 fn options_of_the_launch_reach_it_and_wrong_ones_stop_the_submission() {
     let site = Site::new();
-    let output = site.submit(SOME_SECONDS, &["--json", "--", "--ready", "--limit", "ready=2m"]);
-    output.expect(0);
+    let output = site.submit(SOME_SECONDS, &["--json", "--", "--limit", "benchmark=1s"]);
+    output.expect(1);
     let all = json(&output);
-    let steps = all["jobs"][0]["result"]["steps"].as_array().unwrap();
-    let server = steps.iter().find(|step| step["name"] == "GEN_0").unwrap();
-    assert!(server["ready"].is_u64(), "{server}");
+    let verdict = &all["jobs"][0]["result"]["verdict"];
+    assert_eq!(verdict["kind"], "benchmark_limit", "{verdict}");
     for (arguments, expected) in [
-        (&["--", "--redy"][..], "--redy"),
+        (&["--", "--limmit"][..], "--limmit"),
         (&["--", "--workspace", "/elsewhere"], "--workspace"),
-        (&["--launcher=bash", "--", "--ready"], "an option of the native launcher"),
+        (&["--launcher=bash", "--", "--grace=3"], "an option of the native launcher"),
     ] {
         let output = site.submit(&[], arguments);
         output.expect(2);

@@ -298,7 +298,7 @@ pub struct SubmitArgs {
     #[command(flatten)]
     pub following: FollowingArgs,
 
-    /// Options of `slurm-disagg launch` in the job, after --: -- --ready --limit ready=15m
+    /// Options of `slurm-disagg launch` in the job, after --: -- --limit ready=15m
     #[arg(last = true, value_name = "LAUNCH OPTION")]
     pub launch_options: Vec<String>,
 }
@@ -308,7 +308,7 @@ Examples:
   slurm-disagg submit config.yaml --trtllm-dir ~/TensorRT-LLM --workspace /lustre/me/run1
   slurm-disagg submit config.yaml --workspace /lustre/me/run1 --test-only
   slurm-disagg submit config.yaml --workspace /lustre/me/run1 --no-wait --json
-  slurm-disagg submit config.yaml --workspace /lustre/me/run1 -- --ready --limit ready=15m
+  slurm-disagg submit config.yaml --workspace /lustre/me/run1 -- --limit ready=15m
   slurm-disagg submit --test-list l0_gb200_multi_nodes --only '*deepseek*' --workspace /lustre/me/all
 
 Exit status: 0 the test passed (or --dry-run, --test-only or --no-wait succeeded), 1 failure,
@@ -530,7 +530,7 @@ pub struct DiffArgs {
 Examples:
   sbatch --nodes=3 … --wrap 'exec slurm-disagg launch --workspace /lustre/me/run1'
   sbatch --disagg-config=config.yaml --wrap 'exec slurm-disagg launch'
-  salloc --nodes=3 … slurm-disagg launch --workspace /lustre/me/run1 --ready --limit ready=15m
+  salloc --nodes=3 … slurm-disagg launch --workspace /lustre/me/run1 --limit ready=15m
 
 With exec the launch gets the signal of sbatch --signal=B:USR1@SECONDS, and has the whole of Slurm's
 KillWait to end the steps well.
@@ -560,13 +560,9 @@ pub struct LaunchArgs {
 
     /// Time limits of the phases, as start=2m,ready=15m,benchmark=1h; `none` for no limit. unpack:
     /// until the container image is unpacked on all nodes (default 30m). install: until the install
-    /// script has ended (30m). start: until all steps run (10m). ready: from then until all servers
-    /// are ready (60m; needs --ready). benchmark: from then to its end (none).
+    /// script has ended (30m). start: until all steps run that wait for no other (10m). ready: from
+    /// then until all servers are ready and the steps run that wait for them (60m). benchmark: from
+    /// then to its end (none).
     #[arg(long, value_name = "PHASE=TIME,…")]
     pub limit: Option<Limits>,
-
-    /// Ask each server for its health (GET /health at the address in addresses/ROLE.json), and
-    /// record when it answered.
-    #[arg(long)]
-    pub ready: bool,
 }

@@ -9,10 +9,16 @@ use disagg::run::launch::{self, Allocation, LaunchError, Limits, Settings};
 use disagg::run::workspace::{self, WorkspaceError};
 
 use crate::args::LaunchArgs;
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, report};
 
 pub fn run(args: &LaunchArgs, context: &Context) -> Outcome {
-    let settings = settings(args)?;
+    let settings = Settings {
+        stagger: args.stagger,
+        grace: args.grace,
+        grace_after_benchmark: args.grace_after_benchmark,
+        limits: args.limit.unwrap_or_default(),
+        max_failed: 0.0,
+    };
     let found = launch::find_plan(
         args.plan.as_deref(),
         args.workspace.as_deref(),
@@ -21,6 +27,11 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Outcome {
     .map_err(refused)?;
     let allocation = Allocation::from_env(context.env).map_err(refused)?;
     allocation.check(&found.plan).map_err(refused)?;
+    let sees_ready = found.plan.roles.values().any(|role| role.ready.is_some());
+    if settings.limits.ready != Limits::default().ready && !sees_ready {
+        let message = "--limit ready=… has no effect: no role of the plan says when it is ready";
+        report(&[Diagnostic::warning(message)]);
+    }
     if !found.in_workspace {
         workspace::write(&found.plan, false).map_err(|error| match error {
             WorkspaceError::Occupied { .. } => refused(error),
@@ -32,23 +43,6 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Outcome {
         error => Failure::Other(error.to_string()),
     })?;
     Ok(if result.verdict.kind.is_passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn settings(args: &LaunchArgs) -> Result<Settings, Failure> {
-    let limits: Limits = args.limit.unwrap_or_default();
-    if limits.ready != Limits::default().ready && !args.ready {
-        let help = "add --ready, or remove the limit";
-        let message = "--limit ready=… needs --ready, which probes the servers";
-        return Err(Diagnostic::error(message).help(help).into());
-    }
-    Ok(Settings {
-        stagger: args.stagger,
-        grace: args.grace,
-        grace_after_benchmark: args.grace_after_benchmark,
-        limits,
-        ready: args.ready,
-        max_failed: 0.0,
-    })
 }
 
 fn refused(error: impl std::fmt::Display) -> Failure {

@@ -363,6 +363,11 @@ impl<'r> Planner<'r> {
             argv,
             cwd: format!("{}/{TEST_ROOT}", request.directories.source.value),
             step,
+            // The test decides on ports itself and says in no log of ours when it serves.
+            after: Vec::new(),
+            ready: None,
+            alive: None,
+            fatal: Vec::new(),
         }
     }
 

@@ -28,9 +28,10 @@ pub fn in_log(log: &str) -> Option<VerdictKind> {
 }
 
 /// Why a step failed, as slurmstepd or a task says in the last lines of its log, with the node where
-/// that is known. Slurm ends the step's other ranks then, and may report one of those first.
+/// that is known; `fatal` are the texts of its role that mean death. Slurm ends the step's other ranks
+/// then, and may report one of those first.
 #[must_use]
-pub fn of_failure(tail: &[String]) -> Option<(Option<String>, &'static str)> {
+pub fn of_failure(tail: &[String], fatal: &[String]) -> Option<(Option<String>, String)> {
     const SIGNS: [(&str, &str); 5] = [
         ("exceeded memory limit", "out of memory"),
         ("oom-kill", "out of memory"),
@@ -38,11 +39,13 @@ pub fn of_failure(tail: &[String]) -> Option<(Option<String>, &'static str)> {
         ("Out Of Memory", "out of memory"),
         ("No space left on device", "no space left on a device"),
     ];
-    tail.iter().rev().find_map(|line| {
+    let by_slurm = tail.iter().rev().find_map(|line| {
         let (_, reason) = SIGNS.iter().find(|(sign, _)| line.contains(sign))?;
         let node = line.strip_prefix("slurmstepd-").and_then(|rest| rest.split_once(": "));
-        Some((node.map(|(node, _)| node.to_owned()), *reason))
-    })
+        Some((node.map(|(node, _)| node.to_owned()), (*reason).to_owned()))
+    });
+    let is_fatal = |line: &&String| fatal.iter().any(|text| line.contains(text));
+    by_slurm.or_else(|| Some((None, tail.iter().find(is_fatal)?.trim().to_owned())))
 }
 
 /// The verdict's message.
@@ -72,11 +75,13 @@ mod tests {
         let tail = |line: &str| vec!["x".to_owned(), line.to_owned(), "y".to_owned()];
         let slurmstepd =
             "slurmstepd-node2: error: StepId=1.2 exceeded memory limit (3 > 1), being killed";
-        let found = of_failure(&tail(slurmstepd));
-        assert_eq!(found, Some((Some("node2".to_owned()), "out of memory")));
+        let found = |line| of_failure(&tail(line), &["CUDA error".to_owned()]);
+        let reason = |reason: &str| reason.to_owned();
+        assert_eq!(found(slurmstepd), Some((Some("node2".to_owned()), reason("out of memory"))));
         let full = "cp: error writing 'x': No space left on device";
-        assert_eq!(of_failure(&tail(full)), Some((None, "no space left on a device")));
-        assert_eq!(of_failure(&tail("Killed")), None);
+        assert_eq!(found(full), Some((None, reason("no space left on a device"))));
+        assert_eq!(found(" CUDA error: x"), Some((None, reason("CUDA error: x"))));
+        assert_eq!(found("Killed"), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! argument vectors.
 
 use super::environment::{Variables, expand};
+use super::watch::NoPort;
 use crate::output::script::{COMMON, CONTAINER_MARK, IN_CONTAINER_SH, container_arguments};
 use crate::output::task::task;
 use crate::plan::template::TooLong;
@@ -28,6 +29,9 @@ pub enum CommandError {
     /// A variable's value cannot be held by an environment.
     #[error(transparent)]
     TooLong(#[from] TooLong),
+    /// A step's port is none.
+    #[error(transparent)]
+    NoPort(#[from] NoPort),
 }
 
 /// srun opens what its own standard output is: so no path goes through srun's file name patterns.

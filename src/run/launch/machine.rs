@@ -3,7 +3,9 @@
 //! process, reads no clock and no file, so every verdict and every way to stop a step has a test
 //! without a process.
 
+mod health;
 mod step;
+mod stop;
 #[cfg(test)]
 mod tests;
 mod verdict;
@@ -11,7 +13,9 @@ mod verdict;
 use std::mem;
 use std::time::Duration;
 
-use self::step::{Stage, Step, Stopping};
+use self::health::Health;
+use self::step::Step;
+use super::watch::Watch;
 use super::{Settings, cause};
 use crate::plan::Purpose;
 use crate::run::figures::Figures;
@@ -19,10 +23,7 @@ use crate::run::result::{
     Exit, JunitSummary, Moment, Phase, RunResult, StepResult, StopSignal, Verdict, VerdictKind,
     millis,
 };
-use crate::run::timeline::duration;
 
-/// The time that each way to kill a step has before the next is tried.
-const KILL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a step that ended from outside waits for the signal that announces the job's end.
 const SETTLE: Duration = Duration::from_secs(1);
 /// How long Slurm may take to start a step before the step is reported as waiting.
@@ -43,8 +44,12 @@ pub enum Event<'a> {
     Output(usize, &'a str),
     /// The step's `srun` ended, and all its output is handed in.
     Ended(usize, Option<Exit>),
-    /// The readiness probe got an answer.
-    Ready(usize),
+    /// The answer to [`Action::Ask`]: the step is ready, or why the answer does not say so.
+    Answered(usize, Result<(), String>),
+    /// The step's log says that it is ready.
+    LogReady(usize),
+    /// A line of the step's log has a text that means death.
+    LogFatal(usize, String),
     /// SIGTERM, SIGINT or SIGHUP.
     Terminate,
     /// SIGUSR1, which `sbatch --signal` sends before the time limit.
@@ -68,10 +73,8 @@ pub enum Action {
     SignalSrun(usize, StopSignal),
     /// Have Slurm send a signal to the tasks of the steps with these ids.
     Scancel(StopSignal, Vec<String>),
-    /// Start the readiness probe of these servers.
-    StartProbe(Vec<usize>),
-    /// Stop the readiness probe.
-    StopProbe,
+    /// Ask the step whether it is ready; answer within this time with [`Event::Answered`].
+    Ask(usize, Duration),
     /// Read the last lines of the step's log.
     ReadTail(usize),
     /// Read what the client measured.
@@ -92,6 +95,8 @@ pub struct Machine {
     result: RunResult,
     /// What is known of the steps beside their results, in the same order.
     steps: Vec<Step>,
+    /// What is known of their health.
+    health: Vec<Health>,
     settings: Settings,
     /// The time of the current event.
     now: Moment,
@@ -116,12 +121,13 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// A run that has started no step yet.
+    /// A run that has started no step yet; `watches` are the steps' in their order.
     #[must_use]
-    pub fn new(result: RunResult, settings: Settings) -> Self {
+    pub fn new(result: RunResult, watches: Vec<Watch>, settings: Settings) -> Self {
         let now = result.started;
         Self {
             steps: result.steps.iter().map(|_| Step::default()).collect(),
+            health: watches.into_iter().map(Health::new).collect(),
             result,
             settings,
             now,
@@ -177,12 +183,9 @@ impl Machine {
                 self.ended.push(index);
                 self.changed = true;
             }
-            Event::Ready(index) => {
-                self.result.steps[index].ready = Some(now);
-                self.changed = true;
-                let after = duration(now.since(self.result.started));
-                self.log(format!("{} is ready after {after}", self.name(index)));
-            }
+            Event::Answered(index, answer) => self.answered(index, answer),
+            Event::LogReady(index) => self.is_ready(index),
+            Event::LogFatal(index, line) => self.fatal(index, &line),
             Event::Terminate => self.terminate(),
             Event::TimeLimitNear => {
                 let kind = VerdictKind::TimeLimitNear;
@@ -190,7 +193,8 @@ impl Machine {
             }
             Event::Tail(index, lines) => {
                 if self.result.verdict.step.as_deref() == Some(self.name(index)) {
-                    self.steps[index].reason = cause::of_failure(&lines);
+                    let fatal = &self.health[index].watch.fatal;
+                    self.steps[index].reason = cause::of_failure(&lines, fatal);
                     self.result.verdict.log_tail = lines;
                     self.explain_verdict(index);
                     self.changed = true;
@@ -218,6 +222,7 @@ impl Machine {
             deadlines.extend(self.phase_limit().map(|limit| self.phase_since + limit));
             deadlines.extend(self.next_to_start().map(|_| self.next_start));
             deadlines.extend((0..self.steps.len()).filter_map(|index| self.waits_until(index)));
+            deadlines.extend((0..self.steps.len()).filter_map(|index| self.next_question(index)));
         }
         deadlines.extend(self.running().filter_map(|index| self.steps[index].stop?.next));
         deadlines.extend(self.changed.then(|| self.saved + SAVE_INTERVAL));
@@ -247,6 +252,7 @@ impl Machine {
         self.report_waiting();
         self.advance();
         self.start_next();
+        self.ask();
         self.stop_steps();
         if self.is_done() {
             return self.finish();
@@ -297,7 +303,8 @@ impl Machine {
 
     fn next_to_start(&self) -> Option<usize> {
         let is_next = |step: &StepResult| step.phase() == self.group() && step.started.is_none();
-        self.result.steps.iter().position(is_next)
+        let mut next = (0..self.steps.len()).filter(|index| is_next(&self.result.steps[*index]));
+        next.find(|index| self.may_start(*index))
     }
 
     /// The phase whose steps are started now.
@@ -309,10 +316,6 @@ impl Machine {
         self.result.phase = phase;
         self.phase_since = self.now;
         self.changed = true;
-        if phase == Phase::Ready {
-            let servers = self.servers().collect();
-            self.actions.push(Action::StartProbe(servers));
-        }
     }
 
     /// Enters the next phase when this one is complete, and decides when it takes too long.
@@ -330,14 +333,13 @@ impl Machine {
                 let later = phases.filter(|later| *later > phase).min();
                 return self.enter(later.unwrap_or(Phase::Start));
             }
-            Phase::Start if group.all(|step| step.running.is_some()) => {
-                self.enter(if self.settings.ready { Phase::Ready } else { Phase::Benchmark });
-            }
-            Phase::Ready
-                if self.servers().all(|index| self.result.steps[index].ready.is_some()) =>
-            {
-                self.actions.push(Action::StopProbe);
+            Phase::Start | Phase::Ready if self.later().all(|index| self.is_up(index)) => {
                 self.enter(Phase::Benchmark);
+            }
+            Phase::Start
+                if self.later().all(|index| !self.may_start(index) || self.runs(index)) =>
+            {
+                self.enter(Phase::Ready);
             }
             _ => {}
         }
@@ -377,6 +379,7 @@ impl Machine {
             // an earlier run of a requeued job left on the nodes is not in its way.
             self.log(format!("{}: launch failed ({error}); starting it again", self.name(index)));
             self.steps[index].start_again(&mut self.result.steps[index]);
+            self.health[index] = Health::new(mem::take(&mut self.health[index].watch));
             self.changed = true;
             return;
         }
@@ -410,9 +413,7 @@ impl Machine {
         if let Some(index) = about {
             self.complete_verdict(index);
         }
-        if mem::replace(&mut self.result.phase, Phase::Stop) == Phase::Ready {
-            self.actions.push(Action::StopProbe);
-        }
+        self.result.phase = Phase::Stop;
         self.log(format!("{}: {}", kind.name(), self.result.verdict.message));
         let is_router = |index: &usize| self.result.steps[*index].purpose == Some(Purpose::Router);
         self.to_stop = if self.is_benchmark_over() {
@@ -466,76 +467,7 @@ impl Machine {
         }
     }
 
-    // ---- stopping
-
-    /// Stops the next group of steps once the one before has ended, and escalates where steps do
-    /// not end in time.
-    fn stop_steps(&mut self) {
-        if !self.is_decided() {
-            return;
-        }
-        while !self.running().any(|index| self.steps[index].stop.is_some())
-            && let Some(next) = self.to_stop.pop()
-        {
-            self.stop(next);
-        }
-        let mut kill = Vec::new();
-        let running: Vec<usize> = self.running().collect();
-        for index in running {
-            let Some(stop) = &mut self.steps[index].stop else { continue };
-            if stop.next.is_none_or(|next| self.now < next) {
-                continue;
-            }
-            // One kill at a time: up to 25.05.0 a slurmstepd that is asked to kill a step which
-            // another kill has just ended may stay until UnkillableStepTimeout, and then drain its
-            // node.
-            let next = Some(self.now + KILL_TIMEOUT);
-            match stop.stage {
-                Stage::Terminated => {
-                    *stop = Stopping { stage: Stage::SrunTerminated, next };
-                    self.actions.push(Action::SignalSrun(index, StopSignal::Term));
-                }
-                Stage::SrunTerminated => {
-                    *stop = Stopping { stage: Stage::Killed, next };
-                    kill.extend(self.result.steps[index].step_id.clone());
-                }
-                Stage::Killed | Stage::Abandoned => {
-                    *stop = Stopping { stage: Stage::Abandoned, next: None };
-                    self.actions.push(Action::SignalSrun(index, StopSignal::Kill));
-                }
-            }
-        }
-        self.scancel(StopSignal::Kill, kill);
-    }
-
-    /// Sends SIGTERM to the tasks of steps; to srun itself where the step does not exist yet.
-    fn stop(&mut self, group: Vec<usize>) {
-        let grace = match self.is_benchmark_over() {
-            true => self.settings.grace_after_benchmark,
-            false => self.settings.grace,
-        };
-        let next = Some(self.now + grace);
-        let mut ids = Vec::new();
-        for index in group {
-            if !self.is_running(index) {
-                continue;
-            }
-            self.steps[index].stop = Some(Stopping { stage: Stage::Terminated, next });
-            self.result.steps[index].stopped = Some(self.now);
-            self.changed = true;
-            match &self.result.steps[index].step_id {
-                Some(id) => ids.push(id.clone()),
-                None => self.actions.push(Action::SignalSrun(index, StopSignal::Term)),
-            }
-        }
-        self.scancel(StopSignal::Term, ids);
-    }
-
-    fn scancel(&mut self, signal: StopSignal, ids: Vec<String>) {
-        if !ids.is_empty() {
-            self.actions.push(Action::Scancel(signal, ids));
-        }
-    }
+    // ---- the end
 
     fn is_done(&self) -> bool {
         let settled = self.settle.is_none_or(|until| self.now >= until);
@@ -602,7 +534,12 @@ impl Machine {
         (0..self.steps.len()).filter(|index| self.is_running(*index))
     }
 
-    fn servers(&self) -> impl Iterator<Item = usize> {
-        (0..self.steps.len()).filter(|index| self.result.steps[*index].is_server())
+    /// The steps of the test itself, after all preparations.
+    fn later(&self) -> impl Iterator<Item = usize> {
+        (0..self.steps.len()).filter(|index| self.result.steps[*index].phase() == Phase::Start)
+    }
+
+    fn runs(&self, index: usize) -> bool {
+        self.result.steps[index].running.is_some()
     }
 }

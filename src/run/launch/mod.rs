@@ -19,6 +19,7 @@ mod process;
 pub mod srun_output;
 mod summary;
 mod supervisor;
+mod watch;
 mod work;
 
 use std::io;
@@ -46,8 +47,6 @@ pub struct Settings {
     pub grace_after_benchmark: Duration,
     /// The time limits of the phases.
     pub limits: Limits,
-    /// Whether servers are probed for readiness.
-    pub ready: bool,
     /// The part of the benchmark's requests that may fail, in percent; the plan sets it.
     pub max_failed: f64,
 }
@@ -108,10 +107,10 @@ pub fn run(
         figures: Vec::new(),
         junit: None,
     };
-    let machine = machine::Machine::new(result, settings);
-    let (commands, variables) = (work.commands, work.variables);
-    let supervisor = supervisor::Supervisor::new(
-        machine, clock, commands, variables, directory, limit, figures,
-    )?;
+    let targets = work.watches.clone();
+    let machine = machine::Machine::new(result, work.watches, settings);
+    let (steps, variables) = (work.commands.into_iter().zip(targets).collect(), work.variables);
+    let supervisor =
+        supervisor::Supervisor::new(machine, clock, steps, variables, directory, limit, figures)?;
     Ok(supervisor.run())
 }

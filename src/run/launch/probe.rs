@@ -1,190 +1,296 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The readiness probe: which servers answer `GET /health` at the address that they published.
+//! Asks steps whether they are ready, and reads their logs for the texts that say so or mean death.
 //!
-//! It has its own thread: a name that does not resolve or a file system that hangs must not delay
-//! the supervisor.
+//! It has threads of its own: a name that does not resolve, a server that hangs or a file system
+//! that does must not delay the supervisor, nor one server another.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde_json::Value;
+use ureq::Agent;
 
+use super::watch::{Target, Watch};
 use crate::input::source;
+use crate::plan::health::{Count, Http, Minimum};
+use crate::run::tail;
 
-/// The pause between two probes of the servers that are not ready.
-const INTERVAL: Duration = Duration::from_millis(250);
-/// The time that a server has to answer.
-const TIMEOUT: Duration = Duration::from_secs(1);
-/// The most bytes that are read of an address file or an answer.
-const MAX_ANSWER: u64 = 64 << 10;
+/// The most threads that ask. Each waits for one answer at a time.
+const MAX_THREADS: usize = 32;
+/// The most bytes that are read of an answer's head, and of its body.
+const MAX_HEAD: usize = 64 << 10;
+const MAX_BODY: u64 = 4 << 20;
+/// The pause between two looks at the logs.
+const LOG_INTERVAL: Duration = Duration::from_millis(250);
+/// The most bytes that are read of a log at a time, and kept of a line.
+const MAX_ROUND: u64 = 4 << 20;
+const MAX_LINE: usize = 16 << 10;
 
-/// A running probe. It ends soon after it is dropped.
+/// What was seen of a step, which has an index of the caller's.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// Its answer.
+    Answer(usize, Result<(), String>),
+    /// Its log says that it is ready.
+    LogReady(usize),
+    /// Its log has this line, which means death.
+    LogFatal(usize, String),
+}
+
+/// The threads that ask and read. They end soon after it is dropped.
 #[derive(Debug)]
 pub struct Probe {
-    ready: Receiver<usize>,
-    /// A byte arrives with each server that is ready.
+    questions: Sender<Question>,
+    seen: Receiver<Seen>,
+    /// A byte arrives with all that is seen.
     pub wake: UnixStream,
     _alive: Sender<()>,
 }
 
+struct Question {
+    index: usize,
+    target: Target,
+    timeout: Duration,
+}
+
+/// Where the threads hand in what they see.
+struct Reporter {
+    seen: Sender<Seen>,
+    waker: UnixStream,
+}
+
+impl Reporter {
+    fn report(&mut self, seen: Seen) {
+        let _ = self.seen.send(seen);
+        // A full pipe wakes as well.
+        let _ = self.waker.write(b"!");
+    }
+}
+
 impl Probe {
-    /// Starts to probe `servers`, each with an index of the caller's and its name; their address files
-    /// are in `directory`.
+    /// A probe of steps, each with its log; their places are their indices. None when there is
+    /// nothing to see.
     ///
     /// # Errors
     /// The system's, for a thread or a socket.
-    pub fn start(directory: PathBuf, mut servers: Vec<(usize, String)>) -> io::Result<Self> {
-        let (wake, mut waker) = UnixStream::pair()?;
+    pub fn start<'w>(
+        steps: impl Iterator<Item = (&'w Watch, PathBuf)>,
+    ) -> io::Result<Option<Self>> {
+        let (mut threads, mut logs) = (0, Vec::new());
+        for (index, (watch, path)) in steps.enumerate() {
+            threads += usize::from(watch.target.is_some());
+            if !watch.ready.is_empty() || !watch.fatal.is_empty() {
+                logs.push(Log::new(index, path, watch));
+            }
+        }
+        if threads == 0 && logs.is_empty() {
+            return Ok(None);
+        }
+        let (wake, waker) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         waker.set_nonblocking(true)?;
-        let (sender, ready) = channel();
+        let (sender, seen) = channel();
+        let reporter = || -> io::Result<Reporter> {
+            Ok(Reporter { seen: sender.clone(), waker: waker.try_clone()? })
+        };
+        let (questions, to_ask) = channel();
+        let to_ask = Arc::new(Mutex::new(to_ask));
+        for _ in 0..threads.min(MAX_THREADS) {
+            let (to_ask, reporter) = (Arc::clone(&to_ask), reporter()?);
+            thread::Builder::new().name("probe".into()).spawn(move || ask(&to_ask, reporter))?;
+        }
         let (alive, ended) = channel::<()>();
-        std::thread::Builder::new().name("probe".into()).spawn(move || {
-            while !servers.is_empty()
-                && ended.recv_timeout(INTERVAL) == Err(RecvTimeoutError::Timeout)
-            {
-                servers.retain(|(index, role)| {
-                    let is_ready = look(&directory, role).is_some_and(|answer| answer == *role);
-                    if is_ready {
-                        let _ = sender.send(*index);
-                        let _ = waker.write(b"!");
-                    }
-                    !is_ready
-                });
-            }
-        })?;
-        Ok(Self { ready, wake, _alive: alive })
+        if !logs.is_empty() {
+            let reporter = reporter()?;
+            let read = move || read_logs(logs, reporter, &ended);
+            thread::Builder::new().name("logs".into()).spawn(read)?;
+        }
+        Ok(Some(Self { questions, seen, wake, _alive: alive }))
     }
 
-    /// The servers that became ready since.
-    pub fn newly_ready(&mut self) -> Vec<usize> {
+    /// Asks a step; its answer will be seen, soon after `timeout` at the latest.
+    pub fn ask(&self, index: usize, target: &Target, timeout: Duration) {
+        let _ = self.questions.send(Question { index, target: target.clone(), timeout });
+    }
+
+    /// What was seen since.
+    pub fn seen(&mut self) -> Vec<Seen> {
         let mut bytes = [0; 64];
         while matches!(self.wake.read(&mut bytes), Ok(length) if length > 0) {}
-        self.ready.try_iter().collect()
+        self.seen.try_iter().collect()
     }
 }
 
-/// What a server publishes.
-#[derive(Deserialize)]
-struct Address {
-    role: String,
-    host: String,
-    port: u16,
-}
+// ---- asking
 
-/// What a server's health says.
-#[derive(Deserialize)]
-struct Health {
-    role: String,
-}
-
-/// The role that answers at a role's address. The address may be a dead server's and its port
-/// another program's by now: only an answer counts.
-fn look(directory: &Path, role: &str) -> Option<String> {
-    let mut text = String::new();
-    let file = source::open(&directory.join(format!("{role}.json"))).ok()?;
-    file.take(MAX_ANSWER).read_to_string(&mut text).ok()?;
-    let address: Address = serde_json::from_str(&text).ok()?;
-    if address.role != role {
-        return None;
+fn ask(questions: &Mutex<Receiver<Question>>, mut reporter: Reporter) {
+    let agent: Agent = Agent::config_builder()
+        .proxy(None)
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .max_response_header_size(MAX_HEAD)
+        .max_idle_connections(0)
+        .user_agent(concat!("slurm-disagg/", env!("CARGO_PKG_VERSION")))
+        .build()
+        .into();
+    loop {
+        // The lock is held while waiting for a question, never while asking one.
+        let question = questions.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(Question { index, target, timeout }) = question else { return };
+        let answer = match &target.http {
+            Some(http) => get(&agent, &target, http, timeout),
+            None => connect(&target, timeout),
+        };
+        reporter.report(Seen::Answer(index, answer));
     }
-    let addresses = (address.host.as_str(), address.port).to_socket_addrs().ok()?;
-    let mut connections =
-        addresses.filter_map(|address| TcpStream::connect_timeout(&address, TIMEOUT).ok());
-    let body = get_health(connections.next()?, &address.host)?;
-    Some(serde_json::from_str::<Health>(&body).ok()?.role)
 }
 
-/// The body of the answer to `GET /health`, when its status is 200.
-fn get_health(mut connection: TcpStream, host: &str) -> Option<String> {
-    connection.set_read_timeout(Some(TIMEOUT)).ok()?;
-    connection.set_write_timeout(Some(TIMEOUT)).ok()?;
-    let request = format!("GET /health HTTP/1.0\r\nHost: {host}\r\nConnection: close\r\n\r\n");
-    connection.write_all(request.as_bytes()).ok()?;
-    let mut answer = Vec::new();
-    // An answer that breaks off or comes late is still looked at as far as it came.
-    let _ = connection.take(MAX_ANSWER).read_to_end(&mut answer);
-    let answer = String::from_utf8_lossy(&answer);
-    let (head, body) = answer.split_once("\r\n\r\n")?;
-    let is_ok = head.lines().next()?.split(' ').nth(1) == Some("200");
-    is_ok.then(|| body.to_owned())
+fn connect(target: &Target, timeout: Duration) -> Result<(), String> {
+    let text = |error: io::Error| error.to_string();
+    let addresses = (target.host.as_str(), target.port).to_socket_addrs().map_err(text)?;
+    let mut last = "no address".to_owned();
+    for address in addresses {
+        match TcpStream::connect_timeout(&address, timeout) {
+            Ok(_) => return Ok(()),
+            Err(error) => last = error.to_string(),
+        }
+    }
+    Err(format!("port {}: {last}", target.port))
+}
+
+fn get(agent: &Agent, target: &Target, http: &Http, timeout: Duration) -> Result<(), String> {
+    let path = &http.path;
+    let failed = |error: ureq::Error| match error {
+        ureq::Error::Timeout(_) => {
+            format!("GET {path}: no answer within {} s", timeout.as_secs_f64())
+        }
+        error => format!("GET {path}: {error}"),
+    };
+    let url = format!("http://{}:{}{path}", target.host, target.port);
+    let request = agent.get(url).config().timeout_global(Some(timeout)).build();
+    let mut answer = request.call().map_err(failed)?;
+    let status = answer.status().as_u16();
+    if status != http.status {
+        return Err(format!("GET {path}: status {status}"));
+    }
+    if http.counts.is_empty() {
+        return Ok(());
+    }
+    let body = answer.body_mut().with_config().limit(MAX_BODY).read_to_vec().map_err(failed)?;
+    let body = serde_json::from_slice(&body).map_err(|_| format!("GET {path}: no JSON"))?;
+    http.counts.iter().try_for_each(|wanted| {
+        let (found, Minimum::Number(minimum)) = (count(&body, wanted), &wanted.minimum) else {
+            return Ok(());
+        };
+        match found {
+            found if found >= u64::from(*minimum) => Ok(()),
+            found => {
+                let what: Vec<_> = wanted
+                    .having
+                    .iter()
+                    .map(|(field, value)| format!(" {field}={value}"))
+                    .collect();
+                let (pointer, what) = (&wanted.pointer, what.concat());
+                Err(format!("GET {path}: {pointer}{what} counts {found}, not {minimum}"))
+            }
+        }
+    })
+}
+
+/// The number at a place; of a list, the number of elements that have the fields that are wanted.
+fn count(body: &Value, wanted: &Count) -> u64 {
+    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let has = |element: &Value, (field, value): (&String, &String)| {
+        element.get(field).map(text).as_ref() == Some(value)
+    };
+    match body.pointer(&wanted.pointer) {
+        Some(Value::Array(list)) => {
+            let counted = |element: &&Value| wanted.having.iter().all(|field| has(element, field));
+            list.iter().filter(counted).count() as u64
+        }
+        Some(Value::Number(number)) => number.as_u64().unwrap_or_default(),
+        _ => 0,
+    }
+}
+
+// ---- logs
+
+fn read_logs(mut logs: Vec<Log>, mut reporter: Reporter, ended: &Receiver<()>) {
+    while !logs.is_empty() && ended.recv_timeout(LOG_INTERVAL) == Err(RecvTimeoutError::Timeout) {
+        for log in &mut logs {
+            // A log that cannot be read now may be readable later.
+            let _ = log.read(&mut |seen| reporter.report(seen));
+        }
+        logs.retain(|log| !log.ready.is_empty() || !log.fatal.is_empty());
+    }
+}
+
+/// A log that is read as it grows.
+struct Log {
+    index: usize,
+    path: PathBuf,
+    file: Option<File>,
+    ready: Vec<String>,
+    fatal: Vec<String>,
+    /// The beginning of a line whose end has not arrived.
+    line: Vec<u8>,
+}
+
+impl Log {
+    fn new(index: usize, path: PathBuf, watch: &Watch) -> Self {
+        let (ready, fatal) = (watch.ready.clone(), watch.fatal.clone());
+        Self { index, path, file: None, ready, fatal, line: Vec::new() }
+    }
+
+    /// Looks at what was written since.
+    fn read(&mut self, report: &mut impl FnMut(Seen)) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(source::open(&self.path)?),
+        };
+        let mut bytes = Vec::new();
+        file.take(MAX_ROUND).read_to_end(&mut bytes)?;
+        if bytes.is_empty() {
+            // Who dies may do so in the middle of a line.
+            self.look(report);
+        }
+        for byte in bytes {
+            match byte {
+                b'\n' | b'\r' => {
+                    self.look(report);
+                    self.line.clear();
+                }
+                _ if self.line.len() < MAX_LINE => self.line.push(byte),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn look(&mut self, report: &mut impl FnMut(Seen)) {
+        if self.line.is_empty() {
+            return;
+        }
+        let line = String::from_utf8_lossy(&self.line);
+        let has = |texts: &[String]| texts.iter().any(|text| line.contains(text));
+        if has(&self.fatal) {
+            report(Seen::LogFatal(self.index, tail::printable(&line).trim().to_owned()));
+            self.fatal.clear();
+        }
+        if has(&self.ready) {
+            report(Seen::LogReady(self.index));
+            self.ready.clear();
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::net::TcpListener;
-
-    fn look_at(answer: &'static str, published: &str) -> Option<String> {
-        let directory = tempfile::tempdir().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let text = published.replace("PORT", &port.to_string());
-        std::fs::write(directory.path().join("GEN_0.json"), text).unwrap();
-        let server = std::thread::spawn(move || {
-            let (mut connection, _) = listener.accept().unwrap();
-            let mut request = [0; 512];
-            let length = connection.read(&mut request).unwrap();
-            connection.write_all(answer.as_bytes()).unwrap();
-            String::from_utf8_lossy(&request[..length]).into_owned()
-        });
-        let found = look(directory.path(), "GEN_0");
-        // A connection that was never made must not leave the server waiting.
-        let _ = TcpStream::connect(("127.0.0.1", port)).and_then(|mut c| c.write_all(b"x"));
-        let request = server.join().unwrap();
-        assert!(request == "x" || request.starts_with("GET /health HTTP/1.0\r\n"), "{request}");
-        found
-    }
-
-    const HERE: &str = r#"{"role": "GEN_0", "host": "127.0.0.1", "port": PORT, "pid": 1}"#;
-
-    #[test]
-    fn a_server_is_ready_when_it_answers_with_its_role() {
-        let answer = "HTTP/1.1 200 OK\r\nA: b\r\n\r\n{\"role\": \"GEN_0\", \"x\": 1}";
-        assert_eq!(look_at(answer, HERE).as_deref(), Some("GEN_0"));
-    }
-
-    #[test]
-    fn an_answer_that_is_none_does_not_count() {
-        for answer in [
-            "HTTP/1.1 503 x\r\n\r\n{\"role\": \"GEN_0\"}",
-            "HTTP/1.1 200 OK\r\n\r\n{}",
-            "",
-            "\r\n\r\n",
-        ] {
-            assert_eq!(look_at(answer, HERE), None, "{answer}");
-        }
-    }
-
-    #[test]
-    fn another_program_at_a_dead_server_s_port_is_not_taken_for_it() {
-        let answer = "HTTP/1.1 200 OK\r\n\r\n{\"role\": \"CTX_3\"}";
-        assert_ne!(look_at(answer, HERE).as_deref(), Some("GEN_0"));
-        let foreign = HERE.replace("GEN_0", "CTX_3");
-        assert_eq!(look_at("HTTP/1.1 200 OK\r\n\r\n{\"role\": \"GEN_0\"}", &foreign), None);
-    }
-
-    #[test]
-    fn the_probe_tells_each_server_once() {
-        let directory = tempfile::tempdir().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let mut probe =
-            Probe::start(directory.path().to_owned(), vec![(7, "GEN_0".to_owned())]).unwrap();
-        let address = HERE.replace("PORT", &port.to_string());
-        std::fs::write(directory.path().join("GEN_0.json"), address).unwrap();
-        let (mut connection, _) = listener.accept().unwrap();
-        connection.write_all(b"HTTP/1.1 200 OK\r\n\r\n{\"role\": \"GEN_0\"}").unwrap();
-        drop(connection);
-        probe.wake.set_nonblocking(false).unwrap();
-        let mut byte = [0];
-        probe.wake.read_exact(&mut byte).unwrap();
-        probe.wake.set_nonblocking(true).unwrap();
-        assert_eq!(probe.newly_ready(), [7]);
-        assert!(probe.newly_ready().is_empty());
-    }
-}
+mod tests;

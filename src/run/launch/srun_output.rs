@@ -24,6 +24,8 @@ pub enum SrunOutput<'a> {
     TaskStatus(Exit),
     /// Ranks failed.
     RanksFailed(RankEnd),
+    /// Ranks ended with status 0.
+    RanksCompleted(RankEnd),
     /// Slurm could not start tasks of the step on a node, and ends the rest of it.
     LaunchFailed(String),
     /// The controller or a signal ended the step.
@@ -72,6 +74,10 @@ pub fn parse(line: &str) -> Option<SrunOutput<'_>> {
         || (text.starts_with("Complete ") && text.ends_with(" received"))
     {
         return Some(SrunOutput::EndedFromOutside);
+    }
+    if text.ends_with(": Completed") {
+        let end = ranks(text)?;
+        return Some(SrunOutput::RanksCompleted(RankEnd { exit: Some(Exit::Status(0)), ..end }));
     }
     let error = text.strip_prefix("error: ")?;
     if is_launch_failure(error) {
@@ -184,6 +190,14 @@ mod tests {
             ),
             (0, "n1".into(), None, "Segmentation fault (core dumped)".into())
         );
+        let completed = RankEnd {
+            rank: 2,
+            node: "n1".into(),
+            exit: Some(Exit::Status(0)),
+            message: "Completed".into(),
+        };
+        let line = "srun: launch/slurm: _task_finish: n1: tasks 2-3: Completed";
+        assert_eq!(parse(line), Some(SrunOutput::RanksCompleted(completed)));
     }
 
     #[test]

@@ -17,13 +17,14 @@ use rustix::process::Rlimit;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
 use super::command::StepCommand;
-use super::directory::{ADDRESSES, RunDirectory, SRUN_LOG};
+use super::directory::{RunDirectory, SRUN_LOG};
 use super::environment::Variables;
 use super::log::log;
 use super::machine::{Action, Event, Machine};
 use super::pdeathsig::Gate;
-use super::probe::Probe;
+use super::probe::{Probe, Seen};
 use super::process::{self, Process};
+use super::watch::Watch;
 use super::{cause, files};
 use crate::run::figures::{Figures, Search, Stamps};
 use crate::run::result::{Moment, RunResult};
@@ -63,6 +64,7 @@ impl Clock {
 #[derive(Debug)]
 struct Step {
     command: StepCommand,
+    watch: Watch,
     process: Option<Process>,
     /// The bytes of its output in srun.log.
     logged: usize,
@@ -95,18 +97,20 @@ impl Supervisor {
     pub fn new(
         machine: Machine,
         clock: Clock,
-        commands: Vec<StepCommand>,
+        steps: Vec<(StepCommand, Watch)>,
         variables: Variables,
         directory: RunDirectory,
         limit: Rlimit,
         figures: io::Result<(Search, Stamps)>,
     ) -> io::Result<Self> {
-        let step = |command| Step { command, process: None, logged: 0 };
+        let step = |(command, watch)| Step { command, watch, process: None, logged: 0 };
         let signals = signals::take_over(&[SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
         let srun_log = directory.log(SRUN_LOG)?;
         files::save(&directory, machine.result())?;
-        let steps = commands.into_iter().map(step).collect();
-        let (probe, helpers) = (None, Vec::new());
+        let steps: Vec<Step> = steps.into_iter().map(step).collect();
+        let logs = machine.result().steps.iter().map(|step| directory.file(&step.log));
+        let probe = Probe::start(steps.iter().map(|step| &step.watch).zip(logs))?;
+        let helpers = Vec::new();
         Ok(Self {
             machine,
             clock,
@@ -141,8 +145,12 @@ impl Supervisor {
             self.wait();
             self.take_signals();
             (0..self.steps.len()).for_each(|index| self.take_output(index));
-            for index in self.probe.as_mut().map(Probe::newly_ready).unwrap_or_default() {
-                self.handle(Event::Ready(index));
+            for seen in self.probe.as_mut().map(Probe::seen).unwrap_or_default() {
+                self.handle(match seen {
+                    Seen::Answer(index, answer) => Event::Answered(index, answer),
+                    Seen::LogReady(index) => Event::LogReady(index),
+                    Seen::LogFatal(index, line) => Event::LogFatal(index, line),
+                });
             }
         }
     }
@@ -233,14 +241,12 @@ impl Supervisor {
                 Ok(child) => self.helpers.push(child),
                 Err(error) => log(&format!("scancel cannot be run: {error}")),
             },
-            Action::StartProbe(servers) => {
-                let named = servers.iter().map(|index| (*index, steps[*index].name.clone()));
-                match Probe::start(self.directory.file(ADDRESSES), named.collect()) {
-                    Ok(probe) => self.probe = Some(probe),
-                    Err(error) => log(&format!("the readiness probe cannot be started: {error}")),
+            Action::Ask(index, timeout) => {
+                if let (Some(probe), Some(target)) = (&self.probe, &self.steps[index].watch.target)
+                {
+                    probe.ask(index, target, timeout);
                 }
             }
-            Action::StopProbe => self.probe = None,
             Action::ReadTail(index) => {
                 let log = self.directory.file(&steps[index].log);
                 return Some(Event::Tail(index, tail::lines(&log, TAIL).unwrap_or_default()));

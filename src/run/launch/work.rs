@@ -6,7 +6,8 @@ use std::path::Path;
 use super::command::{self, CommandError, StepCommand};
 use super::directory::{INSTALL_LOG, UNPACK_LOG, name_in};
 use super::environment::{self, Variables};
-use crate::plan::{Instance, Plan, resolve};
+use super::watch::Watch;
+use crate::plan::{Instance, Plan, StepSpec, resolve};
 use crate::run::result::{INSTALL, StepResult, UNPACK};
 
 /// The steps of a plan, in the order in which they start.
@@ -16,6 +17,8 @@ pub struct Work {
     pub steps: Vec<StepResult>,
     /// The `srun` of each step, in the same order.
     pub commands: Vec<StepCommand>,
+    /// How each step is watched, in the same order.
+    pub watches: Vec<Watch>,
     /// The environment of all of them.
     pub variables: Variables,
 }
@@ -29,29 +32,38 @@ impl Work {
         let mut all = environment::of_process();
         let variables = environment::for_all_steps(plan, &all)?;
         all.extend(variables.clone());
-        let mut work = Self { steps: Vec::new(), commands: Vec::new(), variables };
+        let mut work =
+            Self { steps: Vec::new(), commands: Vec::new(), watches: Vec::new(), variables };
         let tasks = plan.layout.total_nodes;
         let hosts = &nodes[..(tasks as usize).min(nodes.len())];
         if plan.container.is_some() {
             work.steps.push(StepResult::new(UNPACK, hosts, tasks, UNPACK_LOG));
             work.commands.push(command::of_unpack(plan, hosts, &all)?);
+            work.watches.push(Watch::default());
         }
         if let Some(script) = &plan.install_script {
             work.steps.push(StepResult::new(INSTALL, hosts, tasks, INSTALL_LOG));
             work.commands.push(command::of_install(plan, script, hosts, &all)?);
+            work.watches.push(Watch::default());
         }
         for instance in plan.checks().chain(plan.instances()) {
             let hosts = instance.hosts(nodes).unwrap_or_default();
-            work.steps.push(step_result(plan, &instance, hosts));
+            let spec = resolve(&instance);
+            work.steps.push(step_result(plan, &instance, &spec, hosts));
             work.commands.push(command::of_instance(&instance, hosts, &all)?);
+            work.watches.push(Watch::new(&instance, spec.ready, hosts)?);
         }
         Ok(work)
     }
 }
 
-fn step_result(plan: &Plan, instance: &Instance<'_>, hosts: &[String]) -> StepResult {
+fn step_result(
+    plan: &Plan,
+    instance: &Instance<'_>,
+    spec: &StepSpec<'_>,
+    hosts: &[String],
+) -> StepResult {
     let workspace = Path::new(&plan.workspace);
-    let spec = resolve(instance);
     let relative = |path: &str| name_in(workspace, path).unwrap_or(path).to_owned();
     StepResult {
         role: Some(instance.role_name.to_owned()),

@@ -25,7 +25,7 @@ pub struct Step {
     /// Whether it was reported that Slurm does not start it.
     pub is_reported_waiting: bool,
     /// Why it failed and on which node, as its log says.
-    pub reason: Option<(Option<String>, &'static str)>,
+    pub reason: Option<(Option<String>, String)>,
     /// How Slurm's placement of its tasks differs from the plan.
     pub misplaced: Option<String>,
     /// Whether this is the second start, after a launch failure.
@@ -95,6 +95,14 @@ impl Step {
                     self.failed_at = self.failed_at.or(Some(now));
                 }
             }
+            SrunOutput::RanksCompleted(end) => {
+                self.status = None;
+                // The first rank is the one that serves: without it, the others wait for ever.
+                let is_lost = result.is_server() && result.tasks > 1 && end.rank == 0;
+                if is_lost && self.stop.is_none() && result.failure.is_none() {
+                    (result.failure, self.failed_at) = (Some(end), Some(now));
+                }
+            }
             SrunOutput::EndedFromOutside => self.ended_from_outside |= self.stop.is_none(),
             SrunOutput::Error => {}
         }
@@ -142,7 +150,7 @@ impl Step {
     /// Makes it a step that is not started, for its second start.
     pub fn start_again(&mut self, result: &mut StepResult) {
         (result.step_id, result.failure, result.exit) = (None, None, None);
-        (result.started, result.running, result.ended) = (None, None, None);
+        (result.started, result.running, result.ready, result.ended) = (None, None, None, None);
         *self = Self { is_second: true, ..Self::default() };
     }
 }

@@ -2,6 +2,7 @@
 //! Whole runs on the machine alone: the tests say what the system reports and when, and compare
 //! what the machine does.
 
+mod health;
 mod stop;
 
 use super::*;
@@ -25,7 +26,6 @@ fn settings() -> Settings {
         grace: Duration::from_secs(2),
         grace_after_benchmark: Duration::from_secs(10),
         limits: Limits::default(),
-        ready: false,
         max_failed: 5.0,
     }
 }
@@ -73,6 +73,11 @@ struct Run {
 
 impl Run {
     fn of(steps: Vec<StepResult>, settings: Settings) -> Self {
+        let watches = vec![Watch::default(); steps.len()];
+        Self::watched(steps, watches, settings)
+    }
+
+    fn watched(steps: Vec<StepResult>, watches: Vec<Watch>, settings: Settings) -> Self {
         let result = RunResult {
             schema: SCHEMA,
             run: RunId::new(7, 0),
@@ -87,7 +92,7 @@ impl Run {
             figures: Vec::new(),
             junit: None,
         };
-        let machine = Machine::new(result, settings);
+        let machine = Machine::new(result, watches, settings);
         Self {
             machine,
             now: 0,
@@ -106,7 +111,12 @@ impl Run {
 
     /// A run whose steps all run.
     fn serving(settings: Settings) -> Self {
-        let mut run = Self::new(settings);
+        Self::new(settings).all_run()
+    }
+
+    /// All steps run, after a second.
+    fn all_run(self) -> Self {
+        let mut run = self;
         run.at(0.0);
         (0..=BENCHMARK).for_each(|index| run.runs(index));
         run.at(1.0);
@@ -137,11 +147,7 @@ impl Run {
             Action::Start(index) => format!("start {}", name(*index)),
             Action::SignalSrun(index, signal) => format!("srun {signal:?} {}", name(*index)),
             Action::Scancel(signal, ids) => format!("scancel {signal:?} {}", ids.join(" ")),
-            Action::StartProbe(servers) => {
-                let names: Vec<_> = servers.iter().map(|index| name(*index)).collect();
-                format!("probe {}", names.join(" "))
-            }
-            Action::StopProbe => "stop probe".to_owned(),
+            Action::Ask(index, within) => format!("ask {} {within:?}", name(*index)),
             Action::Log(line) => format!("log {line}"),
             Action::Save => "save".to_owned(),
             Action::WriteFiles | Action::ReadTail(_) | Action::ReadFigures | Action::ReadCause => {
@@ -250,11 +256,7 @@ fn outcomes() -> Vec<Run> {
         run.finish();
         runs.push(run);
     };
-    let limits = |limits: Limits| Settings {
-        limits,
-        ready: limits.ready != Limits::default().ready,
-        ..settings()
-    };
+    let limits = |limits: Limits| Settings { limits, ..settings() };
     let serving = || Run::serving(settings());
     let install = || step("INSTALL", None, &["n1", "n2", "n3"], 3);
     let check = || step("CHECK_0", Some(Purpose::Check), &["n1"], 1);
@@ -276,6 +278,13 @@ fn outcomes() -> Vec<Run> {
     });
     add(serving(), &|run| run.prints(GEN, "srun: error: n1: tasks 0-3: Killed"));
     add(serving(), &|run| run.ends(ROUTER, OK));
+    add(serving(), &|run| {
+        run.prints(GEN, "srun: n2: tasks 4-7: Completed");
+        run.prints(BENCHMARK, "srun: n1: task 0: Completed");
+        run.on(Event::Tick);
+        assert_eq!(run.verdict().kind, VerdictKind::Running);
+        run.prints(GEN, "srun: n1: tasks 0-1: Completed");
+    });
     add(serving(), &|run| {
         run.prints(CTX, "srun: forcing job termination");
         run.ends(CTX, TERMINATED);
@@ -315,11 +324,20 @@ fn outcomes() -> Vec<Run> {
         run.at(60.0);
     });
     let ready = limits(Limits { ready: Some(Duration::from_secs(900)), ..Limits::default() });
-    add(Run::serving(ready), &|run| {
-        run.on(Event::Ready(CTX));
-        run.on(Event::Ready(ROUTER));
+    add(health::asked(ready).all_run(), &|run| {
+        run.on(Event::Answered(GEN, Err("GET /health: status 503".to_owned())));
+        run.on(Event::Answered(CTX, Ok(())));
         run.at(901.0);
     });
+    add(health::asked(settings()).all_run(), &|run| {
+        run.on(Event::Answered(GEN, Ok(())));
+        for second in [6.0, 11.0, 16.0] {
+            run.at(second);
+            let why = "GET /health: no answer within 5 s".to_owned();
+            run.on(Event::Answered(GEN, Err(why)));
+        }
+    });
+    add(serving(), &|run| run.on(Event::LogFatal(CTX, "CUDA error: x".to_owned())));
     let benchmark = limits(Limits { benchmark: MINUTE, ..Limits::default() });
     add(Run::serving(benchmark), &|run| run.at(61.0));
     add(serving(), &|run| {
@@ -362,6 +380,7 @@ fn every_verdict_says_what_happened_and_where() {
     server_ended: GEN_0 ended after 1.0 s, before the benchmark: signal 11 (rank 5 on n2)
     server_ended: GEN_0 ended after 1.0 s, before the benchmark: Killed (rank 0 on n1)
     server_ended: ROUTER ended after 1.0 s, before the benchmark: exit status 0
+    server_ended: GEN_0 ended after 1.0 s, before the benchmark: exit status 0 (rank 0 on n1)
     server_ended: CTX_0 ended after 1.0 s, before the benchmark: exit status 143; it was cancelled or signalled from outside the launch
     unpack_failed: the container image was not unpacked after 0.0 s: exit status 1
     unpack_failed: UNPACK is not done after 1800 s (limit of phase `unpack`)
@@ -373,7 +392,9 @@ fn every_verdict_says_what_happened_and_where() {
     start_failed: Slurm did not start GEN_0: srun: error: Unable to create step for job 7: Memory required
     start_failed: Slurm failed to launch GEN_0 twice: task 0 launch failed: Unspecified error; see the log of slurmd on n[1-2]
     start_limit: CTX_0 and 2 more are not running after 60 s (limit of phase `start`)
-    ready_limit: GEN_0 is not ready after 900 s (limit of phase `ready`)
+    ready_limit: GEN_0 and 1 more are not ready after 900 s (limit of phase `ready`); GEN_0: GET /health: status 503
+    unresponsive: GEN_0 stopped answering port 8000: 3 misses in 10 s (GET /health: no answer within 5 s)
+    fatal_log: CTX_0 log: CUDA error: x
     benchmark_limit: BENCHMARK is not done after 60 s (limit of phase `benchmark`)
     cancelled: the job was cancelled
     time_limit: the job reached its time limit before the benchmark ended; request more with --time
@@ -459,32 +480,6 @@ fn after_a_failed_start_no_other_step_starts() {
     assert_eq!(run.done(), [" 0.0 start GEN_0", " 0.0 start CTX_0", " 0.0 srun Term GEN_0"]);
     run.finish();
     assert_eq!(run.verdict().step.as_deref(), Some("CTX_0"));
-}
-
-#[test]
-fn the_probe_runs_until_all_servers_are_ready() {
-    let mut run = Run::serving(Settings { ready: true, ..settings() });
-    for server in [GEN, CTX, ROUTER] {
-        assert_eq!(run.machine.result().phase, Phase::Ready);
-        run.on(Event::Ready(server));
-        run.at(2.0);
-    }
-    assert_eq!(run.machine.result().phase, Phase::Benchmark);
-    run.actions.retain(|action| action.contains("probe") || action.contains("ready"));
-    insta::assert_snapshot!(run.actions.join("\n"), @r#"
-    1.0 probe GEN_0 CTX_0 ROUTER
-    1.0 log GEN_0 is ready after 1.0 s
-    2.0 log CTX_0 is ready after 2.0 s
-    2.0 log ROUTER is ready after 2.0 s
-    2.0 stop probe
-    "#);
-}
-
-#[test]
-fn a_decision_stops_the_probe() {
-    let mut run = Run::serving(Settings { ready: true, ..settings() });
-    run.on(Event::Terminate);
-    assert!(run.done().contains(&" 1.0 stop probe".to_owned()));
 }
 
 // ---- what counts first

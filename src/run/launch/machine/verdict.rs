@@ -12,29 +12,36 @@ impl Machine {
     /// Decides that the current phase takes too long.
     pub(super) fn over_limit(&mut self, limit: Duration) {
         let phase = self.result.phase;
-        type Test = fn(&StepResult) -> bool;
-        let (kind, state, is_late): (_, _, Test) = match phase {
-            Phase::Unpack => (VerdictKind::UnpackFailed, "done", |step| step.ended.is_none()),
-            Phase::Install => (VerdictKind::InstallFailed, "done", |step| step.ended.is_none()),
-            Phase::Precheck => (VerdictKind::PrecheckFailed, "done", |step| step.ended.is_none()),
-            Phase::Start => (VerdictKind::StartLimit, "running", |step| step.running.is_none()),
-            Phase::Ready => {
-                (VerdictKind::ReadyLimit, "ready", |step| step.is_server() && step.ready.is_none())
-            }
-            _ => (VerdictKind::BenchmarkLimit, "done", StepResult::decides),
+        type Test<'m> = &'m dyn Fn(usize, &StepResult) -> bool;
+        let is_down = |index, _: &StepResult| !self.is_up(index);
+        let is_unfinished = |_, step: &StepResult| step.ended.is_none();
+        let (kind, state, is_late): (_, _, Test<'_>) = match phase {
+            Phase::Unpack => (VerdictKind::UnpackFailed, "done", &is_unfinished),
+            Phase::Install => (VerdictKind::InstallFailed, "done", &is_unfinished),
+            Phase::Precheck => (VerdictKind::PrecheckFailed, "done", &is_unfinished),
+            Phase::Start => (VerdictKind::StartLimit, "running", &|index, step| {
+                step.running.is_none() && self.may_start(index)
+            }),
+            Phase::Ready => (VerdictKind::ReadyLimit, "ready", &is_down),
+            _ => (VerdictKind::BenchmarkLimit, "done", &|_, step| step.decides()),
         };
         let in_group = |step: &StepResult| step.phase() == self.group();
-        let late = |(index, step)| (in_group(step) && is_late(step)).then_some(index);
+        let late = |(index, step)| (in_group(step) && is_late(index, step)).then_some(index);
         let late: Vec<usize> = self.result.steps.iter().enumerate().filter_map(late).collect();
         let who = late.first().map_or("the run", |index| self.name(*index));
         let are = match late.len() {
             0 | 1 => "is".to_owned(),
             several => format!("and {} more are", several - 1),
         };
+        let last = late.first().and_then(|index| self.health[*index].last.as_ref());
         let message = format!(
-            "{who} {are} not {state} after {} s (limit of phase `{}`)",
+            "{who} {are} not {state} after {} s (limit of phase `{}`){}",
             limit.as_secs_f64(),
-            phase.name()
+            phase.name(),
+            match last {
+                Some(why) if phase == Phase::Ready => format!("; {who}: {why}"),
+                _ => String::new(),
+            }
         );
         self.decide(kind, message, late.first().copied());
     }
@@ -47,7 +54,7 @@ impl Machine {
             Some((Some(node), reason)) => format!("{reason} on {node}"),
             Some((None, reason)) => match end_reason(result) {
                 Some(end) => format!("{reason}; {end}"),
-                None => (*reason).to_owned(),
+                None => reason.clone(),
             },
             None => end_reason(result).unwrap_or_else(|| "no exit status".to_owned()),
         };
