@@ -27,7 +27,9 @@ impl Machine {
         };
         let in_group = |step: &StepResult| step.phase() == self.group();
         let late = |(index, step)| (in_group(step) && is_late(index, step)).then_some(index);
-        let late: Vec<usize> = self.result.steps.iter().enumerate().filter_map(late).collect();
+        let mut late: Vec<usize> = self.result.steps.iter().enumerate().filter_map(late).collect();
+        // A router is late where a server is, and a client where one of both is.
+        late.sort_by_key(|index| self.result.steps[*index].purpose);
         let who = late.first().map_or("the run", |index| self.name(*index));
         let are = match late.len() {
             0 | 1 => "is".to_owned(),
