@@ -110,18 +110,63 @@ fn submit_says_whether_the_launcher_is_used_in_the_words_that_checks_look_for() 
     let place = Place::new();
     place.write("many.yaml", three_nodes());
     place.write("one.yaml", config(1, (0, 1), (1, 1)));
-    let submit = |config: &str, locale: &str| {
-        let arguments = ["submit", "--dry-run", "--config-file", config, "--trtllm-dir", "/llm"];
-        Output::of(place.command(&arguments).env("LANG", locale)).checked()
+    let shown = |config: &str, locale: &str| {
+        let of = |command: &[&str]| {
+            let arguments = [command, &["--config-file", config, "--trtllm-dir", "/llm"]].concat();
+            Output::of(place.command(&arguments).env("LANG", locale)).checked()
+        };
+        [of(&["plan"]), of(&["submit", "--dry-run"])]
     };
-    assert!(
-        submit("many.yaml", "C").contains("trtllm-llmapi-launch: used (multi-node or multi-GPU)")
-    );
-    assert!(submit("one.yaml", "C").contains("trtllm-llmapi-launch: not used (one node, one GPU)"));
-    let chinese = submit("many.yaml", "zh_CN.UTF-8");
-    assert!(chinese.contains("✓ 将使用 trtllm-llmapi-launch (多节点/多GPU)"), "{chinese}");
-    let chinese = submit("one.yaml", "zh_CN.UTF-8");
-    assert!(chinese.contains("✓ 单节点单GPU，不使用 trtllm-llmapi-launch"), "{chinese}");
+    for (config, english, chinese) in [
+        (
+            "many.yaml",
+            "trtllm-llmapi-launch: used (multi-node or multi-GPU)",
+            "✓ 将使用 trtllm-llmapi-launch (多节点/多GPU)",
+        ),
+        (
+            "one.yaml",
+            "trtllm-llmapi-launch: not used (one node, one GPU)",
+            "✓ 单节点单GPU，不使用 trtllm-llmapi-launch",
+        ),
+    ] {
+        for text in shown(config, "C") {
+            contains(&text, english);
+            assert!(text.is_ascii() || !text.contains(chinese), "{text}");
+        }
+        for text in shown(config, "zh_CN.UTF-8") {
+            contains(&text, english);
+            assert!(text.lines().any(|line| line == chinese), "{text}");
+        }
+    }
+}
+
+#[test]
+fn a_dry_run_writes_every_file_and_names_the_command_that_would_submit_it() {
+    let place = Place::new();
+    place.write("c.yaml", config(4, (32, 1), (32, 1)));
+    let submit = ["submit", "c.yaml", "--dry-run", "--trtllm-dir", "/llm", "--workspace", "a b"];
+    let text = place.ok(&[&submit[..], &["--account", "it's", "--", "--ready"]].concat());
+    contains(&text, "--placement packed would take 16 nodes instead of 64");
+    let written: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("wrote ")).collect();
+    let there = fs::read_dir(place.path("a b")).unwrap().count();
+    assert_eq!(written.len(), there, "{text}");
+    let native = fs::read_to_string(place.path("a b/slurm_launch_native.sh")).unwrap();
+    contains(&native, "launch --workspace");
+    contains(&native, " --ready\n");
+    // The command line is one that a shell takes.
+    let command = text.lines().find_map(|line| line.strip_prefix("would run: ")).unwrap();
+    let script = format!("sbatch() {{ printf '%s\n' \"$@\"; }}; {command}");
+    let words = Output::of(Command::new("bash").args(["-c", &script])).checked();
+    let words: Vec<_> = words.lines().collect();
+    assert_eq!(words.first(), Some(&"--parsable"));
+    assert!(words.contains(&"--account=it's") && words.contains(&"--nodes=64"), "{words:?}");
+    assert!(words.last().unwrap().ends_with("/a b/slurm_launch_native.sh"), "{words:?}");
+
+    let more = ["--launcher", "bash", "--placement", "packed", "--json", "--force"];
+    let json: Value = serde_json::from_str(&place.ok(&[&submit[..], &more].concat())).unwrap();
+    contains(json["jobs"][0]["command"].as_str().unwrap(), "slurm_launch_generated.sh");
+    let packed = place.ok(&["plan", "c.yaml", "--trtllm-dir", "/llm", "--placement", "packed"]);
+    assert!(!packed.contains("instead of") && packed.contains("16 nodes"), "{packed}");
 }
 
 #[test]

@@ -4,7 +4,8 @@
 use std::fmt::Write;
 
 use crate::diagnostic::Printable;
-use crate::plan::{FrontendNode, Instance, Layout, Placement, Plan, Role, resolve};
+use crate::plan::layout::saved_by_packing;
+use crate::plan::{FrontendNode, Instance, Layout, Placement, Plan, Purpose, Role, resolve};
 
 /// Rows of a table, aligned; the first row is its head. Numbers align right.
 fn table(rows: &[Vec<String>]) -> String {
@@ -49,6 +50,9 @@ pub fn plan(plan: &Plan, nodes: Option<&[String]>) -> String {
         Printable(&plan.rules_reason)
     );
     let _ = writeln!(text, "  job            {}", job_line(plan));
+    if let Some(line) = saving_line(plan) {
+        let _ = writeln!(text, "  placement      {line}");
+    }
     let _ = writeln!(text, "  {}", launcher_line(plan));
     text.push('\n');
     let head = ["role", "servers", "nodes", "GPUs", "tasks", "per node", "where"];
@@ -91,6 +95,24 @@ pub fn job_line(plan: &Plan) -> String {
         let _ = write!(line, ", {name} {}", Printable(&value.value));
     }
     line
+}
+
+/// What `--placement packed` would save; nothing where it saves no node.
+pub fn saving_line(plan: &Plan) -> Option<String> {
+    let servers = plan.roles.values().filter(|role| role.purpose == Purpose::Server);
+    let sizes = servers.map(|role| (role.count, role.step.tasks));
+    let saved = match plan.placement {
+        Placement::Exclusive => saved_by_packing(plan.layout.gpus_per_node, sizes),
+        Placement::Packed => 0,
+    };
+    let total = plan.layout.total_nodes;
+    let left = total.saturating_sub(saved);
+    (saved > 0).then(|| {
+        format!(
+            "each server has its own nodes; --placement packed would take {left} node{} instead of {total}",
+            plural(left)
+        )
+    })
 }
 
 fn plural(count: u32) -> &'static str {

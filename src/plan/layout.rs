@@ -200,6 +200,21 @@ impl Placer {
     }
 }
 
+/// How many nodes fewer servers take that are packed: each a count and a world size, in the order in
+/// which they are placed. 0 where they cannot be placed.
+pub fn saved_by_packing(
+    gpus_per_node: u32,
+    servers: impl Iterator<Item = (u32, u32)> + Clone,
+) -> u32 {
+    let nodes = |placement| {
+        let mut placer = Placer::new(gpus_per_node, placement);
+        let placed =
+            servers.clone().try_for_each(|(count, size)| placer.place(count, size).map(drop));
+        placed.map_or(0, |()| placer.total_nodes())
+    };
+    nodes(Placement::Exclusive).saturating_sub(nodes(Placement::Packed))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,6 +2,7 @@
 //! Queries and requests about jobs, through Slurm's own commands: `sbatch`, `squeue`, `scontrol`,
 //! `sacct` and `scancel`.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -89,8 +90,17 @@ impl From<SubprocessError> for SlurmError {
 /// [`SlurmError`], never [`SlurmError::Interrupted`]: a signal waits until sbatch has ended.
 pub fn sbatch(arguments: &[String], script: &Path) -> Result<Submitted, SlurmError> {
     let mut sbatch = sbatch_command();
-    sbatch.arg("--parsable").args(arguments).arg(script).stdin(Stdio::null());
+    sbatch.args(submission(arguments, script)).stdin(Stdio::null());
     submitted(subprocess::run(&mut sbatch, Duration::MAX, None)?)
+}
+
+/// The arguments of that sbatch.
+pub fn submission<'a>(
+    arguments: &'a [String],
+    script: &'a Path,
+) -> impl Iterator<Item = &'a OsStr> {
+    let arguments = arguments.iter().map(OsStr::new);
+    [OsStr::new("--parsable")].into_iter().chain(arguments).chain([script.as_os_str()])
 }
 
 /// sbatch with the environment that the new job gets.

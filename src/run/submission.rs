@@ -178,6 +178,49 @@ pub fn test_only(plan: &Plan) -> Result<String, SubmitError> {
     Ok(client::test_only(&arguments(plan)?, file)?)
 }
 
+/// What sbatch gets for a plan.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The script, in the workspace.
+    pub script: PathBuf,
+    /// The options. A submission adds a comment, by which the job is found again.
+    pub arguments: Vec<String>,
+}
+
+impl Prepared {
+    /// The command line, as a shell takes it.
+    pub fn command_line(&self) -> String {
+        let words = client::submission(&self.arguments, &self.script);
+        let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+        format!("sbatch {}", quote::words(words.iter().map(|word| &**word)))
+    }
+}
+
+/// Prepares the submission of a plan whose workspace is written: the native launcher's script is
+/// written too.
+///
+/// # Errors
+/// [`SubmitError::Io`], [`SubmitError::Script`].
+pub fn prepare(
+    plan: &Plan,
+    launcher: Launcher,
+    options: &[String],
+) -> Result<Prepared, SubmitError> {
+    let workspace = Path::new(&plan.workspace);
+    let script = match launcher {
+        Launcher::Bash => workspace.join(files::LAUNCH),
+        Launcher::Native => {
+            let path = workspace.join(NATIVE_SCRIPT);
+            let failed = |error| SubmitError::Io { path: path.display().to_string(), error };
+            let program = std::env::current_exe().map_err(failed)?;
+            let text = native_script(plan, &program, options)?;
+            write(&path, 0o700, text.as_bytes()).map_err(failed)?;
+            path
+        }
+    };
+    Ok(Prepared { script, arguments: arguments(plan)? })
+}
+
 /// Submits a plan whose workspace is written, and records the job in the workspace. The options are
 /// for `slurm-disagg launch`; the generated script has none. `log` gets a line when this takes
 /// longer.
@@ -192,18 +235,7 @@ pub fn submit(
     interrupts: &Interrupts,
     log: impl Fn(&str),
 ) -> Result<(Submission, Submitted), SubmitError> {
-    let workspace = Path::new(&plan.workspace);
-    let script = match launcher {
-        Launcher::Bash => workspace.join(files::LAUNCH),
-        Launcher::Native => {
-            let path = workspace.join(NATIVE_SCRIPT);
-            let failed = |error| SubmitError::Io { path: path.display().to_string(), error };
-            let program = std::env::current_exe().map_err(failed)?;
-            let text = native_script(plan, &program, options)?;
-            write(&path, 0o700, text.as_bytes()).map_err(failed)?;
-            path
-        }
-    };
+    let Prepared { script, mut arguments } = prepare(plan, launcher, options)?;
     let before = match launcher {
         Launcher::Native => None,
         Launcher::Bash => match Search::new(plan, None).stamps() {
@@ -216,7 +248,6 @@ pub fn submit(
     };
     // By its comment the job is found when sbatch fails after the controller has accepted it.
     let comment = format!("slurm-disagg {:016x}", RandomState::new().build_hasher().finish());
-    let mut arguments = arguments(plan)?;
     arguments.push(format!("--comment={comment}"));
     let submitted = match client::sbatch(&arguments, &script) {
         Err(SlurmError::Unclear(error)) => {
@@ -234,7 +265,7 @@ pub fn submit(
         submitted: Moment::now(),
         before,
     };
-    let path = workspace.join(FILE);
+    let path = Path::new(&plan.workspace).join(FILE);
     let failed = |error| SubmitError::NotRecorded {
         job_id: submission.job_id,
         path: path.display().to_string(),

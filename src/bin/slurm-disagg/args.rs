@@ -273,7 +273,7 @@ pub struct SubmitArgs {
     )]
     pub only: Option<String>,
 
-    /// Write the files and stop: nothing is submitted.
+    /// Write the files, print the sbatch command line and stop: nothing is submitted.
     #[arg(long, conflicts_with_all = ["test_only", "no_wait"])]
     pub dry_run: bool,
 

@@ -39,6 +39,9 @@ pub struct Entry {
     pub workspace: Option<String>,
     /// The files that were written.
     pub files: Vec<String>,
+    /// What would submit the job: the command line of sbatch, of `--dry-run`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
     /// Slurm's id of the job.
     pub job_id: Option<u32>,
     /// The job's cluster, when sbatch chose one of several.
@@ -66,6 +69,7 @@ impl Entry {
             test: test.to_owned(),
             workspace: Some(workspace.to_owned()),
             files: Vec::new(),
+            command: None,
             job_id: None,
             cluster: None,
             launcher: None,

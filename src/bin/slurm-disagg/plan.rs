@@ -29,8 +29,24 @@ pub fn run(args: &PlanArgs, context: &Context) -> Outcome {
         return Err(Diagnostic::error(message).into());
     }
     let plan = output::without_secrets(&plan);
-    print(&text(args, &plan, nodes.as_deref())?)?;
+    let mut text = text(args, &plan, nodes.as_deref())?;
+    if args.format == PlanFormat::Table && args.role.is_none() {
+        text += &launcher_line_zh(&plan, context);
+    }
+    print(&text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Under a Chinese locale, the line that people's checks look for; else nothing.
+pub fn launcher_line_zh(plan: &Plan, context: &Context) -> String {
+    // By the rule of gettext.
+    let locale = ["LC_ALL", "LC_MESSAGES", "LANG"]
+        .iter()
+        .find_map(|name| (context.env)(name).filter(|value| !value.is_empty()));
+    match locale.is_some_and(|locale| locale.starts_with("zh")) {
+        true => format!("{}\n", table::launcher_line_zh(plan)),
+        false => String::new(),
+    }
 }
 
 fn text(args: &PlanArgs, plan: &Plan, nodes: Option<&[String]>) -> Result<String, crate::Failure> {

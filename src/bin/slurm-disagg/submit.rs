@@ -21,6 +21,7 @@ use disagg::run::workspace::{self, WorkspaceError};
 
 use crate::args::{Cli, LauncherChoice, SubmitArgs};
 use crate::following::{self, Entry};
+use crate::plan::launcher_line_zh;
 use crate::{Failure, Outcome, print, report, target};
 
 pub fn run(args: &SubmitArgs, context: &Context) -> Outcome {
@@ -36,16 +37,24 @@ pub fn run(args: &SubmitArgs, context: &Context) -> Outcome {
     }
     let mut entries = Vec::new();
     for plan in &plans {
-        let written = write(plan, args.force)?;
-        if !json {
-            print(&planned(plan, context))?;
-            if args.dry_run {
-                let lines = written.iter().map(|path| format!("wrote {path}\n"));
-                print(&lines.collect::<String>())?;
-            }
-        }
         let mut entry = Entry::new(&plan.test.id, &plan.workspace);
-        entry.files = written;
+        entry.files = write(plan, args.force)?;
+        if args.dry_run {
+            let prepared = submission::prepare(plan, launcher(args), &args.launch_options)
+                .map_err(|error| Failure::Other(error.to_string()))?;
+            if launcher(args) == Launcher::Native {
+                entry.files.push(prepared.script.display().to_string());
+            }
+            entry.command = Some(prepared.command_line());
+        }
+        if !json {
+            let mut text = planned(plan, context);
+            if let Some(command) = &entry.command {
+                entry.files.iter().for_each(|path| text += &format!("wrote {path}\n"));
+                text += &format!("would run: {command}\n");
+            }
+            print(&text)?;
+        }
         entries.push(entry);
     }
     if args.dry_run {
@@ -62,14 +71,18 @@ pub fn run(args: &SubmitArgs, context: &Context) -> Outcome {
     submit(args, &plans, entries)
 }
 
+fn launcher(args: &SubmitArgs) -> Launcher {
+    match args.launcher {
+        LauncherChoice::Native => Launcher::Native,
+        LauncherChoice::Bash => Launcher::Bash,
+    }
+}
+
 /// Submits tests whose workspaces are written, and follows their jobs.
 fn submit(args: &SubmitArgs, plans: &[Plan], mut entries: Vec<Entry>) -> Outcome {
     // From here on, a signal must not leave a job that is not recorded.
     let interrupts = Interrupts::take_over()?;
-    let launcher = match args.launcher {
-        LauncherChoice::Native => Launcher::Native,
-        LauncherChoice::Bash => Launcher::Bash,
-    };
+    let launcher = launcher(args);
     let mut jobs = Vec::new();
     let mut client = Client::default();
     for (plan, entry) in plans.iter().zip(&mut entries) {
@@ -234,17 +247,7 @@ fn write(plan: &Plan, force: bool) -> Result<Vec<String>, Failure> {
 
 /// What is printed before the submission.
 fn planned(plan: &Plan, context: &Context) -> String {
-    let mut text = format!("{}\n{}\n", table::launcher_line(plan), table::job_line(plan));
-    if is_chinese(context) {
-        text.push_str(&format!("{}\n", table::launcher_line_zh(plan)));
-    }
-    text
-}
-
-/// Whether messages are in Chinese, by the rule of gettext.
-fn is_chinese(context: &Context) -> bool {
-    ["LC_ALL", "LC_MESSAGES", "LANG"]
-        .iter()
-        .find_map(|name| (context.env)(name).filter(|value| !value.is_empty()))
-        .is_some_and(|locale| locale.starts_with("zh"))
+    let saving = table::saving_line(plan).map(|line| line + "\n").unwrap_or_default();
+    let chinese = launcher_line_zh(plan, context);
+    format!("{}\n{}\n{saving}{chinese}", table::launcher_line(plan), table::job_line(plan))
 }
