@@ -16,6 +16,7 @@ LIBDIR ?= $(PREFIX)/lib
 PLUGINDIR ?= $(LIBDIR)/slurm
 MANDIR ?= $(PREFIX)/share/man
 DOCDIR ?= $(PREFIX)/share/doc/slurm-disagg
+PYTHONDIR ?= $(PREFIX)/share/slurm-disagg/python
 BASHCOMPDIR ?= $(PREFIX)/share/bash-completion/completions
 ZSHCOMPDIR ?= $(PREFIX)/share/zsh/site-functions
 FISHCOMPDIR ?= $(PREFIX)/share/fish/vendor_completions.d
@@ -262,7 +263,7 @@ sanitize: | rust ## the C library and spank_disagg.so under the address and thre
 install: ## install what `make` built below PREFIX (/usr/local); also LIBDIR, PLUGINDIR, DESTDIR
 	@test -e build/slurm_disagg.pc || { echo 'make install: nothing is built yet; run make first' >&2; exit 1; }
 	install -d $(addprefix $(DESTDIR),$(PREFIX)/bin $(PREFIX)/include $(LIBDIR)/pkgconfig $(PLUGINDIR) \
-		$(MANDIR)/man1 $(DOCDIR) $(BASHCOMPDIR) $(ZSHCOMPDIR) $(FISHCOMPDIR))
+		$(MANDIR)/man1 $(DOCDIR) $(PYTHONDIR) $(BASHCOMPDIR) $(ZSHCOMPDIR) $(FISHCOMPDIR))
 	install -m 755 build/slurm-disagg $(DESTDIR)$(PREFIX)/bin/
 	build/slurm-disagg man $(DESTDIR)$(MANDIR)/man1
 	build/slurm-disagg completions bash >$(DESTDIR)$(BASHCOMPDIR)/slurm-disagg
@@ -273,6 +274,7 @@ install: ## install what `make` built below PREFIX (/usr/local); also LIBDIR, PL
 	ln -sfn $(SONAME) $(DESTDIR)$(LIBDIR)/libslurm_disagg.so
 	install -m 644 build/libslurm_disagg.a $(DESTDIR)$(LIBDIR)/
 	install -m 644 include/slurm_disagg.h $(DESTDIR)$(PREFIX)/include/
+	install -m 644 python/slurm_disagg.py $(DESTDIR)$(PYTHONDIR)/
 	$(file >build/installed.pc,$(call pc,$(LIBDIR),$(PREFIX)/include))
 	install -m 644 build/installed.pc $(DESTDIR)$(LIBDIR)/pkgconfig/slurm_disagg.pc
 	install -m 755 build/spank_disagg.so $(wildcard build/job_submit_disagg.so) $(DESTDIR)$(PLUGINDIR)/

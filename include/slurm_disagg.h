@@ -51,7 +51,7 @@
  * The version of the interface that this header describes. Every addition increases it;
  * incompatible changes get another SONAME.
  */
-#define DISAGG_ABI_VERSION 1
+#define DISAGG_ABI_VERSION 2
 
 /**
  * The result of a call. A number never changes its meaning; later versions may add some.
@@ -96,6 +96,24 @@ typedef enum {
      */
     DISAGG_STATUS_INTERNAL = 100,
 } disagg_status;
+
+/**
+ * How a job asks for its GPUs.
+ */
+typedef enum {
+    /**
+     * `--gpus-per-node`.
+     */
+    DISAGG_GPU_REQUEST_PER_NODE = 0,
+    /**
+     * `--gres=gpu:N`, N as `gpus_per_node`.
+     */
+    DISAGG_GPU_REQUEST_GRES = 1,
+    /**
+     * Not at all: Slurm does not count the cluster's GPUs.
+     */
+    DISAGG_GPU_REQUEST_NONE = 2,
+} disagg_gpu_request;
 
 /**
  * What a role is for.
@@ -249,6 +267,34 @@ typedef struct {
      * The time limit in minutes, rounded up as sbatch does; `UINT32_MAX`: no limit.
      */
     uint32_t minutes;
+    /**
+     * `--qos`.
+     */
+    const char *qos;
+    /**
+     * `--constraint`.
+     */
+    const char *constraint;
+    /**
+     * `--reservation`.
+     */
+    const char *reservation;
+    /**
+     * `--mem`, in Slurm's form.
+     */
+    const char *mem;
+    /**
+     * Further options for sbatch, one word each; the array ends with NULL.
+     */
+    char *const *sbatch_args;
+    /**
+     * How the GPUs are asked for.
+     */
+    disagg_gpu_request gpu_request;
+    /**
+     * 1: `--exclusive`.
+     */
+    uint32_t exclusive;
 } disagg_job;
 
 /**

@@ -191,6 +191,16 @@ fn the_cases_pass_in_a_program_without_shared_libraries() {
     succeeded(command.arg("two_kinds.yaml").current_dir(programs.directory.path()));
 }
 
+#[test]
+fn the_python_binding_says_what_the_library_says() {
+    let build = build_dir();
+    let mut python = Command::new("python3");
+    python.args(["-B", "-W", "error"]).arg(root().join("tests/c/binding.py"));
+    python.arg(root().join("include/slurm_disagg.h")).env("PYTHONPATH", root().join("python"));
+    python.env("SLURM_DISAGG_LIBRARY", build.join("libslurm_disagg.so"));
+    succeeded(&mut python);
+}
+
 // ---- the examples
 
 #[test]

@@ -14,7 +14,7 @@ use super::status::disagg_status;
 use crate::diagnostic::{Diagnostic, Location, Position, Source};
 use crate::input::source;
 use crate::output::script;
-use crate::plan::{BadPlan, Instance, Plan, Purpose};
+use crate::plan::{BadPlan, GpuRequest, Instance, Plan, Purpose, Traced};
 use crate::slurm::time::{TimeError, TimeLimit};
 
 /// The allocation of a plan, with the names of sbatch's options. A NULL text or 0 means that the
@@ -44,6 +44,42 @@ pub struct disagg_job {
     pub segment: u32,
     /// The time limit in minutes, rounded up as sbatch does; `UINT32_MAX`: no limit.
     pub minutes: u32,
+    /// `--qos`.
+    pub qos: *const c_char,
+    /// `--constraint`.
+    pub constraint: *const c_char,
+    /// `--reservation`.
+    pub reservation: *const c_char,
+    /// `--mem`, in Slurm's form.
+    pub mem: *const c_char,
+    /// Further options for sbatch, one word each; the array ends with NULL.
+    pub sbatch_args: *const *mut c_char,
+    /// How the GPUs are asked for.
+    pub gpu_request: disagg_gpu_request,
+    /// 1: `--exclusive`.
+    pub exclusive: u32,
+}
+
+/// How a job asks for its GPUs.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum disagg_gpu_request {
+    /// `--gpus-per-node`.
+    PerNode = 0,
+    /// `--gres=gpu:N`, N as `gpus_per_node`.
+    Gres = 1,
+    /// Not at all: Slurm does not count the cluster's GPUs.
+    None = 2,
+}
+
+impl From<GpuRequest> for disagg_gpu_request {
+    fn from(request: GpuRequest) -> Self {
+        match request {
+            GpuRequest::PerNode => Self::PerNode,
+            GpuRequest::Gres => Self::Gres,
+            GpuRequest::None => Self::None,
+        }
+    }
 }
 
 /// What a role is for.
@@ -112,12 +148,31 @@ impl disagg_plan {
         let lent = Lent::new(|texts| {
             let job = &plan.job;
             let minutes = minutes(&job.time.value)?;
+            let some = |text: &Option<Traced<String>>| {
+                texts.keep_some(text.as_ref().map(|text| &*text.value))
+            };
+            let [partition, account, qos, constraint, reservation, mem] = [
+                &job.partition,
+                &job.account,
+                &job.qos,
+                &job.constraint,
+                &job.reservation,
+                &job.mem,
+            ]
+            .map(some);
             let job = disagg_job {
                 name: texts.keep(&*job.name.value)?,
                 output: texts.keep(&*job.output.value)?,
                 time: texts.keep(&*job.time.value)?,
-                partition: texts.keep_some(job.partition.as_ref().map(|name| &*name.value))?,
-                account: texts.keep_some(job.account.as_ref().map(|name| &*name.value))?,
+                partition: partition?,
+                account: account?,
+                qos: qos?,
+                constraint: constraint?,
+                reservation: reservation?,
+                mem: mem?,
+                sbatch_args: texts.keep_all(job.sbatch_args.iter().map(|word| &*word.value))?,
+                gpu_request: job.gpu_request.value.into(),
+                exclusive: job.exclusive.as_ref().is_some_and(|exclusive| exclusive.value).into(),
                 nodes: job.nodes.value,
                 ntasks: job.ntasks.value,
                 ntasks_per_node: job.ntasks_per_node.value,

@@ -110,7 +110,10 @@ static void the_job_has_the_size_of_the_test(void)
     CHECK_TEXT(job->time, "01:30:30");
     CHECK_TEXT(job->name, "disagg_perf_test");
     CHECK_TEXT(job->output, "/space/slurm_%j.log");
-    CHECK(job->partition == NULL && job->account == NULL);
+    CHECK(job->partition == NULL && job->account == NULL && job->qos == NULL);
+    CHECK(job->constraint == NULL && job->reservation == NULL && job->mem == NULL);
+    CHECK(job->sbatch_args[0] == NULL && job->exclusive == 0);
+    CHECK(job->gpu_request == DISAGG_GPU_REQUEST_PER_NODE);
     CHECK_TEXT(disagg_plan_warnings(plan), "");
     disagg_plan_free(plan);
 }

@@ -44,7 +44,11 @@ pub fn plan(request: &Request) -> Result<Plan, Diagnostics> {
     let mut planner = Planner {
         request,
         config: &request.config,
-        rules: by_id.or(asked_for).unwrap_or(Generation::Classic),
+        // The classic rules have no aggregated tests.
+        rules: by_id.or(asked_for).unwrap_or(match request.config.is_aggregated() {
+            true => Generation::Unified,
+            false => Generation::Classic,
+        }),
         errors: Diagnostics(request.config.mistyped.clone()),
         notes: Vec::new(),
     };
@@ -163,6 +167,9 @@ impl<'r> Planner<'r> {
         match (&self.request.rules, &self.request.test_id) {
             (Some(rules), _) => rules.origin.to_string(),
             (None, Some(id)) => format!("the form of the test id {}", id.value.text),
+            (None, None) if self.config.is_aggregated() => {
+                "an aggregated configuration without a test id".to_owned()
+            }
             (None, None) => "a configuration without a test id".to_owned(),
         }
     }
@@ -254,10 +261,9 @@ impl<'r> Planner<'r> {
 
     fn own_base(&mut self, id: &TestId) -> Option<BaseCommand> {
         let names = &self.request.test;
-        let prefix = match &self.request.test_id {
-            Some(given) => Traced::new(id.prefix.clone(), given.origin.clone()),
-            None => names.prefix.clone(),
-        };
+        // Of an aggregated test that its configuration names, the prefix is not the setting's.
+        let given = self.request.test_id.as_ref().map(|given| &given.origin);
+        let prefix = Traced::new(id.prefix.clone(), given.unwrap_or(&names.prefix.origin).clone());
         let node_id = Traced::new(
             node_id(&names.module.value, &names.function.value, &id.text),
             Origin::input(self.config.path.clone()).by_rule("the test: MODULE::FUNCTION[ID]"),
