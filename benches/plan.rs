@@ -67,7 +67,7 @@ fn plan_from_yaml_text(bencher: divan::Bencher<'_, '_>) {
     let source = Arc::new(Source::new("config.yaml", text));
     let mut request = request(&path);
     bencher.bench_local(|| {
-        request.config = config::parse("config", black_box(&source)).expect("it is good").0;
+        request.config = config::parse("config", black_box(&source), &[]).expect("it is good").0;
         plan::plan(&request).expect("it can be planned")
     });
 }
@@ -80,7 +80,7 @@ fn plan_of_10000_nodes_with_every_instance_and_its_nodes(bencher: divan::Bencher
     let source = Arc::new(Source::new("config.yaml", text));
     let mut request = request(&median_config());
     bencher.bench_local(|| {
-        request.config = config::parse("config", black_box(&source)).expect("it is good").0;
+        request.config = config::parse("config", black_box(&source), &[]).expect("it is good").0;
         let plan = plan::plan(&request).expect("it can be planned");
         assert_eq!(plan.layout.total_nodes, 10_000);
         let nodes = disagg::slurm::hostlist::expand("node[00001-10000]").expect("a good list");

@@ -210,7 +210,7 @@ fn check_plan(plan: &Plan) {
 
 /// A configuration without a plan of it.
 pub fn configuration(text: &str) {
-    match config::read_text(Path::new("c.yaml"), &source(text)) {
+    match config::read_text(Path::new("c.yaml"), &source(text), &[]) {
         Ok((config, warnings)) => show(warnings.iter().chain(&config.bad_fields)),
         Err(errors) => show(&errors.0),
     }

@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
 use std::process::Command;
 
 use insta::assert_snapshot;
@@ -13,68 +12,8 @@ use serde_json::Value;
 use slurm_bed::{Output, built, config, config_with, contains};
 use slurm_sim::{Cluster, Env, Host, Release};
 
-struct Place {
-    root: tempfile::TempDir,
-}
-
-impl Place {
-    fn new() -> Self {
-        Self { root: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.root.path().join(name)
-    }
-
-    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
-        fs::write(self.path(name), content).unwrap();
-        name.to_owned()
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_slurm-disagg"));
-        command.args(arguments).env_clear().env("CLUSTER_LLM_DATA", "/lustre/data");
-        command.current_dir(self.root.path());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        Output::of(&mut self.command(arguments))
-    }
-
-    /// Standard output of a run that must succeed.
-    #[track_caller]
-    fn ok(&self, arguments: &[&str]) -> String {
-        self.run(arguments).checked()
-    }
-
-    /// Standard error of a run that must refuse its input and write nothing.
-    #[track_caller]
-    fn refused(&self, arguments: &[&str]) -> String {
-        let before = self.entries();
-        let message = self.run(arguments).expect(2).stderr.clone();
-        assert_eq!(self.entries(), before, "{arguments:?} wrote something");
-        assert!(!message.contains("panicked"), "{message}");
-        message
-    }
-
-    /// A text without the directory's random name.
-    fn shown(&self, text: &str) -> String {
-        text.replace(self.root.path().to_str().unwrap(), "/here")
-    }
-
-    fn plan(&self, config: &str) -> Value {
-        let text = self.ok(&["plan", config, "--trtllm-dir", "/llm", "--format", "json"]);
-        serde_json::from_str(&text).unwrap()
-    }
-
-    fn entries(&self) -> Vec<PathBuf> {
-        let entries = fs::read_dir(self.root.path()).unwrap();
-        let mut entries: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
-        entries.sort();
-        entries
-    }
-}
+mod place;
+use place::Place;
 
 /// GEN_0 on two nodes of four GPUs, CTX_0 on a third.
 fn three_nodes() -> String {
@@ -145,14 +84,14 @@ fn a_dry_run_writes_every_file_and_names_the_command_that_would_submit_it() {
     let place = Place::new();
     place.write("c.yaml", config(4, (32, 1), (32, 1)));
     let submit = ["submit", "c.yaml", "--dry-run", "--trtllm-dir", "/llm", "--workspace", "a b"];
-    let text = place.ok(&[&submit[..], &["--account", "it's", "--", "--ready"]].concat());
+    let text = place.ok(&[&submit[..], &["--account", "it's", "--", "--grace", "3"]].concat());
     contains(&text, "--placement packed would take 16 nodes instead of 64");
     let written: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("wrote ")).collect();
     let there = fs::read_dir(place.path("a b")).unwrap().count();
     assert_eq!(written.len(), there, "{text}");
     let native = fs::read_to_string(place.path("a b/slurm_launch_native.sh")).unwrap();
     contains(&native, "launch --workspace");
-    contains(&native, " --ready\n");
+    contains(&native, " --grace 3\n");
     // The command line is one that a shell takes.
     let command = text.lines().find_map(|line| line.strip_prefix("would run: ")).unwrap();
     let script = format!("sbatch() {{ printf '%s\n' \"$@\"; }}; {command}");

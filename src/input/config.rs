@@ -10,7 +10,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::fields::{Fields, Section, is_placeholder};
-use super::{find, source, yaml};
+use super::{find, set, source, yaml};
 use crate::diagnostic::{Diagnostic, Diagnostics, Position, Source};
 use crate::plan::Traced;
 use crate::plan::config::{
@@ -28,21 +28,26 @@ const MAX_GPUS_PER_NODE: u32 = 1024;
 /// A configuration and its warnings.
 pub type Read = (Config, Vec<Diagnostic>);
 
-/// Reads a configuration file; messages call it `shown`.
+/// Reads a configuration file, with some values changed; messages call it `shown`.
 ///
 /// # Errors
 /// All that is wrong with it, with positions.
-pub fn read(path: &Path, shown: &str) -> Result<Read, Diagnostics> {
-    read_text(path, &source::read(path, shown)?)
+pub fn read(path: &Path, shown: &str, changes: &[String]) -> Result<Read, Diagnostics> {
+    read_text(path, &source::read(path, shown)?, &set::sources(changes))
 }
 
-/// Reads the text of a configuration that is, or would be, at `path`.
+/// Reads the text of a configuration that is, or would be, at `path`, with some values changed
+/// ([`set`]).
 ///
 /// # Errors
 /// All that is wrong with it, with positions.
-pub fn read_text(path: &Path, source: &Arc<Source>) -> Result<Read, Diagnostics> {
+pub fn read_text(
+    path: &Path,
+    source: &Arc<Source>,
+    changes: &[Arc<Source>],
+) -> Result<Read, Diagnostics> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let (mut config, warnings) = parse(find::without_ending(&name), source)?;
+    let (mut config, warnings) = parse(find::without_ending(&name), source, changes)?;
     config.path = path.to_string_lossy().into_owned();
     Ok((config, warnings))
 }
@@ -51,13 +56,21 @@ pub fn read_text(path: &Path, source: &Arc<Source>) -> Result<Read, Diagnostics>
 ///
 /// # Errors
 /// All that is wrong with it, with positions.
-pub fn parse(name: &str, source: &Arc<Source>) -> Result<Read, Diagnostics> {
+pub fn parse(
+    name: &str,
+    source: &Arc<Source>,
+    changes: &[Arc<Source>],
+) -> Result<Read, Diagnostics> {
     if name.is_empty() || name.contains(|c: char| c.is_control() || c == '/') {
         let message = format!("{name:?} cannot be the name of a configuration");
         let help = "rename the file: its name becomes part of the test id and of file names";
         return Err(Diagnostic::error(message).help(help).into());
     }
-    let document = yaml::parse(source)?;
+    let mut document = yaml::parse(source)?;
+    for change in changes {
+        set::apply(&mut document, change, known_keys)?;
+    }
+    let changed = document.root.as_ref().filter(|_| !changes.is_empty()).map(yaml::write);
     if document.root.is_none() {
         let start = document.at(Position { line: 1, column: 1, length: 1 });
         return Err(Diagnostic::error("the configuration is empty").at(start).into());
@@ -94,7 +107,8 @@ pub fn parse(name: &str, source: &Arc<Source>) -> Result<Read, Diagnostics> {
             .collect(),
         name: name.to_owned(),
         path: source.name.clone(),
-        sha256: sha256(source.text.as_bytes()),
+        sha256: sha256(changed.as_ref().unwrap_or(&source.text).as_bytes()),
+        changed,
         sections,
         benchmark: Benchmark {
             mode: mode(&mut fields, &benchmark),
@@ -208,6 +222,24 @@ pub fn sha256(bytes: &[u8]) -> String {
 }
 
 const MODES: &[&str] = &["e2e", "gen_only", "gen_only_no_context", "ctx_only"];
+
+/// The keys of the sections that plans are made from; nothing for those that are the engine's.
+fn known_keys(path: &[&str]) -> Option<Vec<&'static str>> {
+    let known = match path {
+        [] => ROOT_KEYS,
+        ["benchmark"] => BENCHMARK_KEYS,
+        ["hardware"] => HARDWARE_KEYS,
+        ["environment"] => ENVIRONMENT_KEYS,
+        ["slurm"] => SLURM_KEYS,
+        ["cache_transceiver_precheck"] => PRECHECK_KEYS,
+        ["worker_config"] => WORKERS_KEYS,
+        ["worker_config", "gen" | "ctx"] | ["server_configs", _] => {
+            return Some([WORKER_KEYS, SERVER_KEYS].concat());
+        }
+        _ => return None,
+    };
+    Some(known.to_vec())
+}
 
 // Keys that the test suite's configurations have, for telling typos from keys of other tools.
 const ROOT_KEYS: &[&str] = &[

@@ -8,6 +8,7 @@ pub mod handover;
 pub mod prefix_script;
 pub mod request;
 pub mod scalar;
+pub mod set;
 pub mod settings;
 pub mod site;
 mod slurm_args;

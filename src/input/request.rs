@@ -9,9 +9,10 @@ use super::settings::{self, Setting, Settings};
 use super::slurm_args::{self, Program};
 use super::test_list::{Entry, Pick};
 use super::values::{Choice, percent};
-use super::{Context, config, find, prefix_script, site, source, splits, test_list};
+use super::{Context, config, find, prefix_script, set, site, source, splits, test_list};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
 use crate::plan::command::{BaseCommand, Directories, MODELS_ROOT};
+use crate::plan::config::file_in_workspace;
 use crate::plan::request::{ContainerSettings, JobSettings, Request, TestNames};
 use crate::plan::rules::{CONFIG_FOLDERS, SPLITS};
 use crate::plan::test_id::{Mode, node_id};
@@ -266,8 +267,11 @@ fn build_test(
         None if find::is_path(&options.config) => source::read(&path, &options.config)?,
         None => source::read(&path, &path.to_string_lossy())?,
     };
-    source.hide(given.secrets.as_ref().map_or(&[][..], |secrets| &secrets.value));
-    let (config, about_config) = config::read_text(&path, &source)?;
+    let changes = set::sources(&options.set);
+    for source in changes.iter().chain([&source]) {
+        source.hide(given.secrets.as_ref().map_or(&[][..], |secrets| &secrets.value));
+    }
+    let (mut config, about_config) = config::read_text(&path, &source, &changes)?;
     warnings.extend(about_config);
     let entry = named.as_ref().and_then(|named| named.entry);
     let test_id = named
@@ -329,6 +333,11 @@ fn build_test(
             )
         })),
     };
+    if config.changed.is_some() {
+        // The test reads it there.
+        config.path =
+            format!("{}/{}", directories.workspace.value, file_in_workspace(&config.name));
+    }
     let mut extra =
         |program, of_site: &Option<_>, setting: &Setting, given_here: &Option<Vec<_>>| {
             let option = Origin::input(setting.option.unwrap_or(setting.name));
@@ -390,7 +399,12 @@ fn build_test(
             .cluster_name
             .or_else(|| variable("SLURM_CLUSTER_NAME").filter(|_| !is_piped))
             .unwrap_or_default(),
-        config_folder: config_folder(&path, kind, source_dir, variable(kind.config_variable())),
+        config_folder: config_folder(
+            Path::new(&config.path),
+            kind,
+            source_dir,
+            variable(kind.config_variable()),
+        ),
         skipped,
         config,
         directories,

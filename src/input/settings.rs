@@ -213,6 +213,8 @@ macro_rules! settings {
             pub split_group: Option<i64>,
             /// Which test of the list: its id, a part of it, or a pattern with `*`.
             pub test_match: Option<String>,
+            /// Values of the configuration in place of the file's ([`super::set`]).
+            pub set: Vec<String>,
             $(
                 #[doc = concat!("See [`", stringify!($constant), "`].")]
                 pub $field: Option<$type>,

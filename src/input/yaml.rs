@@ -82,12 +82,29 @@ pub struct Document {
     pub root: Option<Node>,
     /// Warnings, such as duplicate keys.
     pub warnings: Diagnostics,
+    /// Texts of one line that nodes come from too.
+    others: Vec<Arc<Source>>,
 }
+
+/// From this line on, a position is in one of the other texts. No file has so many lines.
+const OTHERS: u32 = 1 << 31;
 
 impl Document {
     /// The location of a position in this document.
     pub fn at(&self, position: Position) -> Location {
-        Location { source: self.source.clone(), position }
+        let other = position.line.checked_sub(OTHERS).and_then(|at| self.others.get(at as usize));
+        match other {
+            Some(source) => {
+                Location { source: source.clone(), position: Position { line: 1, ..position } }
+            }
+            None => Location { source: self.source.clone(), position },
+        }
+    }
+
+    /// Takes nodes of another text too, one line long; returns the line of their positions.
+    pub fn add_source(&mut self, source: Arc<Source>) -> u32 {
+        self.others.push(source);
+        OTHERS + self.others.len() as u32 - 1
     }
 }
 
@@ -121,7 +138,7 @@ pub fn parse(source: &Arc<Source>) -> Result<Document, Diagnostics> {
         }
     }
     let Builder { root, warnings, .. } = builder;
-    Ok(Document { source: source.clone(), root, warnings })
+    Ok(Document { source: source.clone(), root, warnings, others: Vec::new() })
 }
 
 /// How much there is of something.
@@ -372,6 +389,60 @@ pub fn is_null(node: &Node) -> bool {
         }
         _ => false,
     }
+}
+
+/// A document's text: what [`parse`] makes of it is `node` again.
+pub fn write(node: &Node) -> String {
+    let mut text = String::new();
+    write_below(&mut text, node, 0);
+    text.trim_start().to_owned()
+}
+
+/// Writes a node behind the key or the dash of its line.
+fn write_below(text: &mut String, node: &Node, indent: usize) {
+    let start = |text: &mut String| {
+        text.push('\n');
+        text.push_str(&" ".repeat(indent));
+    };
+    match &node.value {
+        Value::Scalar { text: value, plain } => {
+            *text += " ";
+            *text += &if *plain && !value.contains('\n') { value.clone() } else { quoted(value) };
+        }
+        Value::List(items) if items.is_empty() => *text += " []",
+        Value::Map(entries) if entries.is_empty() => *text += " {}",
+        Value::List(items) => {
+            for item in items {
+                start(text);
+                text.push('-');
+                write_below(text, item, indent + 2);
+            }
+        }
+        Value::Map(entries) => {
+            for (key, value) in entries {
+                start(text);
+                let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+                let plain = !key.name.is_empty() && key.name.chars().all(is_plain);
+                *text += &if plain { key.name.clone() } else { quoted(&key.name) };
+                text.push(':');
+                write_below(text, value, indent + 2);
+            }
+        }
+    }
+    if indent == 0 {
+        text.push('\n');
+    }
+}
+
+/// A text in double quotes, with the escapes that every reader of YAML knows.
+fn quoted(text: &str) -> String {
+    let escaped = text.chars().map(|c| match c {
+        '"' | '\\' => format!("\\{c}"),
+        ' '..='~' => c.to_string(),
+        _ if c.is_alphanumeric() => c.to_string(),
+        _ => format!("\\U{:08x}", u32::from(c)),
+    });
+    format!("\"{}\"", escaped.collect::<String>())
 }
 
 fn position(span: Span) -> Position {

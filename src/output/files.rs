@@ -1,16 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The files of a submission, by the names that people's tooling knows.
 
+use std::borrow::Cow;
+
 use serde::Serialize;
 
 use super::script;
 use crate::plan::Plan;
+use crate::plan::config::file_in_workspace;
 
 /// A file of the workspace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
     /// Its name in the workspace.
-    pub name: &'static str,
+    pub name: Cow<'static, str>,
     /// What is in it.
     pub content: String,
     /// Whether it can be run.
@@ -47,7 +50,8 @@ pub enum FilesError {
 /// # Errors
 /// [`FilesError`]; no plan that `input` made gives one.
 pub fn all(plan: &Plan) -> Result<Vec<File>, FilesError> {
-    let file = |name, content, executable| File { name, content, executable };
+    let file =
+        |name: &'static str, content, executable| File { name: name.into(), content, executable };
     let mut files = vec![
         file("test_list_disagg.txt", format!("{}\n", plan.test.node_id()), false),
         file("node_info.json", json(&node_info(plan))?, false),
@@ -58,6 +62,10 @@ pub fn all(plan: &Plan) -> Result<Vec<File>, FilesError> {
         let arguments = script::container_arguments(plan, None);
         let lines = arguments.iter().map(|argument| argument.as_str().replace("$$", "$") + "\n");
         files.push(file("slurm_srun_args.txt", lines.collect(), false));
+    }
+    if let Some(text) = &plan.changed_config {
+        let name = file_in_workspace(&plan.test.config).into();
+        files.push(File { name, content: text.clone(), executable: false });
     }
     files.push(file(LAUNCH, script::launch(plan)?, true));
     files.push(file(PLAN, json(plan)?, false));

@@ -26,6 +26,7 @@ pub fn shown<'v>(plan: &Plan, name: &str, value: &'v str) -> &'v str {
 /// The plan with its secrets hidden, for showing it.
 pub fn without_secrets(plan: &Plan) -> Plan {
     let mut plan = plan.clone();
+    plan.changed_config = None;
     let hidden = Template::literal(HIDDEN);
     let environments = plan
         .roles

@@ -40,8 +40,15 @@ pub struct Config {
     pub placeholders: Vec<Traced<String>>,
     /// Unknown keys that look like sizes: a plan with the default would be the wrong one.
     pub mistyped: Vec<Diagnostic>,
+    /// Its text, where it is not the file's: options changed values.
+    pub changed: Option<String>,
     /// What is wrong with fields, used or not.
     pub bad_fields: Vec<Diagnostic>,
+}
+
+/// The file of a changed configuration in the workspace; the test looks for it by its name.
+pub fn file_in_workspace(name: &str) -> String {
+    format!("config/{}.yaml", name.replace('/', "_"))
 }
 
 impl Config {

@@ -92,12 +92,15 @@ pub struct Plan {
     pub job: Job,
     /// The container, when there is one.
     pub container: Option<Container>,
-    /// D, the source tree.
+    /// The source tree.
     pub source_dir: String,
-    /// M, the models.
+    /// The models.
     pub models_dir: String,
-    /// W, the workspace.
+    /// The workspace.
     pub workspace: String,
+    /// The text of the configuration, where options changed it: a file of the workspace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_config: Option<String>,
     /// A script that each step runs instead of its command.
     pub run_script: Option<String>,
     /// A script that runs on every node before the servers start.

@@ -55,7 +55,10 @@ pub fn write(plan: &Plan, force: bool) -> Result<Vec<PathBuf>, WorkspaceError> {
     let files = files::all(plan)?;
     let mut drafts = Vec::new();
     for file in &files {
-        let path = workspace.join(file.name);
+        let path = workspace.join(&*file.name);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).map_err(failed(folder))?;
+        }
         // A configuration's variables may hold a secret: nobody else reads these files.
         let mode = if file.executable { 0o700 } else { 0o600 };
         let draft = Draft::new(&path, mode, |out| {

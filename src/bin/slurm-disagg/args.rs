@@ -93,7 +93,19 @@ pub struct Inputs {
     test_match: Option<String>,
 
     #[command(flatten)]
+    changes: ChangeArgs,
+
+    #[command(flatten)]
     settings: SettingArgs,
+}
+
+/// What is changed in the configuration.
+#[derive(Debug, Args)]
+pub struct ChangeArgs {
+    /// Use this value in place of the configuration's, as --set hardware.num_gen_servers=2; the value
+    /// is YAML. May be given several times.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
 }
 
 impl Inputs {
@@ -105,6 +117,7 @@ impl Inputs {
             test_list: self.test_list.clone(),
             test_number: self.test_number,
             test_match: self.test_match.clone(),
+            set: self.changes.set.clone(),
             ..self.settings.0.clone()
         }
     }
@@ -216,6 +229,9 @@ pub struct CheckArgs {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
+    #[command(flatten)]
+    pub changes: ChangeArgs,
+
     /// Make warnings errors.
     #[arg(long)]
     pub strict: bool,
@@ -273,6 +289,11 @@ pub struct SubmitArgs {
     )]
     pub only: Option<String>,
 
+    /// Submit a job for each of these values, with --set KEY=VALUE and a directory of its own in the
+    /// workspace. Given for several keys, one for each combination.
+    #[arg(long, value_name = "KEY=VALUE,…")]
+    pub sweep: Vec<String>,
+
     /// Write the files, print the sbatch command line and stop: nothing is submitted.
     #[arg(long, conflicts_with_all = ["test_only", "no_wait"])]
     pub dry_run: bool,
@@ -309,6 +330,7 @@ Examples:
   slurm-disagg submit config.yaml --workspace /lustre/me/run1 --test-only
   slurm-disagg submit config.yaml --workspace /lustre/me/run1 --no-wait --json
   slurm-disagg submit config.yaml --workspace /lustre/me/run1 -- --limit ready=15m
+  slurm-disagg submit config.yaml --workspace /lustre/me/all --sweep hardware.num_gen_servers=1,2
   slurm-disagg submit --test-list l0_gb200_multi_nodes --only '*deepseek*' --workspace /lustre/me/all
 
 Exit status: 0 the test passed (or --dry-run, --test-only or --no-wait succeeded), 1 failure,
@@ -499,6 +521,7 @@ pub struct VerifyArgs {
 Examples:
   slurm-disagg diff old.yaml new.yaml                    two configurations
   slurm-disagg diff config.yaml                          one by both of these rule sets
+  slurm-disagg diff config.yaml --set hardware.num_gen_servers=2
   slurm-disagg diff run1/plan.json run2/plan.json        what two submissions ran
   slurm-disagg diff disagg-e2e-CONFIG disagg-gen_only-CONFIG
 
@@ -508,9 +531,13 @@ pub struct DiffArgs {
     #[arg(value_name = "A")]
     pub before: String,
 
-    /// Another one. Without it, A by the classic rules is compared with A by the unified rules.
+    /// Another one. Without it, A is compared with A as --set changes it, or by the classic rules
+    /// with A by the unified rules.
     #[arg(value_name = "B")]
     pub after: Option<String>,
+
+    #[command(flatten)]
+    pub changes: ChangeArgs,
 
     #[command(flatten)]
     pub settings: SettingArgs,

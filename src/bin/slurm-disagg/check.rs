@@ -18,7 +18,7 @@ use crate::{Outcome, print, report};
 pub fn run(args: &CheckArgs, context: &Context) -> Outcome {
     let (mut found, mut tests) = (Vec::new(), String::new());
     for file in &args.files {
-        let checked = check(file, context);
+        let checked = check(file, &args.changes.set, context);
         found.extend(checked.found);
         tests += &checked.tests;
     }
@@ -60,10 +60,10 @@ struct Checked {
 
 /// Everything that is wrong with a file. What prevents a plan is an error; what is wrong with a
 /// field that the plan does not use is a warning.
-fn check(file: &Path, context: &Context) -> Checked {
+fn check(file: &Path, set: &[String], context: &Context) -> Checked {
     let shown = as_path(&file.to_string_lossy());
     let path = context.current_dir.join(&shown);
-    let (config, mut found) = match config::read(&path, &shown) {
+    let (config, mut found) = match config::read(&path, &shown, set) {
         Ok(read) => read,
         Err(Diagnostics(found)) => return Checked { found, ..Checked::default() },
     };
@@ -75,6 +75,7 @@ fn check(file: &Path, context: &Context) -> Checked {
             config: shown.clone(),
             test_id: test_id.cloned(),
             rules,
+            set: set.to_vec(),
             trtllm_dir: Some("/".into()),
             models_dir: Some("/".into()),
             ..Options::default()

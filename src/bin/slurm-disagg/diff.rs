@@ -14,10 +14,18 @@ use crate::{Failure, Outcome, print, report};
 
 pub fn run(args: &DiffArgs, context: &Context) -> Outcome {
     let rules = args.settings.0.rules;
+    let set = &args.changes.set;
     let (one, two) = match &args.after {
         Some(after) => (
-            (args.before.clone(), planned(&args.before, rules, args, context)?),
-            (after.clone(), planned(after, rules, args, context)?),
+            (args.before.clone(), planned(&args.before, rules, set, args, context)?),
+            (after.clone(), planned(after, rules, set, args, context)?),
+        ),
+        None if !set.is_empty() => (
+            (args.before.clone(), planned(&args.before, rules, &[], args, context)?),
+            (
+                format!("{} --set {}", args.before, set.join(" --set ")),
+                planned(&args.before, rules, set, args, context)?,
+            ),
         ),
         None if rules.is_some() => {
             let help = "give B, or leave --rules out to compare the rule sets";
@@ -25,7 +33,7 @@ pub fn run(args: &DiffArgs, context: &Context) -> Outcome {
         }
         None => {
             let by = |rules| -> Result<_, Failure> {
-                let plan = planned(&args.before, Some(rules), args, context)?;
+                let plan = planned(&args.before, Some(rules), &[], args, context)?;
                 Ok((format!("{} ({rules} rules)", args.before), plan))
             };
             (by(Generation::Classic)?, by(Generation::Unified)?)
@@ -43,6 +51,7 @@ pub fn run(args: &DiffArgs, context: &Context) -> Outcome {
 fn planned(
     what: &str,
     rules: Option<Generation>,
+    set: &[String],
     args: &DiffArgs,
     context: &Context,
 ) -> Result<Plan, Failure> {
@@ -51,13 +60,17 @@ fn planned(
         // A configuration may be JSON too; only a plan says which schema it has.
         let json = serde_json::from_str::<serde_json::Value>(&source.text);
         if json.is_ok_and(|json| json.get("schema").is_some()) {
+            if !set.is_empty() {
+                let error = format!("{what} is a plan: --set changes configurations only");
+                return Err(Diagnostic::error(error).into());
+            }
             return Plan::from_json(&source.text)
                 .map_err(|error| Diagnostic::error(format!("{what}: {error}")).into());
         }
     }
     let is_id = !find::is_path(what)
         && TestId::readings(what, rules).is_ok_and(|ids| ids[0].has_usual_prefix());
-    let mut options = Options { rules, ..args.settings.0.clone() };
+    let mut options = Options { rules, set: set.to_vec(), ..args.settings.0.clone() };
     if is_id {
         options.test_id = Some(what.to_owned());
     } else {

@@ -16,6 +16,7 @@ mod launch;
 mod plan;
 mod report;
 mod submit;
+mod sweep;
 mod target;
 mod verify;
 mod watch;

@@ -11,6 +11,7 @@ use disagg::input::test_list::{self, Pick, TestList};
 use disagg::input::{Context, request};
 use disagg::output::table;
 use disagg::plan::Plan;
+use disagg::plan::rules::CONFIG_FOLDERS;
 use disagg::run::client::Client;
 use disagg::run::follow::Job;
 use disagg::run::interrupt::Interrupts;
@@ -22,6 +23,7 @@ use disagg::run::workspace::{self, WorkspaceError};
 use crate::args::{Cli, LauncherChoice, SubmitArgs};
 use crate::following::{self, Entry};
 use crate::plan::launcher_line_zh;
+use crate::sweep;
 use crate::{Failure, Outcome, print, report, target};
 
 pub fn run(args: &SubmitArgs, context: &Context) -> Outcome {
@@ -100,7 +102,10 @@ fn submit(args: &SubmitArgs, plans: &[Plan], mut entries: Vec<Entry>) -> Outcome
                     job_id,
                     workspace: Some(plan.workspace.clone().into()),
                     launcher: Some(launcher),
-                    title: plan.test.id.clone(),
+                    title: match args.sweep.is_empty() {
+                        true => plan.test.id.clone(),
+                        false => format!("{} {}", plan.test.id, plan.workspace),
+                    },
                     roles: target::roles_of(plan),
                 });
                 let how = format!("follow it with `slurm-disagg watch {job_id}`");
@@ -130,12 +135,16 @@ fn submit(args: &SubmitArgs, plans: &[Plan], mut entries: Vec<Entry>) -> Outcome
 
 /// The plans to submit. One invalid entry of a test list is an error for all.
 fn plans(args: &SubmitArgs, context: &Context) -> Result<Vec<Plan>, Failure> {
-    let options = args.inputs.options();
-    let picks_one = options.test_number.is_some() || options.test_match.is_some();
-    let planned = match &options.test_list {
-        Some(list) if !picks_one => plans_of_list(args, &options, list, context)?,
-        _ => vec![request::plan(&options, context)],
-    };
+    let mut planned = Vec::new();
+    for options in sweep::variants(args.inputs.options(), &args.sweep)? {
+        let picks_one = options.test_number.is_some() || options.test_match.is_some();
+        match &options.test_list {
+            Some(list) if !picks_one => {
+                planned.extend(plans_of_list(args, &options, list, context)?)
+            }
+            _ => planned.push(request::plan(&options, context)),
+        }
+    }
     let (mut plans, mut errors) = (Vec::new(), Diagnostics::default());
     for planned in planned {
         match planned {
@@ -146,7 +155,25 @@ fn plans(args: &SubmitArgs, context: &Context) -> Result<Vec<Plan>, Failure> {
             Err(found) => errors.0.extend(found.0),
         }
     }
-    if errors.has_errors() { Err(errors.into()) } else { Ok(plans) }
+    if errors.has_errors() {
+        return Err(errors.into());
+    }
+    match plans
+        .iter()
+        .find(|plan| plan.changed_config.is_some() && !plan.rules.is_in(CONFIG_FOLDERS))
+    {
+        Some(plan) if !args.test_only => {
+            let message = format!(
+                "by the {} rules the test reads its configuration from the source tree, not what \
+                 --set or --sweep makes of it",
+                plan.rules
+            );
+            let help = "write the values into the configuration, or submit with --rules current if the \
+                        tree's test knows DISAGG_CONFIG_FOLDER";
+            Err(Diagnostic::error(message).help(help).into())
+        }
+        _ => Ok(plans),
+    }
 }
 
 type Planned = Result<(Plan, Vec<Diagnostic>), Diagnostics>;

@@ -37,6 +37,11 @@ struct Report {
 }
 
 pub fn run(args: &VerifyArgs, context: &Context) -> Outcome {
+    if !args.inputs.options().set.is_empty() {
+        let help = "verify a copy of the configuration in the tree";
+        let message = "--set has no effect on the launcher of the tree";
+        return Err(Diagnostic::error(message).help(help).into());
+    }
     let options = args.inputs.options();
     let tree = request::tree(&options, context)?.ok_or_else(|| {
         Diagnostic::error("the source tree is not known").help("give --trtllm-dir")
@@ -99,7 +104,7 @@ fn lines(options: &Options, context: &Context) -> Result<Vec<String>, Failure> {
 
 /// The tests that a configuration allows.
 fn of_config(file: &Path, shown: &str) -> Result<Vec<String>, Diagnostics> {
-    let (config, _) = config::read(file, shown)?;
+    let (config, _) = config::read(file, shown, &[])?;
     let line = |id: String| node_id("perf/test_perf_sanity.py", "test_e2e", &id);
     Ok(TestId::all_of(&config, "disagg_upload").into_iter().map(line).collect())
 }

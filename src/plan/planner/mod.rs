@@ -90,6 +90,13 @@ impl<'r> Planner<'r> {
     fn plan(&mut self) -> Option<Plan> {
         let request = self.request;
         let subject = self.subject()?;
+        if self.config.changed.is_some() && !self.rules.is_in(CONFIG_FOLDERS) {
+            self.notes.push(format!(
+                "by the {} rules the test reads its configuration from the source tree: --set \
+                 changes the plan and not the test",
+                self.rules
+            ));
+        }
         let job_env = self.env(None, &subject);
         let found = self.sizes(&subject);
         let has_precheck = self.rules.has_precheck(subject.id.kind);
@@ -156,6 +163,7 @@ impl<'r> Planner<'r> {
             source_dir: request.directories.source.value.clone(),
             models_dir: request.directories.models.value.clone(),
             workspace: request.directories.workspace.value.clone(),
+            changed_config: self.config.changed.clone(),
             run_script: request.run_script.as_ref().map(|script| script.value.clone()),
             install_script: request.install_script.as_ref().map(|script| script.value.clone()),
             secrets,
