@@ -87,14 +87,26 @@ pub fn write(plan: &Plan, directory: &Path) -> Result<String, HandoverError> {
 /// # Errors
 /// [`HandoverError`].
 pub fn read(value: &str) -> Result<Plan, HandoverError> {
-    let (json, place) = match value.starts_with('/') {
-        false => (value.to_owned(), String::new()),
-        true => (content(value)?, format!("{value}: ")),
-    };
-    Plan::from_json(&json).map_err(|error| HandoverError::Bad { place, error })
+    match value.starts_with('/') {
+        false => parse(value, value),
+        true => parse(value, &content(value)?),
+    }
 }
 
-fn content(path: &str) -> Result<String, HandoverError> {
+/// The plan of a value, from the JSON that it is or whose file it names.
+///
+/// # Errors
+/// [`HandoverError`].
+pub fn parse(value: &str, json: &str) -> Result<Plan, HandoverError> {
+    let place = if value.starts_with('/') { format!("{value}: ") } else { String::new() };
+    Plan::from_json(json).map_err(|error| HandoverError::Bad { place, error })
+}
+
+/// What the file of a long plan holds, not looked at.
+///
+/// # Errors
+/// [`HandoverError`]: it cannot be read, or is not the file that the submission wrote.
+pub fn content(path: &str) -> Result<String, HandoverError> {
     let shown = Printable(path).to_string();
     let json = source::read(Path::new(path), &shown)
         .map_err(|error| HandoverError::Unreadable(error.message))?

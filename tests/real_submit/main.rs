@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
 
+mod container;
 mod matrix;
 mod ordinary;
 mod site;

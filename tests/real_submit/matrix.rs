@@ -3,11 +3,10 @@
 //! and without the plugins, from a shell of its own or from a step of another job that exports nothing.
 
 use std::fs;
-use std::path::Path;
 
-use slurm_bed::{Options, Output, built, contains, plugstack_line, public_directory};
+use slurm_bed::{Options, Output, contains, public_directory};
 
-use crate::site::{STANDIN, Site};
+use crate::site::{STEPS, Site, with_plugins};
 
 /// A step of another job, on a node that it shares; the job and its steps inherit none of this.
 const IN_A_STEP: &[&str] = &[
@@ -31,7 +30,7 @@ fn a_friendly_cluster_without_plugins() {
 #[test]
 fn a_friendly_cluster_with_plugins() {
     let plugins = public_directory();
-    let site = Site::with(with(plugins.path(), Options::nodes(3)));
+    let site = Site::with(with_plugins(plugins.path(), Options::nodes(3)));
     passes(&site, &["native", "bash", "sbatch"], &[]);
 }
 
@@ -44,18 +43,8 @@ fn an_ordinary_cluster_without_plugins() {
 #[test]
 fn an_ordinary_cluster_with_plugins() {
     let plugins = public_directory();
-    let site = Site::with(with(plugins.path(), Options::nodes(4).unfriendly()));
+    let site = Site::with(with_plugins(plugins.path(), Options::nodes(4).unfriendly()));
     passes(&site, &["native", "bash", "sbatch"], IN_A_STEP);
-}
-
-/// A cluster with the plugins in this directory.
-fn with(plugins: &Path, options: Options) -> Options {
-    for name in ["spank_disagg.so", "job_submit_disagg.so"] {
-        fs::copy(built(name), plugins.join(name)).unwrap();
-    }
-    let settings = format!("trtllm_dir: {STANDIN}/tree\nmodels_dir: /tmp\n");
-    fs::write(plugins.join("site.yaml"), settings).unwrap();
-    options.plugin_dir(plugins).job_submit("disagg").spank(&plugstack_line("optional", plugins))
 }
 
 /// The test passes, by the command with either launcher and by sbatch and srun, from a shell that
@@ -63,7 +52,11 @@ fn with(plugins: &Path, options: Options) -> Options {
 fn passes(site: &Site, ways: &[&str], shell: &[&str]) {
     for way in ways {
         let output = match *way {
-            "sbatch" => sbatch(site, shell),
+            "sbatch" => {
+                let output = site.sbatch(shell, &[], STEPS);
+                let _ = fs::rename(site.workspace_of_sbatch(), site.workspace());
+                output
+            }
             launcher => site.submit(shell, &[&format!("--launcher={launcher}")]),
         };
         let Output { code, stdout, stderr } = &output;
@@ -82,23 +75,4 @@ fn passes(site: &Site, ways: &[&str], shell: &[&str]) {
         }
         fs::remove_dir_all(site.workspace()).unwrap();
     }
-}
-
-/// As docs/user.md has it. The output of all steps is the job's.
-fn sbatch(site: &Site, shell: &[&str]) -> Output {
-    let script = "for server in GEN_0 CTX_0 DISAGG_SERVER; do
-                      srun --disagg-role=$server bash -c 'eval \"$pytestCommand\"' &
-                  done
-                  srun --disagg-role=BENCHMARK bash -c 'eval \"$pytestCommand\"'
-                  status=$?
-                  scancel --quiet --signal=TERM $SLURM_JOB_ID
-                  wait
-                  exit $status";
-    let config = format!("--disagg-config={STANDIN}/configs/standin_3nodes.yaml");
-    let wrap = format!("--wrap={script}");
-    let sbatch = ["sbatch", "--wait", "--time=10", "--output=job.out", &config, &wrap];
-    let output = Output::of(&mut site.program(shell, &sbatch));
-    let log = fs::read_to_string(site.cluster.work().join("job.out")).unwrap_or_default();
-    let _ = fs::rename(site.cluster.work().join("disagg_standin_3nodes"), site.workspace());
-    Output { stderr: output.stderr + &log, ..output }
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A cluster of its own for a test, and the command on it as an ordinary user runs it.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use disagg::run::interrupt::readable;
 use rustix::io::Errno;
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use serde_json::Value;
-use slurm_bed::{Cluster, Options, Output, Slurm, TEST_USER, executable};
+use slurm_bed::{Cluster, Options, Output, Slurm, TEST_USER, built, executable, plugstack_line};
 
 pub const DISAGG: &str = env!("CARGO_BIN_EXE_slurm-disagg");
 pub const STANDIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/standin");
@@ -23,6 +23,16 @@ pub const LIMIT: Duration = Duration::from_secs(120);
 pub const ENDLESS: &[&str] = &["STANDIN_TOKEN_SECONDS=60"];
 /// Settings under which it runs for some seconds.
 pub const SOME_SECONDS: &[&str] = &["STANDIN_TOKEN_SECONDS=0.5", "STANDIN_REQUESTS=4"];
+
+/// A job's script: all roles of the plan, as docs/user.md has it. `$step` may hold options of srun.
+pub const STEPS: &str = "for server in GEN_0 CTX_0 DISAGG_SERVER; do
+        srun --disagg-role=$server $step bash -c 'eval \"$pytestCommand\"' &
+    done
+    srun --disagg-role=BENCHMARK $step bash -c 'eval \"$pytestCommand\"'
+    status=$?
+    scancel --quiet --signal=TERM $SLURM_JOB_ID
+    wait
+    exit $status";
 
 /// A cluster, and commands on it as an ordinary user.
 pub struct Site {
@@ -91,6 +101,24 @@ impl Site {
         u32::try_from(id).unwrap()
     }
 
+    /// The workspace of a plan that sbatch makes.
+    pub fn workspace_of_sbatch(&self) -> PathBuf {
+        self.cluster.work().join("disagg_standin_3nodes")
+    }
+
+    /// Submits a script to sbatch with the configuration of the test, and waits for its end. The
+    /// output of its steps is added to standard error.
+    pub fn sbatch(&self, shell: &[&str], options: &[&str], script: &str) -> Output {
+        let config = format!("--disagg-config={STANDIN}/configs/standin_3nodes.yaml");
+        let log = self.cluster.work().join("sbatch.log");
+        let (output, script) = (format!("--output={}", log.display()), format!("--wrap={script}"));
+        let own = ["sbatch", "--wait", "--time=10", &output, &config];
+        let argv = [&own, options, &[&script]].concat();
+        let output = Output::of(&mut self.program(shell, &argv));
+        let log = fs::read_to_string(log).unwrap_or_default();
+        Output { stderr: output.stderr + &log, ..output }
+    }
+
     pub fn watch(&self, target: &str) -> Output {
         self.run(&[], &["watch", target])
     }
@@ -102,6 +130,16 @@ impl Site {
     pub fn wait_until_it_runs(&self, job: u32) {
         self.cluster.wait_until(job, LIMIT, |job| job.state() == "RUNNING");
     }
+}
+
+/// A cluster with the plugins, in this directory. The SPANK plugin comes behind other lines.
+pub fn with_plugins(plugins: &Path, options: Options) -> Options {
+    for name in ["spank_disagg.so", "job_submit_disagg.so"] {
+        fs::copy(built(name), plugins.join(name)).unwrap();
+    }
+    let settings = format!("trtllm_dir: {STANDIN}/tree\nmodels_dir: /tmp\n");
+    fs::write(plugins.join("site.yaml"), settings).unwrap();
+    options.plugin_dir(plugins).job_submit("disagg").spank(&plugstack_line("optional", plugins))
 }
 
 /// Waits until a condition holds.

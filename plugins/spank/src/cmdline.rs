@@ -7,7 +7,7 @@
 //! options, and the end at `--` or at the first word that is no option: the command.
 
 /// The options whose use matters here, by their long names.
-const WANTED: [&str; 15] = [
+const WANTED: [&str; 17] = [
     "nodes",
     "ntasks",
     "ntasks-per-node",
@@ -23,6 +23,8 @@ const WANTED: [&str; 15] = [
     "disagg-explain",
     "disagg-again",
     "het-group",
+    "container-image",
+    "container-name",
 ];
 
 /// Long options that take the next word as their value when there is no `=`: srun's of 20.11 to

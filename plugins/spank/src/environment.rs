@@ -17,6 +17,9 @@ pub const DEMAND: &str = "SLURM_SPANK_DISAGG_DEMAND";
 /// The role of a task, once its environment is set: a second copy of the plugin leaves it alone.
 pub const TASK: &str = "SLURM_DISAGG_TASK";
 
+/// That a step is to run in a container, from srun to slurmstepd.
+pub const CONTAINER: &str = "SLURM_DISAGG_CONTAINER";
+
 /// The role of a step, from srun to slurmstepd.
 pub const STEP_ROLE: &str = "SLURM_DISAGG_STEP_ROLE";
 

@@ -14,6 +14,14 @@ pub fn write(plan: &Plan, directory: &Path) -> Result<String, String> {
     handover::write(plan, directory).map_err(|error| format!("disagg: {error}"))
 }
 
+/// The plan of a value from its JSON; see [`handover::parse`].
+///
+/// # Errors
+/// A message for the user.
+pub fn parse(value: &str, json: &str) -> Result<Plan, String> {
+    handover::parse(value, json).map_err(|error| format!("disagg: {error}"))
+}
+
 /// The plan of a value; see [`handover::read`].
 ///
 /// # Errors

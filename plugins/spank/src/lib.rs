@@ -134,6 +134,26 @@ pub unsafe extern "C" fn slurm_spank_local_user_init(
     })
 }
 
+/// In slurmstepd before it starts the tasks, as the user.
+///
+/// # Safety
+/// As [`slurm_spank_init`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn slurm_spank_user_init(
+    handle: RawHandle,
+    _argc: c_int,
+    _argv: *mut *mut c_char,
+) -> c_int {
+    static CALLS: Calls = Calls::new();
+    guard::entry("slurm_spank_user_init", SUCCESS, || {
+        if CALLS.is_first_line() {
+            // SAFETY: the handle is the callback's own.
+            remote::before_the_tasks(unsafe { Spank::new(handle) });
+        }
+        SUCCESS
+    })
+}
+
 /// In the child of slurmstepd that becomes the task, as the user.
 ///
 /// # Safety

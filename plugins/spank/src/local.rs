@@ -27,6 +27,8 @@ struct Decided {
     inherited: bool,
     /// The step's role; without one srun asks for the whole plan's allocation.
     role: Option<String>,
+    /// Whether the step is to run in a container.
+    in_container: bool,
     /// Whether to print the layout of an allocation that srun asks for.
     announce: bool,
 }
@@ -47,6 +49,7 @@ pub fn init(settings: &dyn Fn() -> Settings, environment: &Mutable) -> Result<()
     environment.unset(Opt::Role.variable());
     environment.unset(environment::STEP_ROLE);
     environment.unset(environment::TASK);
+    environment.unset(environment::CONTAINER);
     environment.unset(&args::sent_variable(Opt::Role));
     let inside = environment::get("SLURM_JOB_ID").is_some();
     // In a job the environment speaks of the plan that the job has already.
@@ -127,7 +130,13 @@ pub fn init(settings: &dyn Fn() -> Settings, environment: &Mutable) -> Result<()
     for (name, value) in &defaults.set {
         environment.set(name, value)?;
     }
-    *decided() = Some(Decided { plan, inherited, role, announce: settings.announce });
+    // As pyxis takes them.
+    let in_container = ["image", "name"].iter().any(|what| {
+        let variable = format!("PYXIS_CONTAINER_{}", what.to_uppercase());
+        line.get(&format!("container-{what}")).is_some() || environment::get(&variable).is_some()
+    });
+    let announce = settings.announce;
+    *decided() = Some(Decided { plan, inherited, role, in_container, announce });
     Ok(())
 }
 
@@ -161,7 +170,11 @@ pub fn options_are_read(spank: Spank, environment: &Mutable) -> Result<(), Strin
     }
     if let Some(role) = &decided.role {
         environment.set(environment::STEP_ROLE, role)?;
-        without_the_remote_side(&instance(&decided.plan, role)?, environment)?;
+        if decided.in_container {
+            environment.set(environment::CONTAINER, "1")?;
+        }
+        let instance = instance(&decided.plan, role)?;
+        without_the_remote_side(&instance, decided.in_container, environment)?;
     }
     Ok(())
 }
@@ -169,7 +182,11 @@ pub fn options_are_read(spank: Spank, environment: &Mutable) -> Result<(), Strin
 /// Gives the step what needs no slurmstepd with this plugin: all variables but those whose values
 /// differ from task to task, and those that such a value refers to, which it must see as they were
 /// before. A node that lacks the plugin so gets them too.
-fn without_the_remote_side(instance: &Instance<'_>, environment: &Mutable) -> Result<(), String> {
+fn without_the_remote_side(
+    instance: &Instance<'_>,
+    in_container: bool,
+    environment: &Mutable,
+) -> Result<(), String> {
     let spec = resolve(instance);
     for name in &spec.unset {
         environment.unset(name);
@@ -183,8 +200,16 @@ fn without_the_remote_side(instance: &Instance<'_>, environment: &Mutable) -> Re
         environment.set(variable.name, &variable.value.literal_text())?;
     }
     // slurmstepd's side replaces the command, so only a node that lacks it runs the first part.
-    let node_lacks_the_plugin = "test \"$SLURM_LOCALID\" != 0 || echo \"disagg: $SLURMD_NODENAME lacks \
-        spank_disagg.so: variables that differ from task to task are set for this command alone\" >&2";
+    let node_lacks_the_plugin = match in_container {
+        false => {
+            "test \"$SLURM_LOCALID\" != 0 || echo \"disagg: $SLURMD_NODENAME lacks spank_disagg.so: \
+             variables that differ from task to task are set for this command alone\" >&2"
+        }
+        true => {
+            "echo \"disagg: $SLURMD_NODENAME lacks spank_disagg.so: nothing shows that the step is in \
+             its container there\" >&2; exit 1"
+        }
+    };
     for (name, value) in shell_command(&spec) {
         let value = value.literal_text();
         match &*name {

@@ -2,28 +2,61 @@
 //! slurmstepd: each task of a step that names its role gets the role's environment.
 //!
 //! All of it happens in `task_init`, in the child that becomes the task, as the user: nothing of
-//! the user's is read as root, and a failure ends the step with a message instead of draining the
-//! node.
+//! the user's is parsed as root, and a failure ends the step with a message instead of draining the
+//! node. Before that, also as the user, the file of a long plan is read: a container plugin that is
+//! listed before this one has changed the task's root by then.
 
 use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::OnceLock;
 
+use disagg::input::handover::content;
 use disagg::output::task::{SECRET, shell_command};
 use disagg::plan::step::gpu_variables;
 use disagg::plan::template::Template;
 use disagg::plan::{Instance, resolve};
 
 use crate::args::{self, Given, Opt};
-use crate::environment::{DISTRIBUTION, HOST_FILE, PLAN, STEP_ROLE, TASK};
+use crate::environment::{CONTAINER, DISTRIBUTION, HOST_FILE, PLAN, STEP_ROLE, TASK};
 use crate::ffi::Spank;
 use crate::{handover, local, step};
+
+/// What is known before the tasks start.
+struct Before {
+    /// The mount namespace outside of any container.
+    namespace: Option<u64>,
+    /// The value of [`PLAN`] and the file that it names, where it names one.
+    plan: Option<(String, String)>,
+}
+
+static BEFORE: OnceLock<Before> = OnceLock::new();
+
+/// Reads the file of a long plan; does nothing in a step without a role. What cannot be read is said
+/// in [`task`].
+pub fn before_the_tasks(spank: Spank) {
+    if role(spank).is_some() {
+        let is_path = |(name, value): &(String, String)| name == PLAN && value.starts_with('/');
+        let path = spank.task_environment().into_iter().find(is_path);
+        let plan = path.and_then(|(_, path)| content(&path).ok().map(|json| (path, json)));
+        let _ = BEFORE.set(Before { namespace: mount_namespace(), plan });
+    }
+}
+
+fn mount_namespace() -> Option<u64> {
+    fs::metadata("/proc/self/ns/mnt").ok().map(|file| file.ino())
+}
+
+fn role(spank: Spank) -> Option<String> {
+    spank.short_env(STEP_ROLE).or_else(|| Given::lock().get(Opt::Role).map(str::to_owned))
+}
 
 /// Sets the environment of the task; does nothing in a step without a role.
 ///
 /// # Errors
 /// A message for the user; the task must not start.
 pub fn task(spank: Spank) -> Result<(), String> {
-    let given = || Given::lock().get(Opt::Role).map(str::to_owned);
-    let Some(role) = spank.short_env(STEP_ROLE).or_else(given) else { return Ok(()) };
+    let Some(role) = role(spank) else { return Ok(()) };
     if spank.short_env(TASK).is_some() {
         return Ok(());
     }
@@ -33,8 +66,21 @@ pub fn task(spank: Spank) -> Result<(), String> {
         return Ok(());
     }
     let variables: HashMap<String, String> = spank.task_environment().into_iter().collect();
+    let before = BEFORE.get();
+    let namespace = before.and_then(|before| before.namespace);
+    if variables.contains_key(CONTAINER) && namespace.is_some() && namespace == mount_namespace() {
+        return Err(format!(
+            "disagg: {role} would not run in its container on {}: there the container plugin is missing from \
+             plugstack.conf, or it is listed behind spank_disagg.so",
+            spank.short_env("SLURMD_NODENAME").unwrap_or_default()
+        ));
+    }
+    let file = before.and_then(|before| before.plan.as_ref());
     let plan = match variables.get(PLAN) {
-        Some(value) => handover::read(value)?,
+        Some(value) => match file.filter(|(path, _)| path == value) {
+            Some((_, json)) => handover::parse(value, json)?,
+            None => handover::read(value)?,
+        },
         None => {
             return Err(format!(
                 "disagg: the step of {role} has no {PLAN}: srun was started without the plugin's plan"
@@ -59,7 +105,7 @@ fn apply(
     let pinned = variables.get(DISTRIBUTION).is_some_and(|how| how == "arbitrary");
     let misleading: &[&str] = if pinned { &[DISTRIBUTION, HOST_FILE] } else { &[] };
     let sent = args::sent_variable(Opt::Role);
-    for name in spec.unset.iter().chain(&[STEP_ROLE, &sent]).chain(misleading) {
+    for name in spec.unset.iter().chain(&[STEP_ROLE, CONTAINER, &sent]).chain(misleading) {
         spank.unset_env(name)?;
     }
     // The command's own assignments hold this task's values, so that they mean the same where they

@@ -10,7 +10,7 @@ use std::process::Command;
 use slurm_bed::built;
 
 /// Slurm does extra work for every hook that it finds, so none is exported that does nothing.
-const EXPORTS: [&str; 7] = [
+const EXPORTS: [&str; 8] = [
     "plugin_name",
     "plugin_type",
     "plugin_version",
@@ -18,6 +18,7 @@ const EXPORTS: [&str; 7] = [
     "slurm_spank_init_post_opt",
     "slurm_spank_local_user_init",
     "slurm_spank_task_init",
+    "slurm_spank_user_init",
 ];
 
 const MAX_SIZE: u64 = 2_000_000;

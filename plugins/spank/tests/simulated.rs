@@ -188,9 +188,11 @@ fn nothing_of_the_users_is_read_as_root() {
     all_clean(&run);
     let stepd = &run.stepds[0];
     if stepd.users_switched {
-        let users = stepd.users_of(Hook::TaskInit);
-        assert_eq!(users.len(), 4);
-        assert!(users.iter().all(|user| *user != 0), "{users:?}");
+        for (hook, count) in [(Hook::UserInit, 1), (Hook::TaskInit, 4)] {
+            let users = stepd.users_of(hook);
+            assert_eq!(users.len(), count);
+            assert!(users.iter().all(|user| *user != 0), "{users:?}");
+        }
     }
     let order = stepd.order();
     let before_the_tasks = order.iter().position(|hook| *hook == "task_init").unwrap();

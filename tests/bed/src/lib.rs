@@ -8,6 +8,7 @@
 //! `tests/bed/slurm-bed run DIR bash`.
 
 mod common;
+mod container;
 mod installation;
 mod job;
 mod options;
@@ -17,6 +18,7 @@ pub use common::{
     Output, Servers, config, config_with, contains, executable, public_directory, sorted,
     variables, wait_for,
 };
+pub use container::Containers;
 pub use installation::Slurm;
 pub use job::Job;
 pub use options::Options;

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Jobs in containers, with a container plugin that behaves as pyxis does.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use slurm_bed::{Containers, Options, Output, contains, public_directory};
+use tempfile::TempDir;
+
+use crate::site::{LIMIT, STANDIN, STEPS, Site, json, wait_for, with_plugins};
+
+/// The image has other values of two variables than the plan, and a PATH of its own.
+const ENVIRONMENT: &str = "PATH=/image/bin:/usr/bin:/bin\nUCX_TLS=image\nTLLM_LOG_LEVEL=image\n";
+const PYTEST: &str = "#!/bin/sh
+[ -z \"$DISAGG_SERVING_TYPE\" ] || echo \"image: $DISAGG_SERVING_TYPE $TLLM_LOG_LEVEL ${UCX_TLS-unset}\"
+exec /usr/bin/python3 -m pytest \"$@\"\n";
+/// What rank 0 of each server has to say of that.
+const RANKS: [&str; 2] = ["image: CTX_0 INFO unset\n", "image: GEN_0 INFO unset\n"];
+
+/// A cluster with the container plugin before this project's, except for its last node, which has none.
+struct Place {
+    site: Site,
+    containers: Containers,
+    files: TempDir,
+}
+
+impl Place {
+    fn new(nodes: u32) -> Self {
+        let files = public_directory();
+        let containers = Containers::new(files.path(), ENVIRONMENT, ("pytest", PYTEST));
+        let options = Options::nodes(nodes + 1).spank(&containers.plugstack_line());
+        let options = options.bare_node(&format!("node{}", nodes + 1));
+        let site = Site::with(with_plugins(files.path(), options));
+        // Mounted, unlike /tmp.
+        let models = files.path().join("models");
+        fs::create_dir(&models).unwrap();
+        let settings = format!("trtllm_dir: {STANDIN}/tree\nmodels_dir: {}\n", models.display());
+        fs::write(files.path().join("site.yaml"), settings).unwrap();
+        Self { site, containers, files }
+    }
+
+    fn workspace(&self, way: &str) -> PathBuf {
+        match way {
+            "sbatch" => self.site.workspace_of_sbatch(),
+            launcher => self.site.cluster.work().join(launcher),
+        }
+    }
+
+    fn submit(&self, launcher: &str, arguments: &[&str]) -> Command {
+        let config = format!("{STANDIN}/configs/standin_3nodes.yaml");
+        let settings = format!("{}/site.yaml", self.files.path().display());
+        let image = self.containers.image();
+        let own = ["submit", "--force", "--config-file", &config, "--site", &settings];
+        let container = ["--container-image", &image, "--launcher", launcher];
+        let mut submit = self.site.command(&[], &[&own[..], &container, arguments].concat());
+        submit.arg("--workspace").arg(self.workspace(launcher));
+        submit
+    }
+
+    /// A script's steps in the image, which a step before them unpacks.
+    fn sbatch(&self, options: &[&str], script: &str) -> Output {
+        let (image, workspace) = (self.containers.image(), self.site.workspace_of_sbatch());
+        let work = workspace.display();
+        let script = format!(
+            "mkdir -p {work}
+             step='--container-image={image} --container-mounts={work}:{work},{STANDIN}:{STANDIN}'
+             step=\"$step --container-name=$SLURM_JOB_ID\"
+             srun --ntasks=3 --ntasks-per-node=1 $step true || exit
+             {script}"
+        );
+        self.site.sbatch(&[], options, &script)
+    }
+
+    /// A configuration whose plan is too long for a variable.
+    fn long_config(&self) -> String {
+        let text = fs::read_to_string(format!("{STANDIN}/configs/standin_3nodes.yaml")).unwrap();
+        let long: String = (0..800).map(|i| format!("LONG_{i}={} ", "x".repeat(80))).collect();
+        let path = self.site.cluster.work().join("standin_3nodes.yaml");
+        fs::write(
+            &path,
+            text.replace("TLLM_LOG_LEVEL=INFO", &format!("{long}TLLM_LOG_LEVEL=INFO")),
+        )
+        .unwrap();
+        format!("--disagg-config={}", path.display())
+    }
+
+    /// What all steps of a run print, and its exit status.
+    fn run(&self, way: &str) -> (Option<i32>, String) {
+        if way == "sbatch" {
+            let output = self.sbatch(&[], STEPS);
+            return (output.code, output.stderr);
+        }
+        let output = Output::of(&mut self.submit(way, &[]));
+        (output.code, output.stdout + &output.stderr + &self.text(way))
+    }
+
+    /// What all steps of a launcher's run have printed.
+    fn text(&self, launcher: &str) -> String {
+        let files = fs::read_dir(self.workspace(launcher)).unwrap();
+        let files = files.map(|entry| entry.unwrap().path());
+        let logs = files.filter(|path| path.extension().is_some_and(|kind| kind == "log"));
+        logs.map(|path| fs::read_to_string(path).unwrap()).collect()
+    }
+}
+
+#[test]
+fn an_image_is_unpacked_once_on_each_node_and_its_environment_yields_to_the_plan() {
+    const TIMES: usize = 2;
+    let place = Place::new(9);
+    place.containers.slow_down(1);
+    std::thread::scope(|scope| {
+        for way in ["native", "bash", "sbatch"] {
+            let place = &place;
+            scope.spawn(move || {
+                for time in 0..TIMES {
+                    let (code, text) = place.run(way);
+                    assert_eq!(code, Some(0), "{way} {time}: {text}");
+                    RANKS.iter().for_each(|said| contains(&text, said));
+                }
+            });
+        }
+    });
+    let unpacked = place.containers.unpacked();
+    let mut distinct = unpacked.clone();
+    distinct.dedup();
+    assert_eq!((unpacked.len(), distinct.len()), (3 * 3 * TIMES, 3 * 3 * TIMES), "{unpacked:?}");
+}
+
+#[test]
+fn a_job_that_is_requeued_while_its_image_is_unpacked_unpacks_it_again() {
+    let place = Place::new(6);
+    let cluster = &place.site.cluster;
+    place.containers.slow_down(60);
+    let jobs = ["native", "bash"].map(|launcher| {
+        let output = Output::of(&mut place.submit(launcher, &["--no-wait", "--json"]));
+        let id = json(&output)["jobs"][0]["job_id"].as_u64().unwrap();
+        (launcher, u32::try_from(id).unwrap())
+    });
+    for (_, id) in jobs {
+        let place = &place;
+        let partly =
+            |node| place.containers.of_node(node).join(format!("pyxis_disagg_test_{id}_/etc"));
+        wait_for(|| ["node1", "node4"].into_iter().any(|node| partly(node).exists()));
+        cluster.run(["scontrol", "requeue", &id.to_string()]).ok();
+    }
+    place.containers.slow_down(0);
+    for (_, id) in jobs {
+        cluster.wait_until(id, LIMIT, |job| job.field("Restarts") == "1");
+        // A requeued job is held back for two minutes; the bed's credentials expire within seconds.
+        let job = format!("JobId={id}");
+        let _ = cluster.run(["scontrol", "update", &job, "StartTime=now+8"]);
+    }
+    for (launcher, id) in jobs {
+        let job = cluster.wait_job(id, LIMIT);
+        let text = place.text(launcher);
+        assert_eq!(job.state(), "COMPLETED", "{launcher}: {text}");
+        RANKS.iter().for_each(|said| contains(&text, said));
+    }
+    let names: Vec<_> = place.containers.unpacked().into_iter().map(|(_, name)| name).collect();
+    for (_, id) in jobs {
+        let again = format!("pyxis_disagg_test_{id}_1");
+        assert_eq!(names.iter().filter(|name| **name == again).count(), 3, "{names:?}");
+    }
+}
+
+#[test]
+fn a_long_plan_is_read_behind_the_container_plugin_and_nothing_runs_on_the_host() {
+    let place = Place::new(4);
+    let long = place.long_config();
+    let output = place.sbatch(&[&long], STEPS);
+    output.expect(0).shows(&RANKS);
+    assert_eq!(
+        fs::read_dir(place.site.cluster.work())
+            .unwrap()
+            .filter(|entry| {
+                entry.as_ref().unwrap().file_name().to_string_lossy().starts_with(".disagg-plan-")
+            })
+            .count(),
+        1
+    );
+
+    // The last node has no plugin; the first two have none to do with it.
+    let drain = ["scontrol", "update", "NodeName=node[1-2]", "State=DRAIN", "Reason=test"];
+    place.site.cluster.run(drain).ok();
+    for way in ["native", "bash"] {
+        let (code, text) = place.run(way);
+        assert_ne!(code, Some(0), "{way}: {text}");
+        contains(&text, "node5 runs the step outside of the container");
+        assert!(!text.contains(RANKS[0]), "{way}: {text}");
+    }
+    let step = |role| {
+        format!("srun --disagg-role={role} $step bash -c 'echo it runs; eval \"$pytestCommand\"'")
+    };
+    let output = place.sbatch(&[], &step("CTX_0"));
+    output
+        .expect(1)
+        .shows(&["node5 lacks spank_disagg.so: nothing shows that the step is in its container"]);
+    assert!(!output.stderr.contains(RANKS[0]), "{}", output.stderr);
+
+    let plugins = place.site.cluster.dir().join("etc/plugstack.conf");
+    let lines = fs::read_to_string(&plugins).unwrap();
+    let reversed: String = lines.lines().rev().map(|line| format!("{line}\n")).collect();
+    fs::write(&plugins, reversed).unwrap();
+    let output = place.sbatch(&[], &step("GEN_0"));
+    output.expect(1).shows(&["GEN_0 would not run in its container on node"]);
+    assert!(!output.stderr.contains("it runs"), "{}", output.stderr);
+}
