@@ -27,6 +27,7 @@ use disagg::run::launch::junit::{Part, Results, merge};
 use disagg::run::launch::srun_output;
 use disagg::run::report::{self, Report};
 use disagg::run::result::{RunResult, Verdict, VerdictKind};
+use disagg::run::terminal::Terminal;
 use disagg::slurm::hostlist::{self, MAX_BYTES, MAX_HOSTS};
 use disagg::slurm::job::{self, ExitCode};
 use disagg::slurm::state::JobState;
@@ -330,7 +331,8 @@ fn result(text: &str) {
     let directory = Scratch::new("report");
     std::fs::write(directory.0.join("result.json"), text).expect("a file");
     let report = Report::read(&directory.0).expect("it was read before");
-    printable(&report::text(&report));
+    let terminal = Terminal { columns: 80, lines: 24, has_colours: false };
+    printable(&report::text(&report, terminal));
     let page = report::page(&report);
     assert!(!page.contains("<script") && !page.contains("<img") && !page.contains('\x1b'));
 }

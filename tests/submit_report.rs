@@ -264,3 +264,43 @@ fn a_result_that_is_no_regular_file_of_the_workspace_is_refused_in_time() {
         assert!(text.contains("result.json"), "{what}: {text}");
     }
 }
+
+#[test]
+fn a_narrow_terminal_gets_fewer_columns_and_a_list() {
+    use disagg::run::report::{self, Report};
+    let workspace = workspace("");
+    let report = Report::read(workspace.path()).unwrap();
+    let shown = |columns| {
+        let text = report::body(&report, columns);
+        let (_, tables) = text.split_once("\n  step").unwrap();
+        let (tables, _) = tables.split_once("\nlast lines").unwrap();
+        assert!(tables.lines().all(|line| line.chars().count() < columns), "{columns}: {text}");
+        format!("  step{tables}")
+    };
+    insta::assert_snapshot!(shown(40), @r#"
+    step       state
+    CTX_0      exit status 42
+    GEN_0      stopped, exit status 42
+    BENCHMARK  not started
+
+    CTX_0
+      starting     1.0 s
+      running      4.0 s
+    GEN_0
+      starting     2.5 s
+      running      2.5 s
+      stopping     5.0 s
+    "#);
+    insta::assert_snapshot!(shown(64), @r#"
+    step       state                    to ready  ran     nodes
+    CTX_0      exit status 42           -         5.0 s   node1
+    GEN_0      stopped, exit status 42  -         10.0 s  node1
+    BENCHMARK  not started              -         -       node1
+
+    CTX_0 |.....----------------------                          |
+    GEN_0 |.............-------------xxxxxxxxxxxxxxxxxxxxxxxxxxx|
+          |0                                              10.0 s|
+           . starting   - running   = ready   x stopping
+    "#);
+    assert_eq!(shown(80), shown(200));
+}

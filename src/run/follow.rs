@@ -58,6 +58,8 @@ pub struct View {
     pub reason: Option<String>,
     /// The controller's record of it, as of the last change of its state.
     pub record: Option<JobRecord>,
+    /// When its time limit ends it.
+    pub limit: Option<Instant>,
     /// The launch's result so far.
     pub result: Option<RunResult>,
     /// What the client measured, where there is no launch that reads it.
@@ -229,6 +231,10 @@ impl Follower<'_> {
                     let changed = track.view.state.as_ref() != Some(&queued.state);
                     if changed || track.view.reason != queued.reason {
                         track.view.record = self.client.record(job_id, timeout, interrupts)?;
+                        let left =
+                            track.view.record.as_ref().and_then(|record| record.seconds_left);
+                        track.view.limit =
+                            left.map(|left| Instant::now() + Duration::from_secs(left.into()));
                         track.view.reason.clone_from(&queued.reason);
                     }
                     // Only after the record is read: a signal must not lose it.
@@ -325,6 +331,7 @@ impl Track {
             state: None,
             reason: None,
             record: None,
+            limit: None,
             result: None,
             figures: Vec::new(),
             outcome: None,

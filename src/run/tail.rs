@@ -22,6 +22,23 @@ pub fn lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
     lines_of(source::open(path)?, count)
 }
 
+/// The last line of a log that tells a person something: no ruler of a table, no answer to a question
+/// whether a server is ready, which is asked all the time, no notice of Slurm's about a step's end.
+#[must_use]
+pub fn last_meaningful(path: &Path) -> Option<String> {
+    const QUESTIONS: [&str; 4] = ["GET /health", "GET /live", "GET /ready", "GET /metrics"];
+    let means_something = |line: &String| {
+        line.chars().filter(|c| c.is_alphanumeric()).count() > 2
+            && !QUESTIONS.iter().any(|question| line.contains(question))
+            && !line.contains("*** STEP ")
+    };
+    let line = lines(path, 12).ok()?.into_iter().rfind(means_something)?;
+    // pytest and others write words in the middle of a ruler.
+    let ruler = |c: char| "=-*#~_ ".contains(c);
+    let has_ruler = line.chars().take_while(|c| ruler(*c)).count() > 2;
+    Some(if has_ruler { line.trim_matches(ruler).to_owned() } else { line })
+}
+
 /// The last `count` lines of a log that is open.
 ///
 /// # Errors
@@ -106,6 +123,19 @@ mod tests {
     fn colours_and_control_characters_are_removed() {
         let file = log("\x1b[31mred\x1b[0m\x07\tend\r\n\x1b[0m\nlast");
         assert_eq!(lines(file.path(), 5).unwrap(), ["red\tend", "last"]);
+    }
+
+    #[test]
+    fn the_last_meaningful_line_is_none_that_always_comes() {
+        let noise = "INFO: 10.0.0.1:4 - \"GET /health HTTP/1.1\" 200 OK\n\n=====\n+--+--+\n";
+        for (line, expected) in [
+            ("loading shard 3 of 8 -", None),
+            ("===== 1 passed in 9 s =====", Some("1 passed in 9 s")),
+        ] {
+            let file = log(format!("{noise}{line}\n{noise}"));
+            assert_eq!(last_meaningful(file.path()).as_deref(), expected.or(Some(line)));
+        }
+        assert_eq!(last_meaningful(log(noise).path()), None);
     }
 
     #[test]

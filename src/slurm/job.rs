@@ -8,6 +8,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::time::TimeLimit;
+
 /// A job as `scontrol show job` describes it. Fields that Slurm omits or fills with `(null)`,
 /// `N/A`, `None` or `Unknown` are `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub struct JobRecord {
     pub node_list: Option<String>,
     /// File of standard output.
     pub std_out: Option<String>,
+    /// Seconds that were left of its time limit.
+    pub seconds_left: Option<u32>,
 }
 
 /// Exit code and signal, as `CODE:SIGNAL`.
@@ -115,6 +119,9 @@ impl JobRecord {
             restarts: record.number("Restarts")?.unwrap_or(0),
             node_list: record.word("NodeList")?,
             std_out: record.free_text("StdOut")?,
+            seconds_left: record
+                .seconds("TimeLimit")
+                .and_then(|limit| limit.checked_sub(record.seconds("RunTime").unwrap_or_default())),
         })
     }
 }
@@ -145,6 +152,14 @@ impl<'a> Record<'a> {
         let followers = FREE_TEXT.iter().chain(OTHER_KEYS);
         let end = followers.filter_map(|other| occurrences(rest, other).next()).map(|(at, _)| at);
         Ok(present(rest[..end.min().unwrap_or(rest.len())].trim_end()))
+    }
+
+    /// A time; none where it is unlimited, or not known for certain: it is only shown.
+    fn seconds(&self, key: &'static str) -> Option<u32> {
+        match self.word(key).ok()??.parse().ok()? {
+            TimeLimit::Seconds(seconds) => Some(seconds),
+            TimeLimit::Unlimited => None,
+        }
     }
 
     fn number(&self, key: &'static str) -> Result<Option<u32>, RecordError> {
@@ -191,6 +206,7 @@ mod tests {
             restarts: 2,
             node_list: text("node[1-2]"),
             std_out: text("/w/o ut"),
+            seconds_left: Some(365 * 86_400 - 7),
         };
         assert_eq!(read(FAILED), Ok(expected));
     }
@@ -210,7 +226,8 @@ mod tests {
 
     #[test]
     fn a_waiting_job_has_no_nodes() {
-        assert_eq!(read(PENDING).unwrap().node_list, None);
+        let record = read(PENDING).unwrap();
+        assert_eq!((record.node_list, record.seconds_left), (None, None));
     }
 
     #[test]

@@ -6,18 +6,23 @@
     reason = "the comments are the texts of --help"
 )]
 
+use std::io::IsTerminal;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, ColorChoice, FromArgMatches, Parser, Subcommand, ValueEnum,
+};
 use clap_complete::Shell;
 
 use disagg::input::settings::{CLUSTER_NAME, Options, RULES, SITE, STAGE_NAME, Setting, TABLE};
 use disagg::input::values::{Choice, Shape};
 use disagg::plan::Generation;
 use disagg::run::launch::limits::{Limits, seconds};
+use disagg::run::terminal::Terminal;
 
 /// Plan, check and submit disaggregated LLM-serving tests on Slurm.
 ///
@@ -356,6 +361,34 @@ pub struct FollowingArgs {
     /// Print the outcome as JSON on standard output; progress stays on standard error.
     #[arg(long)]
     pub json: bool,
+
+    #[command(flatten)]
+    pub color: ColorArgs,
+}
+
+/// Whether there are colours.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct ColorArgs {
+    /// Whether to use colours. auto: on a terminal, unless NO_COLOR is set.
+    #[arg(long, value_enum, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    pub color: ColorChoice,
+}
+
+impl ColorArgs {
+    /// What is written to: a terminal as it is now, or a file of some columns.
+    pub fn terminal(&self, output: &(impl IsTerminal + AsFd)) -> Terminal {
+        let is_set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        let is_dumb = is_set("TERM").is_none_or(|term| term == "dumb");
+        let has_colours = match self.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => output.is_terminal() && !is_dumb && is_set("NO_COLOR").is_none(),
+        };
+        let size = rustix::termios::tcgetwinsize(output).ok().filter(|size| size.ws_col > 0);
+        let (columns, lines) =
+            size.map_or((100, 24), |size| (size.ws_col.into(), size.ws_row.into()));
+        Terminal { columns, lines, has_colours }
+    }
 }
 
 /// What an interruption does.
@@ -419,6 +452,9 @@ pub struct ReportArgs {
     /// Write an HTML page with the timeline and the last lines of the logs; it needs no other file.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub color: ColorArgs,
 }
 
 /// Write a pipeline's launch script from its own draft.

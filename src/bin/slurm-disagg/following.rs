@@ -14,12 +14,14 @@ use disagg::run::client::Client;
 use disagg::run::figures::Measurement;
 use disagg::run::follow::{self, Job, OnInterrupt, Screen, View};
 use disagg::run::interrupt::Interrupts;
+use disagg::run::live::Live;
 use disagg::run::outcome::Outcome as TestOutcome;
-use disagg::run::progress::{Lines, Live};
+use disagg::run::progress::Lines;
 use disagg::run::report::{self, Report};
 use disagg::run::result::RunResult;
 use disagg::run::submission::Launcher;
 use disagg::run::tail;
+use disagg::run::terminal::{Meaning, Terminal, paint};
 
 use crate::args::{FollowingArgs, InterruptChoice};
 use crate::{Failure, Outcome, print};
@@ -124,7 +126,7 @@ pub fn follow(
 ) -> Outcome {
     let (mut entries, jobs): (Vec<_>, Vec<_>) = jobs.into_iter().unzip();
     let signal = follow_entries(&mut entries, jobs, client, interrupts, args)?;
-    print_outcomes(&entries, signal, args.json)
+    print_outcomes(&entries, signal, args)
 }
 
 /// Follows jobs to their end, and updates their entries.
@@ -144,7 +146,10 @@ pub fn follow_entries(
     };
     let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
     let mut screen: Box<dyn Screen> = match terminal && !is_dumb {
-        true => Box::new(Live::new(io::stderr(), terminal_size)),
+        true => {
+            let color = args.color;
+            Box::new(Live::new(io::stderr(), move || color.terminal(&io::stderr())))
+        }
         false => Box::new(Lines::new(io::stderr())),
     };
     let followed = follow::follow(jobs, client, interrupts, on_interrupt, screen.as_mut());
@@ -159,8 +164,8 @@ pub fn follow_entries(
 }
 
 /// Prints the outcomes of all tests, and gives the exit status.
-pub fn print_outcomes(entries: &[Entry], signal: Option<Signal>, json: bool) -> Outcome {
-    if json {
+pub fn print_outcomes(entries: &[Entry], signal: Option<Signal>, args: &FollowingArgs) -> Outcome {
+    if args.json {
         #[derive(Serialize)]
         struct All<'e> {
             schema: u32,
@@ -168,8 +173,9 @@ pub fn print_outcomes(entries: &[Entry], signal: Option<Signal>, json: bool) -> 
         }
         print(&(serde_json::to_string_pretty(&All { schema: SCHEMA, jobs: entries })? + "\n"))?;
     } else {
+        let terminal = args.color.terminal(&io::stdout());
         for entry in entries {
-            print(&text(entry))?;
+            print(&text(entry, terminal))?;
         }
         if entries.len() > 1 {
             print(&totals(entries))?;
@@ -183,8 +189,14 @@ pub fn print_outcomes(entries: &[Entry], signal: Option<Signal>, json: bool) -> 
     })
 }
 
-fn text(entry: &Entry) -> String {
+fn text(entry: &Entry, terminal: Terminal) -> String {
     let name = entry.outcome.map_or("?", TestOutcome::name).to_uppercase();
+    let meaning = entry.outcome.and_then(|outcome| match outcome {
+        TestOutcome::Passed => Some(Meaning::Good),
+        TestOutcome::Failed | TestOutcome::Refused => Some(Meaning::Bad),
+        _ => None,
+    });
+    let name = paint(&name, meaning, terminal.has_colours);
     let job = entry.job_id.map(|id| format!(", job {id}")).unwrap_or_default();
     let over = [TestOutcome::Passed, TestOutcome::Failed, TestOutcome::Unknown];
     let over = entry.outcome.is_some_and(|outcome| over.contains(&outcome));
@@ -195,7 +207,7 @@ fn text(entry: &Entry) -> String {
             "{name}: {}{job}: {}\n{}",
             entry.test,
             entry.message,
-            report::body(&report)
+            report::body(&report, terminal.columns)
         );
     }
     let mut text = format!("{name}: {}{job}: {}\n", entry.test, entry.message.trim_end());
@@ -225,10 +237,4 @@ fn totals(entries: &[Entry]) -> String {
     }
     let parts: Vec<_> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
     format!("{} tests: {}\n", entries.len(), parts.join(", "))
-}
-
-/// The terminal's columns and lines.
-fn terminal_size() -> (usize, usize) {
-    let size = rustix::termios::tcgetwinsize(io::stderr()).ok().filter(|size| size.ws_col > 0);
-    size.map_or((80, 24), |size| (size.ws_col.into(), size.ws_row.into()))
 }

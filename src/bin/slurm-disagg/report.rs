@@ -20,7 +20,7 @@ pub fn run(args: &ReportArgs) -> Outcome {
     match args.format {
         Format::Json => print(&report.result.to_json()?)?,
         Format::Text if args.html.is_some() => {}
-        Format::Text => print(&report::text(&report))?,
+        Format::Text => print(&report::text(&report, args.color.terminal(&std::io::stdout())))?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -32,7 +32,7 @@ pub fn run(args: &SubmitArgs, context: &Context) -> Outcome {
     let json = args.following.json;
     if args.test_only {
         let entries: Vec<_> = plans.iter().map(test_only).collect::<Result<_, _>>()?;
-        return following::print_outcomes(&entries, None, json);
+        return following::print_outcomes(&entries, None, &args.following);
     }
     if !args.force {
         plans.iter().try_for_each(refuse_busy_workspace)?;
@@ -67,7 +67,7 @@ pub fn run(args: &SubmitArgs, context: &Context) -> Outcome {
         return following::print_outcomes(
             &entries.into_iter().map(written).collect::<Vec<_>>(),
             None,
-            json,
+            &args.following,
         );
     }
     submit(args, &plans, entries)
@@ -130,7 +130,7 @@ fn submit(args: &SubmitArgs, plans: &[Plan], mut entries: Vec<Entry>) -> Outcome
         signal =
             following::follow_entries(&mut entries, jobs, &client, &interrupts, &args.following)?;
     }
-    following::print_outcomes(&entries, signal, args.following.json)
+    following::print_outcomes(&entries, signal, &args.following)
 }
 
 /// The plans to submit. One invalid entry of a test list is an error for all.

@@ -5,25 +5,34 @@ use std::fmt::Write;
 
 use super::super::figures::{self, Measurement};
 use super::super::result::{Moment, RunResult, StepResult, VerdictKind};
+use super::super::terminal::{Meaning, Terminal, paint, width};
 use super::super::timeline::{StepState, describe, duration, spans};
 use super::Report;
 use crate::diagnostic::Printable;
 use crate::slurm::hostlist;
 
-/// The timeline's width, in characters.
+/// The timeline's width, in characters, and the least that its legend has room beside.
 const WIDTH: usize = 60;
+const LEAST_WIDTH: usize = 40;
 /// How many measurements stand side by side.
 const FIGURES: usize = 4;
 
-/// The report as text.
+/// The report as text for a terminal.
 #[must_use]
-pub fn text(report: &Report) -> String {
-    format!("{}\n{}", Printable(&headline(&report.result)), body(report))
+pub fn text(report: &Report, terminal: Terminal) -> String {
+    let meaning = match report.result.verdict.kind {
+        VerdictKind::Passed => Some(Meaning::Good),
+        VerdictKind::Running => None,
+        _ => Some(Meaning::Bad),
+    };
+    let headline = Printable(&headline(&report.result)).to_string();
+    let headline = paint(&headline, meaning, terminal.has_colours);
+    format!("{headline}\n{}", body(report, terminal.columns))
 }
 
-/// The report as text, without its first line, the verdict.
+/// The report as text, without its first line, the verdict; its tables fit into some columns.
 #[must_use]
-pub fn body(report: &Report) -> String {
+pub fn body(report: &Report, columns: usize) -> String {
     let result = &report.result;
     let mut text = String::new();
     let _ = writeln!(text, "  test      {}", Printable(&result.plan.test));
@@ -48,9 +57,9 @@ pub fn body(report: &Report) -> String {
     }
     text.push_str(&figures(&result.figures));
     text.push('\n');
-    text.push_str(&table(report));
+    text.push_str(&table(report, columns));
     text.push('\n');
-    text.push_str(&timeline(report));
+    text.push_str(&timeline(report, columns));
     if !result.verdict.log_tail.is_empty() {
         let step = result.verdict.step.as_deref().unwrap_or("the run");
         let _ = writeln!(text, "\nlast lines of {}:", Printable(step));
@@ -92,10 +101,21 @@ pub(super) fn row(step: &StepResult, now: Moment) -> [String; 7] {
     ]
 }
 
-fn table(report: &Report) -> String {
+/// The table of steps; columns that do not fit are left out, the least important first.
+fn table(report: &Report, columns: usize) -> String {
     let mut rows = vec![COLUMNS.map(str::to_owned).to_vec()];
     rows.extend(report.result.steps.iter().map(|step| row(step, report.now).to_vec()));
-    aligned(&rows, false)
+    let mut text = aligned(&rows, false);
+    for name in ["tasks", "starting", "to ready", "nodes", "ran"] {
+        if text.lines().all(|line| width(line) < columns) {
+            break;
+        }
+        if let Some(at) = rows[0].iter().position(|column| column == name) {
+            rows.iter_mut().for_each(|row| drop(row.remove(at)));
+        }
+        text = aligned(&rows, false);
+    }
+    text
 }
 
 /// What the benchmark measured, with an empty line before it; empty where nothing is known.
@@ -134,18 +154,30 @@ pub(super) fn aligned(rows: &[Vec<String>], are_numbers: bool) -> String {
     text
 }
 
-/// One line for each step: `.` starting, `-` running, `=` ready, `x` stopping.
-fn timeline(report: &Report) -> String {
+/// One line for each step: `.` starting, `-` running, `=` ready, `x` stopping. Where there is no room
+/// for lines, a list.
+fn timeline(report: &Report, columns: usize) -> String {
     let (begin, end) = report.range();
-    let column = |at: Moment| {
-        let part = at.since(begin).as_secs_f64() / end.since(begin).as_secs_f64();
-        ((part * WIDTH as f64) as usize).min(WIDTH - 1)
-    };
     let steps: Vec<_> = report.result.steps.iter().filter(|s| s.started.is_some()).collect();
     let widest = steps.iter().map(|step| step.name.len()).max().unwrap_or_default();
+    let long = WIDTH.min(columns.saturating_sub(widest + 6));
     let mut text = String::new();
+    if long < LEAST_WIDTH {
+        for step in steps {
+            let _ = writeln!(text, "  {}", Printable(&step.name));
+            for span in spans(step, report.now) {
+                let lasted = duration(span.to.since(span.from));
+                let _ = writeln!(text, "    {:<9} {lasted:>8}", span.state.to_string());
+            }
+        }
+        return text;
+    }
+    let column = |at: Moment| {
+        let part = at.since(begin).as_secs_f64() / end.since(begin).as_secs_f64();
+        ((part * long as f64) as usize).min(long - 1)
+    };
     for step in steps {
-        let mut line = vec![' '; WIDTH];
+        let mut line = vec![' '; long];
         for span in spans(step, report.now) {
             let mark = match span.state {
                 StepState::Starting => '.',
@@ -160,8 +192,10 @@ fn timeline(report: &Report) -> String {
     }
     if !text.is_empty() {
         let length = duration(end.since(begin));
-        let _ = writeln!(text, "  {:widest$} |0{length:>width$}|", "", width = WIDTH - 1);
-        let _ = writeln!(text, "  {:widest$}  . starting   - running   = ready   x stopping", "");
+        let _ = writeln!(text, "  {:widest$} |0{length:>width$}|", "", width = long - 1);
+        let legend = ". starting   - running   = ready   x stopping";
+        let indent = (widest + 2).min(columns.saturating_sub(legend.len() + 3));
+        let _ = writeln!(text, "  {:indent$}{legend}", "");
     }
     text
 }
