@@ -16,7 +16,7 @@ LIBDIR ?= $(PREFIX)/lib
 PLUGINDIR ?= $(LIBDIR)/slurm
 MANDIR ?= $(PREFIX)/share/man
 DOCDIR ?= $(PREFIX)/share/doc/slurm-disagg
-PYTHONDIR ?= $(PREFIX)/share/slurm-disagg/python
+SHAREDIR ?= $(PREFIX)/share/slurm-disagg
 BASHCOMPDIR ?= $(PREFIX)/share/bash-completion/completions
 ZSHCOMPDIR ?= $(PREFIX)/share/zsh/site-functions
 FISHCOMPDIR ?= $(PREFIX)/share/fish/vendor_completions.d
@@ -263,9 +263,9 @@ sanitize: | rust ## the C library and spank_disagg.so under the address and thre
 install: ## install what `make` built below PREFIX (/usr/local); also LIBDIR, PLUGINDIR, DESTDIR
 	@test -e build/slurm_disagg.pc || { echo 'make install: nothing is built yet; run make first' >&2; exit 1; }
 	install -d $(addprefix $(DESTDIR),$(PREFIX)/bin $(PREFIX)/include $(LIBDIR)/pkgconfig $(PLUGINDIR) \
-		$(MANDIR)/man1 $(DOCDIR) $(PYTHONDIR) $(BASHCOMPDIR) $(ZSHCOMPDIR) $(FISHCOMPDIR))
+		$(MANDIR) $(DOCDIR) $(SHAREDIR)/python $(BASHCOMPDIR) $(ZSHCOMPDIR) $(FISHCOMPDIR))
 	install -m 755 build/slurm-disagg $(DESTDIR)$(PREFIX)/bin/
-	build/slurm-disagg man $(DESTDIR)$(MANDIR)/man1
+	build/slurm-disagg man $(DESTDIR)$(MANDIR)
 	build/slurm-disagg completions bash >$(DESTDIR)$(BASHCOMPDIR)/slurm-disagg
 	build/slurm-disagg completions zsh >$(DESTDIR)$(ZSHCOMPDIR)/_slurm-disagg
 	build/slurm-disagg completions fish >$(DESTDIR)$(FISHCOMPDIR)/slurm-disagg.fish
@@ -274,12 +274,23 @@ install: ## install what `make` built below PREFIX (/usr/local); also LIBDIR, PL
 	ln -sfn $(SONAME) $(DESTDIR)$(LIBDIR)/libslurm_disagg.so
 	install -m 644 build/libslurm_disagg.a $(DESTDIR)$(LIBDIR)/
 	install -m 644 include/slurm_disagg.h $(DESTDIR)$(PREFIX)/include/
-	install -m 644 python/slurm_disagg.py $(DESTDIR)$(PYTHONDIR)/
+	install -m 644 python/slurm_disagg.py $(DESTDIR)$(SHAREDIR)/python/
 	$(file >build/installed.pc,$(call pc,$(LIBDIR),$(PREFIX)/include))
 	install -m 644 build/installed.pc $(DESTDIR)$(LIBDIR)/pkgconfig/slurm_disagg.pc
 	install -m 755 build/spank_disagg.so $(wildcard build/job_submit_disagg.so) $(DESTDIR)$(PLUGINDIR)/
-	install -m 644 build/job_submit_disagg.lua $(DESTDIR)$(PLUGINDIR)/
-	install -m 644 README.md docs/*.md docs/site.yaml.example plugins/job_submit/disagg.conf.example $(DESTDIR)$(DOCDIR)/
+	install -m 644 build/job_submit_disagg.lua $(DESTDIR)$(SHAREDIR)/
+	install -m 644 README*.md docs/*.md docs/site.yaml.example plugins/job_submit/disagg.conf.example $(DESTDIR)$(DOCDIR)/
+	@if [ -z '$(DESTDIR)' ] && [ "$$(id -u)" = 0 ] && command -v ldconfig >/dev/null; then ldconfig; fi
+
+# What there is to delete is what an installation elsewhere has.
+.PHONY: uninstall
+uninstall: ## delete what `make install` with the same variables installed
+	@staged=$$(mktemp -d); trap 'rm -rf "$$staged"' EXIT; \
+	$(MAKE) install DESTDIR="$$staged" >/dev/null; \
+	(cd "$$staged" && find . -depth ! -type d -printf '%P\0') | while IFS= read -r -d '' file; do \
+		rm -fv "$(DESTDIR)/$$file"; \
+	done; \
+	rmdir --ignore-fail-on-non-empty $(addprefix $(DESTDIR),$(SHAREDIR)/python $(SHAREDIR) $(DOCDIR)) 2>/dev/null || true
 
 .PHONY: clean
 clean: ## delete build/ (cargo's target/ stays)

@@ -201,6 +201,42 @@ fn the_python_binding_says_what_the_library_says() {
     succeeded(&mut python);
 }
 
+/// All files below a directory.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let found = succeeded(Command::new("find").arg(directory).args(["!", "-type", "d"]));
+    found.lines().map(PathBuf::from).collect()
+}
+
+#[test]
+fn an_installation_is_complete_and_uninstall_leaves_nothing_of_it() {
+    let _ = build_dir();
+    let place = tempfile::tempdir().unwrap();
+    let make = |goal: &str| {
+        let mut make = Command::new("make");
+        make.args([goal, "PREFIX=/usr", "LIBDIR=/usr/lib/here", "PLUGINDIR=/usr/lib/slurm"]);
+        make.arg(format!("DESTDIR={}", place.path().display())).env_remove("MAKEFLAGS");
+        succeeded(make.current_dir(root()));
+    };
+    make("install");
+    for file in [
+        "bin/slurm-disagg",
+        "lib/here/libslurm_disagg.so.0",
+        "lib/here/pkgconfig/slurm_disagg.pc",
+        "lib/slurm/spank_disagg.so",
+        "share/slurm-disagg/job_submit_disagg.lua",
+        "share/slurm-disagg/python/slurm_disagg.py",
+        "share/man/man1/slurm-disagg-plan.1",
+        "share/man/man5/disagg.conf.5",
+        "share/man/man8/slurm-disagg-plugins.8",
+    ] {
+        assert!(place.path().join("usr").join(file).exists(), "{file}");
+    }
+    let other = place.path().join("usr/share/slurm-disagg/site.yaml");
+    std::fs::write(&other, "").unwrap();
+    make("uninstall");
+    assert_eq!(files(place.path()), [other]);
+}
+
 // ---- the examples
 
 #[test]

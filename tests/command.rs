@@ -133,6 +133,23 @@ fn check_shows_several_errors_of_a_file_in_one_run_with_lines_and_carets() {
 }
 
 #[test]
+fn check_reads_settings_files_too() {
+    let place = Place::new();
+    place.write("site.yaml", "placement: tight\n");
+    place.write("disagg.conf", "# limits\nmax_node=2\non_error=refuse\n");
+    let both = ["check", "--site", "site.yaml", "--disagg-conf", "disagg.conf"];
+    place.run(&both).expect(2).shows(&[
+        "site.yaml:1:12: error: placement must be one of: exclusive, packed",
+        "disagg.conf:2:1: error: unknown key 'max_node' (known: sizing",
+        "2 files checked: 2 errors, 0 warnings",
+    ]);
+    place.write("disagg.conf", include_str!("../plugins/job_submit/disagg.conf.example"));
+    place.write("site.yaml", include_str!("../docs/site.yaml.example"));
+    contains(&place.ok(&both), "2 files checked: 0 errors, 0 warnings");
+    place.run(&["check", "--disagg-conf", "none"]).expect(2).shows(&["none: cannot be opened"]);
+}
+
+#[test]
 fn explain_names_the_rule_and_the_place_of_each_value() {
     let place = Place::new();
     place.write("c.yaml", config_with((4, (1, 4), (1, 8)), "A=1"));
@@ -162,9 +179,21 @@ fn help_of_every_subcommand_and_the_generated_pages() {
     let mut pages = help.clone();
     for name in names.iter().filter(|name| **name != "help") {
         pages += &format!("\n==== {name}\n\n{}", place.ok(&[name, "--help"]));
-        assert!(place.path(&format!("pages/slurm-disagg-{name}.1")).exists(), "{name}");
+        assert!(place.path(&format!("pages/man1/slurm-disagg-{name}.1")).exists(), "{name}");
     }
     assert_snapshot!("help", pages);
+    // What people read of the other pages, wherever man is not.
+    for (page, parts) in [
+        ("man5/disagg.conf.5", ["on_error=ignore|refuse", "partition_max_nodes=P:N,"]),
+        ("man5/slurm-disagg-site.yaml.5", ["container_mounts", "Directory of the models [env"]),
+        ("man8/slurm-disagg-plugins.8", ["optional /usr/lib/x86_64-linux-gnu/slurm-wlm", "NEVER"]),
+    ] {
+        let page = fs::read_to_string(place.path("pages").join(page)).unwrap();
+        let plain = page.replace("\\-", "-").replace("\\fB", "").replace("\\fR", "").to_string();
+        for part in parts {
+            assert!(plain.to_lowercase().contains(&part.to_lowercase()), "{part}\n{plain}");
+        }
+    }
     contains(&place.ok(&["completions", "bash"]), "--trtllm-dir");
 }
 

@@ -3,9 +3,10 @@
 -- The controller plugin for sites on job_submit/lua: sizes a disaggregated job or refuses it, by
 -- the same rule as job_submit_disagg.so. One file, for every release from 20.11 on, Lua 5.1 to 5.4.
 --
--- Put it beside slurm.conf and call it from your own job_submit.lua there:
+-- Call it from your own job_submit.lua beside slurm.conf, where it is (`make install` puts it below
+-- PREFIX/share):
 --
---     local disagg = dofile("/etc/slurm/job_submit_disagg.lua")
+--     local disagg = dofile("/usr/local/share/slurm-disagg/job_submit_disagg.lua")
 --     disagg.configure{ max_nodes = 18, allowed_accounts = { "llm" } }   -- optional
 --
 --     function slurm_job_submit(job_desc, part_list, submit_uid)
@@ -28,6 +29,7 @@ local M = {}
 local settings = {
 	sizing = true, -- fill what the user left open
 	segment = false, -- pass the plan's segment on as --segment (from 25.11 on)
+	on_error = "ignore", -- what an error in these settings means; "refuse": no such job passes
 	max_nodes = nil, -- the largest job, in nodes
 	allowed_accounts = {}, -- empty: all
 	allowed_partitions = {}, -- empty: all
@@ -38,6 +40,7 @@ local settings = {
 local KINDS = {
 	sizing = "boolean",
 	segment = "boolean",
+	on_error = "string",
 	max_nodes = "number",
 	allowed_accounts = "table",
 	allowed_partitions = "table",
@@ -45,17 +48,28 @@ local KINDS = {
 	partition_max_minutes = "table",
 }
 
+local has_errors = false
+
 -- Takes over the site's settings. A key that is unknown or of the wrong type is reported in
 -- slurmctld's log and left out, because a typing error must not stop the controller.
 function M.configure(given)
+	local function wrong(...)
+		has_errors = true
+		slurm.log_error(...)
+	end
 	for key, value in pairs(given) do
 		if KINDS[key] == nil then
-			slurm.log_error("disagg: unknown setting '%s' is ignored", tostring(key))
+			wrong("disagg: unknown setting '%s' is ignored", tostring(key))
 		elseif type(value) ~= KINDS[key] then
-			slurm.log_error("disagg: setting '%s' must be a %s, and is ignored", key, KINDS[key])
+			wrong("disagg: setting '%s' must be a %s, and is ignored", key, KINDS[key])
 		else
 			settings[key] = value
 		end
+	end
+	-- Whoever writes the key wants no job to pass by mistake.
+	if given.on_error ~= nil and given.on_error ~= "ignore" and given.on_error ~= "refuse" then
+		wrong("disagg: setting 'on_error' must be ignore or refuse, not '%s'", tostring(given.on_error))
+		settings.on_error = "refuse"
 	end
 end
 
@@ -527,6 +541,10 @@ function M.job_submit(job_desc, part_list, _)
 	local demand, reason = M.parse_demand(line)
 	if demand == nil then
 		return answer(not_understood(reason))
+	end
+	if has_errors and settings.on_error == "refuse" then
+		return answer({ "this site's settings for disaggregated jobs have an error, and on_error=refuse "
+			.. "lets no such job pass: ask the administrator, for whom slurmctld's log names it" })
 	end
 	local ask, refusals = ask_of(job_desc), {}
 	contradictions(ask, demand, refusals)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The site's say: `disagg.conf`, a file of `key=value` lines beside slurm.conf.
 //! It is read once when slurmctld loads the plugin; a bad line is reported and left out, because a
-//! typing error must not stop a controller.
+//! typing error must not stop a controller. `on_error=refuse` lets no disaggregated job pass then.
 
 use std::fmt;
 
@@ -17,6 +17,10 @@ pub struct Settings {
     /// `segment=yes|no`: pass the plan's segment on as `--segment` where the release has it
     /// (default no).
     pub segment: bool,
+    /// `on_error=ignore|refuse`: what a line that is not understood means (default ignore).
+    pub refuse_on_error: bool,
+    /// Whether a line was not understood.
+    pub has_errors: bool,
     /// `max_nodes=N`: the largest job, in nodes.
     pub max_nodes: Option<u32>,
     /// `allowed_accounts=A,B`: accounts that may run disaggregated jobs; empty: all.
@@ -34,6 +38,8 @@ impl Default for Settings {
         Self {
             sizing: true,
             segment: false,
+            refuse_on_error: false,
+            has_errors: false,
             max_nodes: None,
             allowed_accounts: Vec::new(),
             allowed_partitions: Vec::new(),
@@ -84,7 +90,17 @@ impl Settings {
                 problems.push(Problem { line: index + 1, message });
             }
         }
+        settings.has_errors = !problems.is_empty();
         (settings, problems)
+    }
+
+    /// Why no disaggregated job may pass, where none may.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&'static str> {
+        (self.refuse_on_error && self.has_errors).then_some(
+            "this site's settings for disaggregated jobs have an error, and on_error=refuse lets no \
+             such job pass: ask the administrator, for whom slurmctld's log names it",
+        )
     }
 
     /// Whether it matters in which partition a job runs.
@@ -99,6 +115,13 @@ impl Settings {
         match key {
             "sizing" => self.sizing = switch(key, value)?,
             "segment" => self.segment = switch(key, value)?,
+            "on_error" => {
+                // Whoever writes the key wants no job to pass by mistake.
+                self.refuse_on_error = value != "ignore";
+                if !["ignore", "refuse"].contains(&value) {
+                    return Err(format!("'{key}' must be ignore or refuse, not '{value}'"));
+                }
+            }
             "max_nodes" => self.max_nodes = Some(number(key, value)?),
             "allowed_accounts" => self.allowed_accounts = names(key, value)?,
             "allowed_partitions" => self.allowed_partitions = names(key, value)?,
@@ -106,8 +129,8 @@ impl Settings {
             "partition_max_minutes" => self.partition_max_minutes = numbers(key, value)?,
             _ => {
                 return Err(format!(
-                    "unknown key '{key}' (known: sizing, segment, max_nodes, allowed_accounts, \
-                     allowed_partitions, partition_max_nodes, partition_max_minutes)"
+                    "unknown key '{key}' (known: sizing, segment, on_error, max_nodes, \
+                     allowed_accounts, allowed_partitions, partition_max_nodes, partition_max_minutes)"
                 ));
             }
         }
@@ -155,6 +178,7 @@ mod tests {
     fn every_key_is_read() {
         let (settings, problems) = Settings::parse(
             "# site limits\n\nsizing = off\nsegment=yes # needs topology/block\nmax_nodes=18\n\
+             on_error=refuse\n\
              allowed_accounts=llm, perf\nallowed_partitions=batch\n\
              partition_max_nodes=batch:16,debug:2\npartition_max_minutes=debug:30\n",
         );
@@ -164,6 +188,8 @@ mod tests {
             Settings {
                 sizing: false,
                 segment: true,
+                refuse_on_error: true,
+                has_errors: false,
                 max_nodes: Some(18),
                 allowed_accounts: vec!["llm".into(), "perf".into()],
                 allowed_partitions: vec!["batch".into()],
@@ -180,7 +206,7 @@ mod tests {
         let setting = |line: &&str| line.starts_with('#') && line.contains('=');
         let settings: Vec<_> =
             example.lines().filter(setting).map(|line| line.trim_start_matches('#')).collect();
-        assert_eq!(settings.len(), 7);
+        assert_eq!(settings.len(), 8);
         assert_eq!(Settings::parse(&settings.join("\n")).1, []);
     }
 
@@ -211,7 +237,7 @@ mod tests {
             "just words",
         ] {
             let (settings, problems) = Settings::parse(line);
-            assert_eq!(settings, Settings::default(), "{line}");
+            assert_eq!(settings, Settings { has_errors: true, ..Settings::default() }, "{line}");
             assert_eq!(problems.len(), 1, "{line}");
         }
     }

@@ -98,6 +98,9 @@ pub fn decide(
     settings: &Settings,
     form: TresForm,
 ) -> Result<Fill, Vec<String>> {
+    if let Some(refusal) = settings.refusal() {
+        return Err(vec![refusal.to_owned()]);
+    }
     let mut refusals = Vec::new();
     contradictions(ask, demand, &mut refusals);
     limits(ask, demand, settings, &mut refusals);

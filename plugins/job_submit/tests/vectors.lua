@@ -123,7 +123,7 @@ local function site(words)
 		elseif SWITCHES[value] ~= nil then
 			settings[key] = SWITCHES[value]
 		else
-			settings[key] = tonumber(value)
+			settings[key] = tonumber(value) or value
 		end
 	end
 	return settings
@@ -248,6 +248,7 @@ do
 	check("an update of something else passes", (modify({ comment = "x" })), slurm.SUCCESS)
 	check("a job without a demand may be updated", (modify({ min_nodes = 2.0 }, {})), slurm.SUCCESS)
 
+	errors = {}
 	module().configure({ max_node = 3, sizing = "off" })
 	table.sort(errors)
 	check("odd settings are reported", table.concat(errors, "\n"), "disagg: setting 'sizing' must "

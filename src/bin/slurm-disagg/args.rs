@@ -58,7 +58,7 @@ pub enum Command {
         /// The shell.
         shell: Shell,
     },
-    /// Write the man pages into a directory.
+    /// Write the man pages into man1, man5 and man8 of a directory.
     Man {
         /// Directory; it is created when it is missing.
         directory: PathBuf,
@@ -223,16 +223,25 @@ pub enum PlanFormat {
 
 /// Check configurations and report everything that is wrong with them.
 ///
-/// The tests that each of them allows are listed, with their sizes.
+/// The tests that each of them allows are listed, with their sizes. Settings files are checked too.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   slurm-disagg check config.yaml
+  slurm-disagg check --site site.yaml --disagg-conf /etc/slurm/disagg.conf
   slurm-disagg check tests/scripts/perf-sanity/disaggregated/*.yaml --format json")]
 pub struct CheckArgs {
     /// Files of the configurations.
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required_unless_present_any = ["site", "disagg_conf"], value_name = "FILE")]
     pub files: Vec<PathBuf>,
+
+    /// Check a settings file, site.yaml.
+    #[arg(long, value_name = "FILE")]
+    pub site: Option<PathBuf>,
+
+    /// Check the settings file of the controller's plugin, disagg.conf.
+    #[arg(long, value_name = "FILE")]
+    pub disagg_conf: Option<PathBuf>,
 
     #[command(flatten)]
     pub changes: ChangeArgs,

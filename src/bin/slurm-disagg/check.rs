@@ -6,14 +6,19 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use disagg::diagnostic::{Diagnostic, Diagnostics, Severity};
+use disagg::diagnostic::{Diagnostic, Diagnostics, Location, Position, Severity};
 use disagg::input::request::Options;
-use disagg::input::{Context, config, find, request};
+use disagg::input::{Context, config, find, request, site, source};
 use disagg::plan::config::{Config, Field};
 use disagg::plan::{Generation, Origin, Plan, TestId};
 
 use crate::args::{CheckArgs, Format};
 use crate::{Outcome, print, report};
+
+/// The controller's plugin has it: slurmctld loads nothing that it does not need.
+#[path = "../../../plugins/job_submit/src/settings.rs"]
+#[allow(dead_code, reason = "only the plugin uses the settings")]
+mod disagg_conf;
 
 pub fn run(args: &CheckArgs, context: &Context) -> Outcome {
     let (mut found, mut tests) = (Vec::new(), String::new());
@@ -22,6 +27,8 @@ pub fn run(args: &CheckArgs, context: &Context) -> Outcome {
         found.extend(checked.found);
         tests += &checked.tests;
     }
+    found.extend(args.site.iter().flat_map(|file| about_site(file, context)));
+    found.extend(args.disagg_conf.iter().flat_map(|file| about_disagg_conf(file, context)));
     for diagnostic in found.iter_mut().filter(|d| args.strict && d.severity == Severity::Warning) {
         diagnostic.severity = Severity::Error;
     }
@@ -30,7 +37,8 @@ pub fn run(args: &CheckArgs, context: &Context) -> Outcome {
     match args.format {
         Format::Text => {
             report(&found);
-            let files = args.files.len();
+            let settings = [&args.site, &args.disagg_conf];
+            let files = args.files.len() + settings.into_iter().flatten().count();
             print(&format!(
                 "{tests}{files} file{} checked: {errors} error{}, {warnings} warning{}\n",
                 s(files),
@@ -44,6 +52,30 @@ pub fn run(args: &CheckArgs, context: &Context) -> Outcome {
         }
     }
     Ok(if errors > 0 { ExitCode::from(2) } else { ExitCode::SUCCESS })
+}
+
+/// What is wrong with a site.yaml, whatever the environment says.
+fn about_site(file: &Path, context: &Context) -> Vec<Diagnostic> {
+    let context = Context { env: &|_| None, current_dir: context.current_dir.clone() };
+    site::load(&context, Some(file)).err().map_or(Vec::new(), |found| found.0)
+}
+
+/// What is wrong with a disagg.conf, in the words of slurmctld's log.
+fn about_disagg_conf(file: &Path, context: &Context) -> Vec<Diagnostic> {
+    let shown = file.to_string_lossy();
+    let source = match source::read(&context.current_dir.join(file), &shown) {
+        Ok(source) => source,
+        Err(error) => return vec![error],
+    };
+    let (_, problems) = disagg_conf::Settings::parse(&source.text);
+    let place = |line: usize| {
+        let line = u32::try_from(line).unwrap_or(u32::MAX);
+        let length = source.line(line).chars().count() as u32;
+        Location { source: source.clone(), position: Position { line, column: 1, length } }
+    };
+    let error =
+        |problem: disagg_conf::Problem| Diagnostic::error(problem.message).at(place(problem.line));
+    problems.into_iter().map(error).collect()
 }
 
 fn s(count: usize) -> &'static str {

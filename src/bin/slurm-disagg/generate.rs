@@ -2,14 +2,16 @@
 //! Completions and man pages, from the command line's own definition.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Arg, CommandFactory, ValueHint};
 use clap_complete::Shell;
 
-use crate::Outcome;
+use disagg::input::settings::TABLE;
+
 use crate::args::Cli;
+use crate::{Outcome, roff};
 
 pub fn completions(shell: Shell) -> Outcome {
     let mut script = Vec::new();
@@ -87,7 +89,45 @@ complete -c slurm-disagg -n \"__fish_slurm_disagg_using_subcommand completions\"
 ];
 
 pub fn man_pages(directory: &Path) -> Outcome {
-    std::fs::create_dir_all(directory)?;
-    clap_mangen::generate_to(Cli::command(), directory)?;
+    let section = |number: u8| -> io::Result<PathBuf> {
+        let section = directory.join(format!("man{number}"));
+        std::fs::create_dir_all(&section)?;
+        Ok(section)
+    };
+    clap_mangen::generate_to(Cli::command(), section(1)?)?;
+    for (name, number, title, text) in [
+        ("disagg.conf", 5, "limits of a site for disaggregated jobs", part("### disagg.conf")),
+        ("slurm-disagg-site.yaml", 5, "settings of the command and the plugin", settings()),
+        (
+            "slurm-disagg-plugins",
+            8,
+            "the plugins of slurm-disagg, for administrators",
+            ADMIN.to_owned(),
+        ),
+    ] {
+        let page = roff::page(name, number, title, &text);
+        std::fs::write(section(number)?.join(format!("{name}.{number}")), page)?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+const ADMIN: &str = include_str!("../../../docs/admin.md");
+
+/// A part of the administrator's page: from its heading to the next one.
+fn part(heading: &str) -> String {
+    let text = ADMIN.split_once(heading).map_or("", |(_, text)| text);
+    text.split("\n#").next().unwrap_or_default().to_owned()
+}
+
+/// The keys of site.yaml.
+fn settings() -> String {
+    let mut text = "Settings of a site in /etc/slurm-disagg/site.yaml, and of a user in \
+                    ~/.config/slurm-disagg/site.yaml, in YAML. The user's win over the site's, environment \
+                    variables over both, and options over all. An unknown key is an error.\n\n\
+                    | key | meaning |\n|---|---|\n"
+        .to_owned();
+    for (setting, key) in TABLE.iter().filter_map(|setting| Some((setting, setting.key?))) {
+        text += &format!("| `{key}` | {} |\n", setting.help().replace('|', "\\|"));
+    }
+    text
 }

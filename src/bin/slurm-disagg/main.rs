@@ -15,6 +15,7 @@ mod generate;
 mod launch;
 mod plan;
 mod report;
+mod roff;
 mod submit;
 mod sweep;
 mod target;
