@@ -123,8 +123,8 @@ fn the_users_page_names_every_option_of_the_plugin() {
 }
 
 #[test]
-fn links_between_the_admins_and_the_users_page_lead_to_files() {
-    for page in ["docs/admin.md", "docs/user.md"] {
+fn links_of_the_pages_lead_to_files() {
+    for page in ["docs/admin.md", "docs/user.md", "README.md", "README.zh-CN.md"] {
         let (path, text) = file(page);
         let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
         for target in targets.filter(|target| !target.starts_with('#')) {
@@ -197,4 +197,31 @@ fn the_first_commands_of_the_readme_print_what_it_shows() {
         let lines: Vec<_> = printed.lines().map(str::to_owned).collect();
         assert!(shows(expected, &lines), "$ {command}\n{printed}");
     }
+}
+
+/// What a translation has in common with its original: the level of each heading, the lines of code, the
+/// code in tables' first cells, where links lead.
+fn skeleton(page: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut is_fenced = false;
+    for line in page.lines() {
+        is_fenced ^= line.starts_with("```");
+        if is_fenced || line.starts_with("    ") {
+            found.push(line.to_owned());
+        } else if line.starts_with('#') {
+            found.push(line.split(' ').next().unwrap().to_owned());
+        } else if let Some(cell) = line.strip_prefix("| `") {
+            found.push(cell.split(" | ").next().unwrap().to_owned());
+        }
+        let links = line.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        found.extend(links.filter(|link| !link.starts_with("README")).map(str::to_owned));
+    }
+    found
+}
+
+#[test]
+fn the_chinese_readme_keeps_step_with_the_english_one() {
+    let [english, chinese] = ["README.md", "README.zh-CN.md"].map(|name| skeleton(&file(name).1));
+    assert!(english.len() > 40, "{english:?}");
+    assert_eq!(english, chinese);
 }
