@@ -154,6 +154,24 @@ pub unsafe extern "C" fn slurm_spank_user_init(
     })
 }
 
+/// At the end of srun, after its step.
+///
+/// # Safety
+/// As [`slurm_spank_init`].
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn slurm_spank_exit(
+    _handle: RawHandle,
+    _argc: c_int,
+    _argv: *mut *mut c_char,
+) -> c_int {
+    guard::entry("slurm_spank_exit", SUCCESS, || {
+        if ffi::context() == Context::Local {
+            running::release();
+        }
+        SUCCESS
+    })
+}
+
 /// In the child of slurmstepd that becomes the task, as the user.
 ///
 /// # Safety

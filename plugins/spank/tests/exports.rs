@@ -10,10 +10,11 @@ use std::process::Command;
 use slurm_bed::built;
 
 /// Slurm does extra work for every hook that it finds, so none is exported that does nothing.
-const EXPORTS: [&str; 8] = [
+const EXPORTS: [&str; 9] = [
     "plugin_name",
     "plugin_type",
     "plugin_version",
+    "slurm_spank_exit",
     "slurm_spank_init",
     "slurm_spank_init_post_opt",
     "slurm_spank_local_user_init",

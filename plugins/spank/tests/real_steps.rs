@@ -3,6 +3,8 @@
 //! becomes of those that are wrong. What their ranks get is compared in `real_same_step`.
 #![allow(clippy::unwrap_used)]
 
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash as _, Hasher as _};
 use std::os::unix::fs::PermissionsExt;
 
 use slurm_bed::{Output, Site, Slurm, config, contains, plugstack_line, sorted};
@@ -96,8 +98,9 @@ fn a_role_that_is_running_is_refused_unless_it_is_asked_for_again() {
         srun --disagg-role=CTX_0 true; echo refused $?
         srun --disagg-role=CTX_0 --disagg-again BESIDE true; echo again $?
         srun --disagg-role=GEN_0 true; echo other $?
-        touch finish; wait
-        srun --disagg-role=CTX_0 true; echo afterwards $?";
+        ls /tmp/slurm-disagg-$UID | sed s/^/held:/; touch finish; wait
+        srun --disagg-role=CTX_0 true; echo afterwards $?
+        echo \"job:$SLURM_CLUSTER_NAME|$SLURM_CONF|$SLURM_JOB_ID\"; ls /tmp/slurm-disagg-$UID";
     let output = site.job_of("wide.yaml", &script.replace("BESIDE", beside));
     for part in [
         "disagg: CTX_0 is already running in job",
@@ -108,6 +111,13 @@ fn a_role_that_is_running_is_refused_unless_it_is_asked_for_again() {
     ] {
         contains(&output, part);
     }
+    // The files of its locks are gone; other jobs of this user have some.
+    let job = output.lines().find_map(|line| line.strip_prefix("job:")).unwrap();
+    let mut hasher = DefaultHasher::new();
+    job.split('|').collect::<Vec<_>>().as_slice().hash(&mut hasher);
+    let name = format!("{:016x}.", hasher.finish());
+    assert!(output.lines().any(|line| line.starts_with(&format!("held:{name}"))), "{name}");
+    assert!(!output.lines().any(|line| line.starts_with(&name)), "{name}");
 }
 
 #[test]
