@@ -53,7 +53,9 @@ impl Place {
         let image = self.containers.image();
         let own = ["submit", "--force", "--config-file", &config, "--site", &settings];
         let container = ["--container-image", &image, "--launcher", launcher];
-        let mut submit = self.site.command(&[], &[&own[..], &container, arguments].concat());
+        // It would put the batch script into a container.
+        let shell = ["PYXIS_CONTAINER_IMAGE=/nowhere"];
+        let mut submit = self.site.command(&shell, &[&own[..], &container, arguments].concat());
         submit.arg("--workspace").arg(self.workspace(launcher));
         submit
     }
@@ -165,7 +167,7 @@ fn a_job_that_is_requeued_while_its_image_is_unpacked_unpacks_it_again() {
 }
 
 #[test]
-fn a_long_plan_is_read_behind_the_container_plugin_and_nothing_runs_on_the_host() {
+fn a_long_plan_is_read_behind_the_container_plugin_and_no_step_runs_on_the_host() {
     let place = Place::new(4);
     let long = place.long_config();
     let output = place.sbatch(&[&long], STEPS);
@@ -180,9 +182,12 @@ fn a_long_plan_is_read_behind_the_container_plugin_and_nothing_runs_on_the_host(
         1
     );
 
-    // The last node has no plugin; the first two have none to do with it.
-    let drain = ["scontrol", "update", "NodeName=node[1-2]", "State=DRAIN", "Reason=test"];
-    place.site.cluster.run(drain).ok();
+    // The last node has no plugin.
+    let set = |node, state| {
+        let node = format!("NodeName={node}");
+        place.site.cluster.run(["scontrol", "update", &node, state, "Reason=test"]).ok();
+    };
+    set("node[1-2]", "State=DRAIN");
     for way in ["native", "bash"] {
         let (code, text) = place.run(way);
         assert_ne!(code, Some(0), "{way}: {text}");
@@ -202,6 +207,11 @@ fn a_long_plan_is_read_behind_the_container_plugin_and_nothing_runs_on_the_host(
     let lines = fs::read_to_string(&plugins).unwrap();
     let reversed: String = lines.lines().rev().map(|line| format!("{line}\n")).collect();
     fs::write(&plugins, reversed).unwrap();
+    set("node[1-2]", "State=RESUME");
+    set("node5", "State=DRAIN");
+    let (code, text) = place.run("native");
+    assert_eq!(code, Some(0), "{text}");
+    RANKS.iter().for_each(|said| contains(&text, said));
     let output = place.sbatch(&[], &step("GEN_0"));
     output.expect(1).shows(&["GEN_0 would not run in its container on node"]);
     assert!(!output.stderr.contains("it runs"), "{}", output.stderr);
