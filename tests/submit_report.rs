@@ -85,6 +85,7 @@ fn people_get_the_verdict_the_steps_and_their_timeline() {
       test      m.py::f[disagg_upload-c]
       workspace WORKSPACE
       job       7, run 7.0, 2 nodes: node[1-2]
+      started   1970-01-01 00:00:01 UTC
       time      10.0 s
       JUnit     5 tests, 1 failures, 3 errors, 0 skipped; no results of CTX_0
 
@@ -97,10 +98,10 @@ fn people_get_the_verdict_the_steps_and_their_timeline() {
       TTFT p99 (ms)                  99.25               -
       latency p99 (ms)                   -          0.0123
 
-      step       state                    starting  to ready  ran     tasks  nodes
-      CTX_0      exit status 42           1.0 s     -         5.0 s   4      node1
-      GEN_0      stopped, exit status 42  2.5 s     -         10.0 s  4      node1
-      BENCHMARK  not started              -         -         -       4      node1
+      step       state                                 starting  to ready  ran     tasks  nodes
+      CTX_0      died: exit status 42 on node1 rank 1  1.0 s     -         5.0 s   4      node1
+      GEN_0      stopped                               2.5 s     -         10.0 s  4      node1
+      BENCHMARK  not started                           -         -         -       4      node1
 
       CTX_0 |......-------------------------                             |
       GEN_0 |...............---------------xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx|
@@ -109,7 +110,7 @@ fn people_get_the_verdict_the_steps_and_their_timeline() {
 
     last lines of CTX_0:
       | one
-      | <script>alert('"&')</script>\u{1b}[31mred\u{1b}[0m
+      | <script>alert('"&')</script>red
     "#);
     assert!(!text.contains('\u{1b}'), "{text}");
 }
@@ -140,6 +141,15 @@ fn the_page_shows_hostile_text_and_runs_none_of_it() {
     // The log of the step that the verdict is about is open, and a missing one is said so.
     assert!(page.contains("<details open>\n<summary>CTX_0"), "{page}");
     assert!(page.contains("The log cannot be read"), "{page}");
+    // The culprit is marked, and its victim is not.
+    assert!(page.contains(
+        "<tr class=\"culprit\"><th>CTX_0</th><td>died: exit status 42 on node1 rank 1</td>"
+    ));
+    assert!(page.contains("<tr class=\"\"><th>GEN_0</th><td>stopped</td>"), "{page}");
+    assert!(page.contains("<td>1970-01-01 00:00:11 UTC, after 10.0 s</td>"), "{page}");
+    for legend in ["starting", "running", "ready", "stopping", "culprit"] {
+        assert!(page.contains(&format!("<span><i class=\"{legend}\">")), "{legend}: {page}");
+    }
     assert!(page.contains("default-src 'none'"), "{page}");
     for nothing_from_elsewhere in ["http:", "https:", "src=", "href="] {
         assert!(!page.contains(nothing_from_elsewhere), "{nothing_from_elsewhere}");

@@ -9,21 +9,27 @@ use crate::plan::{FrontendNode, Instance, Layout, Placement, Plan, Purpose, Role
 
 /// Rows of a table, aligned; the first row is its head. Numbers align right.
 fn table(rows: &[Vec<String>]) -> String {
+    aligned(rows, |_, cell| !cell.is_empty() && cell.chars().all(|c| c.is_ascii_digit()))
+}
+
+/// Rows in columns. `is_right` says whether a cell stands on the right of its column, from the
+/// column's number and the cell's text.
+pub fn aligned(rows: &[Vec<String>], is_right: fn(usize, &str) -> bool) -> String {
+    let printable = |cell: &String| Printable(cell).to_string();
+    let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(printable).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
     };
     let widths: Vec<_> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            let is_number = !cell.is_empty() && cell.chars().all(|c| c.is_ascii_digit());
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
             let pad = " ".repeat(width - cell.chars().count());
-            let _ = if is_number {
-                write!(line, "  {pad}{cell}")
-            } else {
-                write!(line, "  {cell}{pad}")
+            let _ = match is_right(column, cell) {
+                true => write!(line, "  {pad}{cell}"),
+                false => write!(line, "  {cell}{pad}"),
             };
         }
         let _ = writeln!(text, "{}", line.trim_end());

@@ -2,8 +2,10 @@
 //! What happens on a machine: writing the workspace, submitting, supervising, reporting.
 
 pub mod client;
+pub mod compare;
 pub mod figures;
 pub mod follow;
+pub mod history;
 pub mod interrupt;
 pub mod launch;
 pub mod live;

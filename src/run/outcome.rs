@@ -166,24 +166,11 @@ pub fn slurm_sentence(
 
 #[cfg(test)]
 mod tests {
-    use super::super::result::{Moment, Phase, PlanSummary, RunId, Verdict};
+    use super::super::result::Verdict;
     use super::*;
 
     fn result(kind: VerdictKind) -> RunResult {
-        RunResult {
-            schema: 1,
-            run: RunId::new(7, 0),
-            plan: PlanSummary { total_nodes: 1, total_gpus: 1, ..PlanSummary::default() },
-            workspace: "/w".into(),
-            nodes: Vec::new(),
-            started: Moment(0),
-            ended: None,
-            phase: Phase::Done,
-            verdict: Verdict::new(kind, "the verdict"),
-            steps: Vec::new(),
-            figures: Vec::new(),
-            junit: None,
-        }
+        RunResult::sample(Verdict::new(kind, "the verdict"))
     }
 
     fn outcome(

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::time::Instant;
 
 use super::follow::{Screen, View};
-use super::result::{StepResult, VerdictKind};
+use super::result::{RunResult, StepResult, VerdictKind};
 use super::timeline::{StepState, describe, duration};
 use crate::diagnostic::Printable;
 use crate::slurm::hostlist;
@@ -47,11 +47,9 @@ impl<W: Write> Screen for Lines<W> {
                 view.state.iter().map(|_| (String::new(), headline(view))).collect();
             if let Some(result) = &view.result {
                 facts.extend(
-                    result
-                        .steps
-                        .iter()
-                        .filter(|step| step.started.is_some())
-                        .map(|step| (step.name.clone(), step_line(&name(&step.name), step))),
+                    result.steps.iter().filter(|step| step.started.is_some()).map(|step| {
+                        (step.name.clone(), step_line(&name(&step.name), result, step))
+                    }),
                 );
                 if result.verdict.kind != VerdictKind::Running {
                     facts.push(("verdict".to_owned(), name(&result.verdict.message)));
@@ -99,8 +97,8 @@ pub(super) fn headline(view: &View) -> String {
     text
 }
 
-fn step_line(name: &str, step: &StepResult) -> String {
-    let mut text = format!("{name}: {}", describe(step));
+fn step_line(name: &str, result: &RunResult, step: &StepResult) -> String {
+    let mut text = format!("{name}: {}", describe(result, step));
     let since = match StepState::of(step) {
         StepState::Starting => {
             return format!("{text} on {}", hostlist::compress(&step.nodes));

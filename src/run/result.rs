@@ -464,7 +464,7 @@ impl fmt::Display for RankEnd {
             Some(exit) => write!(f, "{exit}")?,
             None => f.write_str(&self.message)?,
         }
-        write!(f, " (rank {} on {})", self.rank, self.node)
+        write!(f, " on {} rank {}", self.node, self.rank)
     }
 }
 
@@ -560,6 +560,27 @@ pub enum BadResult {
     /// It was written by another version.
     #[error("{FILE} has schema {0}; this version reads schema {SCHEMA}")]
     Schema(u32),
+}
+
+#[cfg(test)]
+impl RunResult {
+    /// A run of one node that is over.
+    pub(super) fn sample(verdict: Verdict) -> Self {
+        Self {
+            schema: SCHEMA,
+            run: RunId::new(7, 0),
+            plan: PlanSummary { total_nodes: 1, total_gpus: 1, ..PlanSummary::default() },
+            workspace: "/w".into(),
+            nodes: Vec::new(),
+            started: Moment(0),
+            ended: None,
+            phase: Phase::Done,
+            verdict,
+            steps: Vec::new(),
+            figures: Vec::new(),
+            junit: None,
+        }
+    }
 }
 
 #[cfg(test)]

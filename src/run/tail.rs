@@ -48,7 +48,7 @@ pub fn lines_of(file: File, count: usize) -> io::Result<Vec<String>> {
     let mut lines: Vec<_> = text
         .lines()
         .rev()
-        .map(|line| printable(line.trim_end()))
+        .map(printable)
         .filter(|line| !line.trim().is_empty())
         .take(count)
         .collect();
@@ -73,17 +73,26 @@ fn text_of(mut file: File, window: u64) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// The first characters of a line, without escape sequences and control characters.
+/// The first characters of a line as a terminal shows it: without escape sequences and control
+/// characters, and of a progress bar that is written over itself, its last state.
 #[must_use]
 pub fn printable(line: &str) -> String {
     let mut text = String::new();
-    let mut rest = line.chars().peekable();
+    let line = line.trim_end();
+    let mut rest = line.rsplit('\r').next().unwrap_or(line).chars().peekable();
     while let Some(c) = rest.next() {
         match c {
             // A sequence `ESC [ … letter`.
             '\u{1b}' if rest.peek() == Some(&'[') => {
                 rest.next();
                 while rest.next().is_some_and(|c| !('@'..='~').contains(&c)) {}
+            }
+            // A sequence `ESC ] … BEL` or `ESC ] … ESC \`, which names the terminal's window.
+            '\u{1b}' if rest.peek() == Some(&']') => {
+                while rest.next_if(|c| !['\u{7}', '\u{1b}'].contains(c)).is_some() {}
+                if rest.next() == Some('\u{1b}') {
+                    rest.next_if_eq(&'\\');
+                }
             }
             '\t' => text.push('\t'),
             c if c.is_control() => {}
@@ -121,8 +130,8 @@ mod tests {
 
     #[test]
     fn colours_and_control_characters_are_removed() {
-        let file = log("\x1b[31mred\x1b[0m\x07\tend\r\n\x1b[0m\nlast");
-        assert_eq!(lines(file.path(), 5).unwrap(), ["red\tend", "last"]);
+        let text = "\x1b[31mred\x1b[0m\x07\tend\r\n\x1b[0m\n 1%\r 2%\r\n\x1b]0;title\x07last\x1b]8;;x\x1b\\!";
+        assert_eq!(lines(log(text).path(), 5).unwrap(), ["red\tend", " 2%", "last!"]);
     }
 
     #[test]

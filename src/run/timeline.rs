@@ -2,9 +2,9 @@
 //! The states of a step and their wording: the same words in verdicts, progress and reports.
 
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use super::result::{Exit, Moment, StepResult, Stop, StopSignal};
+use super::result::{Exit, Moment, RunResult, StepResult, Stop, StopSignal, VerdictKind};
 
 /// The state of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +62,7 @@ impl fmt::Display for StepState {
     }
 }
 
-/// Why a step ended, or is lost: `exit status 42 (rank 3 on node1)`, `signal 9`; none while all is
+/// Why a step ended, or is lost: `exit status 42 on node1 rank 3`, `signal 9`; none while all is
 /// well.
 #[must_use]
 pub fn end_reason(step: &StepResult) -> Option<String> {
@@ -70,17 +70,48 @@ pub fn end_reason(step: &StepResult) -> Option<String> {
     rank.or_else(|| step.exit.map(|exit| exit.to_string()))
 }
 
-/// The state of a step with the reason of a bad end: `running`, `stopped, signal 9`,
-/// `exit status 42 (rank 3 on node1)`.
+/// Whether a step is the one that kept its run from passing.
 #[must_use]
-pub fn describe(step: &StepResult) -> String {
+pub fn is_culprit(result: &RunResult, step: &StepResult) -> bool {
+    let verdict = &result.verdict;
+    let has_failed = !matches!(verdict.kind, VerdictKind::Passed | VerdictKind::Running);
+    has_failed && verdict.step.as_deref() == Some(&step.name)
+}
+
+/// The state of a step of a run, with the reason where it is the culprit or ended badly by itself:
+/// `running`, `died: signal 11 on node6 rank 2`, `exit status 42 on node1 rank 3`; the others of such
+/// a run are `stopped`.
+#[must_use]
+pub fn describe(result: &RunResult, step: &StepResult) -> String {
+    use VerdictKind::{BenchmarkLimit, ReadyLimit, RequestsFailed, ServerEnded, StartLimit};
     let state = StepState::of(step);
     let is_good = step.failure.is_none() && step.exit.is_none_or(Exit::is_success);
+    if is_culprit(result, step) {
+        let verdict = &result.verdict;
+        let what = match (verdict.exit, &step.failure) {
+            (Some(exit), _) => Some(exit.to_string()),
+            (None, Some(end)) => Some(end.to_string()),
+            (None, None) => None,
+        };
+        let how = what.map(|what| match (&verdict.node, verdict.rank) {
+            _ if verdict.exit.is_none() => what,
+            (Some(node), Some(rank)) => format!("{what} on {node} rank {rank}"),
+            (Some(node), None) => format!("{what} on {node}"),
+            (None, _) => what,
+        });
+        return match (verdict.kind, how) {
+            (RequestsFailed, _) => "requests failed".to_owned(),
+            (StartLimit | ReadyLimit | BenchmarkLimit, _) => format!("too late, {state}"),
+            (ServerEnded, Some(how)) => format!("died: {how}"),
+            (ServerEnded, None) => "died".to_owned(),
+            (_, Some(how)) => format!("failed: {how}"),
+            (_, None) => format!("failed, {state}"),
+        };
+    }
     match (state, end_reason(step)) {
-        (state, Some(reason)) if !is_good => match state {
-            StepState::Ended(_) => reason,
-            state => format!("{state}, {reason}"),
-        },
+        (StepState::Ended(_), Some(reason)) if !is_good => reason,
+        // A rank of it had failed before it was stopped.
+        (state, Some(reason)) if step.failure.is_some() => format!("{state}, {reason}"),
         (state, _) => state.to_string(),
     }
 }
@@ -128,9 +159,18 @@ pub fn duration(of: Duration) -> String {
     }
 }
 
+/// A moment for people: `2026-11-26 04:19:03 UTC`.
+#[must_use]
+pub fn date(of: Moment) -> String {
+    // Later than the year 9999 has no such form.
+    let time = UNIX_EPOCH + Duration::from_millis(of.0.min(253_402_300_799_000));
+    let text = humantime::format_rfc3339_seconds(time).to_string();
+    text.replace('T', " ").replace('Z', " UTC")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::result::RankEnd;
+    use super::super::result::{RankEnd, Verdict};
     use super::*;
 
     fn step(moments: [Option<u64>; 5]) -> StepResult {
@@ -155,22 +195,63 @@ mod tests {
     }
 
     #[test]
-    fn the_end_of_a_step_is_described_with_its_reason() {
-        let rank = |exit| RankEnd { rank: 3, node: "n1".into(), exit, message: "Killed".into() };
+    fn the_culprit_and_its_victims_are_described() {
+        let rank = |exit| RankEnd { rank: 2, node: "n6".into(), exit, message: "Killed".into() };
         let ended = step([Some(1), Some(2), None, None, Some(5)]);
         let stopped = step([Some(1), Some(2), None, Some(4), Some(5)]);
-        let (status, signal) = (Some(Exit::Status(42)), Some(Exit::Signal(9)));
+        let (status, signal) = (Some(Exit::Status(42)), Some(Exit::Signal(11)));
         let kill = Some(Stop { signal: StopSignal::Kill, after_ms: 1 });
-        for (step, expected) in [
-            (StepResult { exit: Some(Exit::Status(0)), ..ended.clone() }, "done"),
-            (StepResult { exit: status, ..ended.clone() }, "exit status 42"),
-            (StepResult { failure: Some(rank(None)), ..ended.clone() }, "Killed (rank 3 on n1)"),
-            (StepResult { failure: Some(rank(status)), ..ended }, "exit status 42 (rank 3 on n1)"),
-            (StepResult { exit: status, ..stopped.clone() }, "stopped, exit status 42"),
-            (StepResult { exit: signal, stop: kill, ..stopped }, "killed, signal 9"),
+        let lost = StepResult { failure: Some(rank(signal)), ..ended.clone() };
+        let of = |kind, step: &StepResult, named: bool| {
+            let mut verdict = Verdict::new(kind, "");
+            verdict.step = named.then(|| step.name.clone());
+            let failure = step.failure.as_ref();
+            verdict.exit = failure.and_then(|end| end.exit).or(step.exit);
+            verdict.rank = failure.map(|end| end.rank);
+            verdict.node = failure.map(|end| end.node.clone());
+            RunResult::sample(verdict)
+        };
+        let passed = StepResult { exit: Some(Exit::Status(0)), ..ended.clone() };
+        use VerdictKind::{
+            BenchmarkFailed, InstallFailed, ReadyLimit, RequestsFailed, ServerEnded,
+        };
+        for (kind, step, named, expected) in [
+            (ServerEnded, lost.clone(), true, "died: signal 11 on n6 rank 2"),
+            (ServerEnded, passed.clone(), true, "died: exit status 0"),
+            (
+                ServerEnded,
+                StepResult { failure: Some(rank(None)), ..ended.clone() },
+                true,
+                "died: Killed on n6 rank 2",
+            ),
+            (
+                BenchmarkFailed,
+                StepResult { exit: status, ..ended.clone() },
+                true,
+                "failed: exit status 42",
+            ),
+            (RequestsFailed, passed.clone(), true, "requests failed"),
+            (ReadyLimit, stopped.clone(), true, "too late, stopped"),
+            (InstallFailed, step([None; 5]), true, "failed, not started"),
+            (ServerEnded, StepResult { exit: status, ..stopped.clone() }, false, "stopped"),
+            (
+                ServerEnded,
+                StepResult { exit: signal, stop: kill, ..stopped.clone() },
+                false,
+                "killed",
+            ),
+            (
+                ServerEnded,
+                StepResult { failure: Some(rank(status)), ..stopped },
+                false,
+                "stopped, exit status 42 on n6 rank 2",
+            ),
+            (ServerEnded, lost, false, "signal 11 on n6 rank 2"),
+            (VerdictKind::Passed, passed, true, "done"),
         ] {
-            assert_eq!(describe(&step), expected);
+            assert_eq!(describe(&of(kind, &step, named), &step), expected);
         }
+        assert_eq!(date(Moment(1_795_666_743_999)), "2026-11-26 04:19:03 UTC");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use clap::{
 use clap_complete::Shell;
 
 use disagg::input::settings::{CLUSTER_NAME, Options, RULES, SITE, STAGE_NAME, Setting, TABLE};
-use disagg::input::values::{Choice, Shape};
+use disagg::input::values::{Choice, Shape, percent};
 use disagg::plan::Generation;
 use disagg::run::launch::limits::{Limits, seconds};
 use disagg::run::terminal::Terminal;
@@ -51,6 +51,7 @@ pub enum Command {
     Watch(WatchArgs),
     Cancel(CancelArgs),
     Report(ReportArgs),
+    Compare(CompareArgs),
     /// Print the completions of a shell.
     ///
     /// For bash: source <(slurm-disagg completions bash). `make install` installs them.
@@ -439,7 +440,7 @@ pub struct CancelArgs {
     pub targets: Vec<String>,
 }
 
-/// Show the result of a run again.
+/// Show the result of a run again, or list all runs below a directory.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -447,23 +448,84 @@ Examples:
   slurm-disagg report /lustre/me/run1 --html run1.html
   slurm-disagg report /lustre/me/run1 --format json | jq .verdict
   slurm-disagg report /lustre/me/run1/runs/4711.0         an earlier run of a requeued job
+  slurm-disagg report --history /lustre/me                all runs, newest first
+  slurm-disagg report --history /lustre/me --html runs.html
 
 Exit status: 0 success (whatever the result), 1 failure, 2 no result.")]
 pub struct ReportArgs {
     /// The workspace, or the directory of one of its runs.
-    #[arg(value_name = "WORKSPACE")]
-    pub workspace: PathBuf,
+    #[arg(value_name = "WORKSPACE", required_unless_present = "history")]
+    pub workspace: Option<PathBuf>,
+
+    /// List all runs below a directory, newest first, with their figures.
+    #[arg(long, value_name = "DIR", conflicts_with = "workspace")]
+    pub history: Option<PathBuf>,
 
     /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
 
-    /// Write an HTML page with the timeline and the last lines of the logs; it needs no other file.
+    /// Write an HTML page with the figures, the timeline and the last lines of the logs, or, with
+    /// --history, with a chart for each metric; it needs no other file.
     #[arg(long, value_name = "FILE")]
     pub html: Option<PathBuf>,
 
     #[command(flatten)]
     pub color: ColorArgs,
+}
+
+/// Show runs side by side: how their configurations and their figures differ.
+///
+/// The first run is what the others are compared with. With --, all runs before it are one side
+/// and all runs behind it the other: their spread is shown as ±, half the range in percent of the
+/// mean, and a difference within it is marked with ~.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  slurm-disagg compare run1 run2
+  slurm-disagg compare run1 run2 run3 --metric output_throughput
+  slurm-disagg compare main1 main2 main3 -- mine1 mine2 mine3
+  slurm-disagg compare --fail-below 5% --format markdown main mine > comment.md
+
+Exit status: 0 success, 1 a regression (with --fail-below), 2 no result.")]
+pub struct CompareArgs {
+    /// Workspaces, directories of single runs, or result.json files.
+    #[arg(required = true, value_name = "RUN")]
+    pub runs: Vec<PathBuf>,
+
+    /// The runs of the other side, after -- and all options.
+    #[arg(last = true, value_name = "RUN")]
+    pub others: Vec<PathBuf>,
+
+    /// Only this metric, by its name in JSON; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    pub metric: Vec<String>,
+
+    /// Exit with status 1 if a metric is worse than on the first side by more than this, if one is
+    /// missing, or if a run has not passed.
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub fail_below: Option<f64>,
+
+    /// Output format.
+    #[arg(long, value_enum, default_value_t = CompareFormat::Table)]
+    pub format: CompareFormat,
+
+    /// Write an HTML page with a chart for each metric; it needs no other file.
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+/// How a comparison is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CompareFormat {
+    /// For people.
+    Table,
+    /// For a pull request.
+    Markdown,
+    /// A line for each side of each metric.
+    Csv,
+    /// For programs.
+    Json,
 }
 
 /// Write a pipeline's launch script from its own draft.

@@ -7,6 +7,7 @@
 mod args;
 mod cancel;
 mod check;
+mod compare;
 mod derive;
 mod diff;
 mod explain;
@@ -23,6 +24,7 @@ mod verify;
 mod watch;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
             Command::Watch(args) => watch::run(args),
             Command::Cancel(args) => cancel::run(args),
             Command::Report(args) => report::run(args),
+            Command::Compare(args) => compare::run(args),
             Command::Completions { shell } => generate::completions(*shell),
             Command::Man { directory } => generate::man_pages(directory),
         });
@@ -118,6 +121,12 @@ fn report(found: &[Diagnostic]) {
     for diagnostic in found {
         eprintln!("{diagnostic}");
     }
+}
+
+/// Writes an HTML page.
+fn write_page(path: &Path, page: &str) -> Result<(), Failure> {
+    std::fs::write(path, page)
+        .map_err(|error| Failure::Other(format!("{}: {error}", path.display())))
 }
 
 /// Prints to standard output; a closed pipe is an error that ends the command quietly.

@@ -53,6 +53,16 @@ impl Metric {
         Self { is_key: true, ..self }
     }
 
+    /// The shortest heading for a column of a key metric: `failed`, `tok/s`, `TTFT p99 ms`.
+    #[must_use]
+    pub fn short(&self) -> String {
+        match self.unit {
+            "" => self.name.to_owned(),
+            "ms" => format!("{} ms", self.title),
+            unit => unit.to_owned(),
+        }
+    }
+
     /// The title with the unit: `TTFT p99 (ms)`.
     #[must_use]
     pub fn heading(&self) -> String {

@@ -75,6 +75,15 @@ impl Measurement {
     }
 }
 
+/// The files that measurements come from: `a.json (aiperf), b.json (aiperf)`.
+#[must_use]
+pub fn files(measurements: &[Measurement]) -> String {
+    let mut files: Vec<_> =
+        measurements.iter().map(|one| format!("{} ({})", one.file, one.client)).collect();
+    files.dedup();
+    files.join(", ")
+}
+
 /// The measurements as a table: a row for each metric that one of them has, a column for each of
 /// them. Without `all`, the key metrics alone.
 #[must_use]

@@ -55,7 +55,7 @@ fn merge(directory: &RunDirectory, result: &RunResult) -> io::Result<result::Jun
         .map(|(step, path)| {
             let passed = step.stopped.is_none() && step.exit.is_some_and(Exit::is_success);
             let results = path.as_deref().map_or(Results::Passed(passed), Results::File);
-            Part { role: &step.name, results, ended: describe(step) }
+            Part { role: &step.name, results, ended: describe(result, step) }
         })
         .collect();
     directory.write(JUNIT, |file| junit::merge(&parts, &result.verdict, BufWriter::new(file)))

@@ -17,7 +17,7 @@ mod plan_file;
 mod probe;
 mod process;
 pub mod srun_output;
-mod summary;
+pub(crate) mod summary;
 mod supervisor;
 mod watch;
 mod work;

@@ -58,7 +58,7 @@ pub fn markdown(result: &RunResult, report: &Path) -> String {
             at(step.running),
             at(step.ready),
             at(step.ended),
-            cell(&describe(step))
+            cell(&describe(result, step))
         );
     }
     if !result.figures.is_empty() {
@@ -95,7 +95,7 @@ pub fn table(rows: &[Vec<String>]) -> String {
 }
 
 /// Text for a cell of a table: on one line, without characters that end the cell.
-fn cell(text: &str) -> String {
+pub fn cell(text: &str) -> String {
     plain(text).replace('|', "\\|").replace('<', "&lt;")
 }
 
@@ -104,7 +104,7 @@ fn plain(text: &str) -> String {
 }
 
 /// A block of text in a fence that is longer than any in the text.
-fn fenced(text: &mut String, block: &str) {
+pub fn fenced(text: &mut String, block: &str) {
     let mut fence = "```".to_owned();
     while block.contains(&fence) {
         fence.push('`');
@@ -115,6 +115,7 @@ fn fenced(text: &mut String, block: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::figures::Measurement;
     use crate::run::result::{
         Exit, JunitSummary, Phase, PlanSummary, RankEnd, RunId, SCHEMA, StepResult, Stop,
         StopSignal, Verdict, VerdictKind,
@@ -177,10 +178,14 @@ mod tests {
             phase: Phase::Done,
             verdict,
             steps,
-            figures: Vec::new(),
+            figures: vec![Measurement {
+                concurrency: Some(4),
+                metrics: [("completed".to_owned(), 75.0)].into(),
+                ..Measurement::default()
+            }],
             junit: Some(JunitSummary { tests: 4, failures: 1, ..JunitSummary::default() }),
         };
-        insta::assert_snapshot!(markdown(&result, &report), @r#"
+        insta::assert_snapshot!(markdown(&result, &report), @r"
         ### Failed: `m.py::t['id']`
 
         GEN_0 ended \| &lt;b>badly&lt;/b> (`server_ended`)
@@ -198,9 +203,13 @@ mod tests {
 
         | Step | Nodes | Ranks | Started | Running | Ready | Ended | State |
         |---|---|---|---|---|---|---|---|
-        | GEN_0 | n1 | 4 | 0.1 s | 1.0 s | 8.0 s | 1:09 | exit status 42 (rank 3 on n1) |
-        | CTX_0 | n1 | 2 | 0.1 s | 1.5 s | – | 1:11 | killed, signal 9 |
+        | GEN_0 | n1 | 4 | 0.1 s | 1.0 s | 8.0 s | 1:09 | died: exit status 42 on n1 rank 3 |
+        | CTX_0 | n1 | 2 | 0.1 s | 1.5 s | – | 1:11 | killed |
         | BENCHMARK | n1 | 1 | – | – | – | – | not started |
+
+        |  | concurrency 4 |
+        |---|---:|
+        | requests completed | 75 |
 
         Last lines of GEN_0:
 
@@ -215,6 +224,6 @@ mod tests {
         requests,failed
         8,0
         ```
-        "#);
+        ");
     }
 }

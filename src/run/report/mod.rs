@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reports of a run's result: as text and as an HTML page.
 
-mod html;
+pub mod chart;
+pub(crate) mod html;
 mod text;
 
 use std::path::{Path, PathBuf};

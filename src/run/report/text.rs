@@ -5,10 +5,12 @@ use std::fmt::Write;
 
 use super::super::figures::{self, Measurement};
 use super::super::result::{Moment, RunResult, StepResult, VerdictKind};
+use super::super::tail;
 use super::super::terminal::{Meaning, Terminal, paint, width};
-use super::super::timeline::{StepState, describe, duration, spans};
+use super::super::timeline::{StepState, date, describe, duration, spans};
 use super::Report;
 use crate::diagnostic::Printable;
+use crate::output::table::aligned;
 use crate::slurm::hostlist;
 
 /// The timeline's width, in characters, and the least that its legend has room beside.
@@ -51,6 +53,7 @@ pub fn body(report: &Report, columns: usize) -> String {
         _ if result.is_over() => String::new(),
         phase => format!(" (phase `{}`)", phase.name()),
     };
+    let _ = writeln!(text, "  started   {}", date(begin));
     let _ = writeln!(text, "  time      {lasted}{phase}");
     if let Some(junit) = &result.junit {
         let _ = writeln!(text, "  JUnit     {}", Printable(&junit.to_string()));
@@ -64,7 +67,7 @@ pub fn body(report: &Report, columns: usize) -> String {
         let step = result.verdict.step.as_deref().unwrap_or("the run");
         let _ = writeln!(text, "\nlast lines of {}:", Printable(step));
         for line in &result.verdict.log_tail {
-            let _ = writeln!(text, "  | {}", Printable(line));
+            let _ = writeln!(text, "  | {}", tail::printable(line));
         }
     }
     text
@@ -85,14 +88,14 @@ pub(super) const COLUMNS: [&str; 7] =
     ["step", "state", "starting", "to ready", "ran", "tasks", "nodes"];
 
 /// A step as a row of the table, in the order of [`COLUMNS`].
-pub(super) fn row(step: &StepResult, now: Moment) -> [String; 7] {
+pub(super) fn row(result: &RunResult, step: &StepResult, now: Moment) -> [String; 7] {
     let from_start = |at: Option<Moment>| match (step.started, at) {
         (Some(started), Some(at)) => duration(at.since(started)),
         _ => "-".to_owned(),
     };
     [
         step.name.clone(),
-        describe(step),
+        describe(result, step),
         from_start(step.running),
         from_start(step.ready),
         from_start(step.started.map(|_| step.ended.unwrap_or(now))),
@@ -104,8 +107,9 @@ pub(super) fn row(step: &StepResult, now: Moment) -> [String; 7] {
 /// The table of steps; columns that do not fit are left out, the least important first.
 fn table(report: &Report, columns: usize) -> String {
     let mut rows = vec![COLUMNS.map(str::to_owned).to_vec()];
-    rows.extend(report.result.steps.iter().map(|step| row(step, report.now).to_vec()));
-    let mut text = aligned(&rows, false);
+    let result = &report.result;
+    rows.extend(result.steps.iter().map(|step| row(result, step, report.now).to_vec()));
+    let mut text = aligned(&rows, |_, _| false);
     for name in ["tasks", "starting", "to ready", "nodes", "ran"] {
         if text.lines().all(|line| width(line) < columns) {
             break;
@@ -113,7 +117,7 @@ fn table(report: &Report, columns: usize) -> String {
         if let Some(at) = rows[0].iter().position(|column| column == name) {
             rows.iter_mut().for_each(|row| drop(row.remove(at)));
         }
-        text = aligned(&rows, false);
+        text = aligned(&rows, |_, _| false);
     }
     text
 }
@@ -122,36 +126,9 @@ fn table(report: &Report, columns: usize) -> String {
 #[must_use]
 pub fn figures(measurements: &[Measurement]) -> String {
     let blocks = measurements.chunks(FIGURES);
-    let block = |some| format!("\n{}", aligned(&figures::table(some, false), true));
+    let block =
+        |some| format!("\n{}", aligned(&figures::table(some, false), |column, _| column > 0));
     blocks.map(block).collect()
-}
-
-/// Rows in columns; numbers stand on the right of their columns, below each other.
-pub(super) fn aligned(rows: &[Vec<String>], are_numbers: bool) -> String {
-    let mut widths = Vec::new();
-    let rows: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| row.iter().map(|cell| Printable(cell).to_string()).collect())
-        .collect();
-    for row in &rows {
-        widths.resize(widths.len().max(row.len()), 0);
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::from(" ");
-        for (index, (width, cell)) in widths.iter().zip(row).enumerate() {
-            let _ = match are_numbers && index > 0 {
-                true => write!(line, " {cell:>width$} "),
-                false => write!(line, " {cell:width$} "),
-            };
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
 }
 
 /// One line for each step: `.` starting, `-` running, `=` ready, `x` stopping. Where there is no room
