@@ -19,6 +19,8 @@ use crate::slurm::state::JobState;
 const WITH_NODES: usize = 100;
 /// The least columns in which the last line of a log is worth its place.
 const LEAST_LOG: usize = 12;
+/// The least lines for the steps of each of several jobs; below that, each job has a line.
+const LEAST_ROOM: usize = 4;
 /// The columns of the benchmark's bar.
 const BAR: usize = 30;
 
@@ -79,9 +81,15 @@ impl<W: Write> Screen for Live<W> {
 fn block(views: &[View], terminal: Terminal, now: Moment) -> Vec<String> {
     // The last column stays free: some terminals wrap when it is written to.
     let columns = terminal.columns.saturating_sub(1);
-    let room = (terminal.lines.saturating_sub(2) / views.len().max(1)).saturating_sub(2);
+    let room = (terminal.lines.saturating_sub(2) / views.len().max(1)).saturating_sub(3);
+    if views.len() > 1 && room < LEAST_ROOM {
+        let lines = list(views, terminal.lines.saturating_sub(1), columns, now).into_iter();
+        return lines.map(|line| painted(&line, columns, terminal.has_colours)).collect();
+    }
     let mut lines = Vec::new();
     for view in views {
+        let title = (format!("{}  ", view.job.title), None);
+        lines.extend((views.len() > 1).then(|| vec![title]));
         lines.push(job_line(view, now));
         if let Some(result) = &view.result {
             lines.extend(phase_line(view, result));
@@ -91,6 +99,50 @@ fn block(views: &[View], terminal: Terminal, now: Moment) -> Vec<String> {
     }
     lines.truncate(terminal.lines.saturating_sub(1));
     lines.into_iter().map(|line| painted(&line, columns, terminal.has_colours)).collect()
+}
+
+/// One line for each job: its test, its state, how far it is or how it ended, and its key figure.
+/// Jobs that have ended give way to those that have not.
+fn list(views: &[View], room: usize, columns: usize, now: Moment) -> Vec<Vec<Piece>> {
+    let widest = views.iter().map(|view| width(&view.job.title)).max().unwrap_or_default();
+    let widest = widest.min(columns / 2);
+    let line = |view: &View| {
+        let title = pad(&cut(&view.job.title, widest), widest);
+        let mut line = vec![(format!("{title}  "), None)];
+        let result = view.result.as_ref();
+        line.extend(match &view.outcome {
+            Some((outcome, _)) => {
+                let is_good = outcome.is_good();
+                let meaning = Some(if is_good { Meaning::Good } else { Meaning::Bad });
+                vec![(format!("job {}: ", view.job.job_id), None), (outcome.name().into(), meaning)]
+            }
+            None => job_line(view, now),
+        });
+        let is_open = view.outcome.is_none();
+        line.extend(
+            result.filter(|_| is_open).and_then(|r| phase_line(view, r)).into_iter().flatten(),
+        );
+        let figures = result.map_or(&view.figures, |result| &result.figures);
+        let speed = figures.iter().filter_map(|figures| figures.get("output_throughput"));
+        if let Some(speed) = speed.reduce(f64::max) {
+            line.push((format!("  {speed:.0} output tok/s"), None));
+        }
+        line
+    };
+    let mut order: Vec<&View> = views.iter().collect();
+    let hidden = views.len().saturating_sub(room);
+    if hidden > 0 {
+        order.sort_by_key(|view| view.outcome.is_some());
+        order.truncate(room.saturating_sub(1));
+    }
+    let mut lines: Vec<_> = order.into_iter().map(line).collect();
+    if hidden > 0 {
+        let ended = views.iter().filter(|view| view.outcome.is_some()).count();
+        let (all, shown) = (views.len(), lines.len());
+        let text = format!("and {} more; {ended} of {all} have ended", all - shown);
+        lines.push(vec![(text, Some(Meaning::Quiet))]);
+    }
+    lines
 }
 
 /// A line of as many columns at most.

@@ -222,8 +222,8 @@ pub fn prepare(
 }
 
 /// Submits a plan whose workspace is written, and records the job in the workspace. The options are
-/// for `slurm-disagg launch`; the generated script has none. `log` gets a line when this takes
-/// longer.
+/// for `slurm-disagg launch`; the generated script has none. The job starts when the job `after` has
+/// ended, in whatever way. `log` gets a line when this takes longer.
 ///
 /// # Errors
 /// [`SubmitError`]; there is a job with [`SubmitError::NotRecorded`], there may be one with
@@ -232,6 +232,7 @@ pub fn submit(
     plan: &Plan,
     launcher: Launcher,
     options: &[String],
+    after: Option<u32>,
     interrupts: &Interrupts,
     log: impl Fn(&str),
 ) -> Result<(Submission, Submitted), SubmitError> {
@@ -249,6 +250,7 @@ pub fn submit(
     // By its comment the job is found when sbatch fails after the controller has accepted it.
     let comment = format!("slurm-disagg {:016x}", RandomState::new().build_hasher().finish());
     arguments.push(format!("--comment={comment}"));
+    arguments.extend(after.map(|job| format!("--dependency=afterany:{job}")));
     let submitted = match client::sbatch(&arguments, &script) {
         Err(SlurmError::Unclear(error)) => {
             log(&format!("{error}; checking whether Slurm has accepted the job"));

@@ -341,7 +341,7 @@ fn a_test_list_is_submitted_as_one_job_for_each_test() {
         Output::of(&mut command)
     };
     // Only the first test has a CTX server.
-    let all = submit(&["STANDIN_FAULT=CTX_0:die_at_start"], &[]);
+    let all = submit(&["STANDIN_FAULT=CTX_0:die_at_start"], &["--serial"]);
     all.expect(1);
     let outcomes = |output: &Output| -> Vec<String> {
         let all = json(output);
@@ -353,6 +353,32 @@ fn a_test_list_is_submitted_as_one_job_for_each_test() {
         let workspace = site.workspace().join(format!("disagg_upload-{name}"));
         assert!(workspace.join("submission.json").is_file());
     }
+    let first_ended = json(&all)["jobs"][0]["result"]["ended"].as_u64();
+    assert!(first_ended < json(&all)["jobs"][1]["result"]["started"].as_u64(), "{}", all.stdout);
+    let ids = |output: &Output| -> Vec<u64> {
+        let all = json(output);
+        all["jobs"].as_array().unwrap().iter().map(|job| job["job_id"].as_u64().unwrap()).collect()
+    };
+
+    let retried = submit(&[], &["--retry-failed"]);
+    assert_eq!((retried.code, outcomes(&retried)), (Some(0), vec!["passed".to_owned(); 2]));
+    assert_eq!(ids(&retried)[1], ids(&all)[1]);
+    assert_ne!(ids(&retried)[0], ids(&all)[0]);
+    let watched = site.watch(path(&site.workspace()));
+    watched.expect(0);
+    contains(&watched.stdout, "2 tests: 2 passed");
+
+    let second = site.workspace().join("disagg_upload-standin_gen_only");
+    std::fs::remove_file(second.join("submission.json")).unwrap();
+    let resumed = submit(ENDLESS, &["--resume", "--no-wait"]);
+    assert_eq!((resumed.code, ids(&resumed)[0]), (Some(0), ids(&retried)[0]));
+    let open = ids(&resumed)[1];
+    let cancelled = Output::of(&mut site.command(&[], &["cancel", path(&site.workspace())]));
+    cancelled.expect(0);
+    contains(&cancelled.stdout, &format!("job {} has already ended", ids(&retried)[0]));
+    contains(&cancelled.stdout, &format!("cancelling job {open}"));
+    wait_for(|| site.cluster.job(u32::try_from(open).unwrap()).has_ended());
+
     let some = submit(&[], &["--only", "*gen_only"]);
     assert_eq!((some.code, outcomes(&some)), (Some(0), vec!["passed".to_owned()]));
     let none = submit(&[], &["--only", "nothing like it"]);

@@ -309,6 +309,20 @@ pub struct SubmitArgs {
     #[arg(long, value_name = "KEY=VALUE,…")]
     pub sweep: Vec<String>,
 
+    /// Run the jobs of a list or a sweep one after another: each starts when the one before has ended.
+    #[arg(long)]
+    pub serial: bool,
+
+    /// Take up a list or a sweep again whose submission was interrupted: tests that have a job are
+    /// followed, the others submitted.
+    #[arg(long, conflicts_with_all = ["dry_run", "test_only", "force"])]
+    pub resume: bool,
+
+    /// Submit only the tests that have not passed; jobs that have not ended are followed. A test that
+    /// --launcher=bash ran has no verdict, so it is submitted.
+    #[arg(long, conflicts_with_all = ["dry_run", "test_only", "force", "resume"])]
+    pub retry_failed: bool,
+
     /// Write the files, print the sbatch command line and stop: nothing is submitted.
     #[arg(long, conflicts_with_all = ["test_only", "no_wait"])]
     pub dry_run: bool,
@@ -416,13 +430,15 @@ pub enum InterruptChoice {
 Examples:
   slurm-disagg watch 4711
   slurm-disagg watch /lustre/me/run1 --on-interrupt=cancel
+  slurm-disagg watch /lustre/me/all                all tests of a list
 
-Exit status: 0 the test passed, 1 failure, 2 no such job, 130 or 143 interrupted (the job
-continues).")]
+Exit status: 0 the test passed (all tests did), 1 failure, 2 no such job, 130 or 143 interrupted
+(the job continues).")]
 pub struct WatchArgs {
-    /// Job id, or the workspace that the job was submitted from.
-    #[arg(value_name = "JOBID|WORKSPACE")]
-    pub target: String,
+    /// Job ids, or the workspaces that the jobs were submitted from; the workspace of a list stands
+    /// for all of its jobs.
+    #[arg(required = true, value_name = "JOBID|WORKSPACE")]
+    pub targets: Vec<String>,
 
     #[command(flatten)]
     pub following: FollowingArgs,
@@ -435,7 +451,8 @@ Examples:
   slurm-disagg cancel 4711
   slurm-disagg cancel /lustre/me/run1")]
 pub struct CancelArgs {
-    /// Job ids, or the workspaces that the jobs were submitted from.
+    /// Job ids, or the workspaces that the jobs were submitted from; the workspace of a list stands
+    /// for all of its jobs.
     #[arg(required = true, value_name = "JOBID|WORKSPACE")]
     pub targets: Vec<String>,
 }

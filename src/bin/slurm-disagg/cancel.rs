@@ -12,8 +12,7 @@ use crate::{Failure, Outcome, print};
 
 pub fn run(args: &CancelArgs) -> Outcome {
     // All are looked up first: with one invalid name nothing is cancelled.
-    let targets = args.targets.iter().map(|text| target::find(text));
-    for Target { job, client } in targets.collect::<Result<Vec<_>, _>>()? {
+    for Target { job, client } in target::find_all(&args.targets)? {
         let failed = |error: SlurmError| Failure::Other(error.to_string());
         let job_id = job.job_id;
         let queued = client.queued(&[job_id], QUERY_TIMEOUT, None).map_err(failed)?;

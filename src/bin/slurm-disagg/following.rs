@@ -29,6 +29,9 @@ use crate::{Failure, Outcome, print};
 /// The version of what `--json` prints.
 const SCHEMA: u32 = 1;
 
+/// What is said of a test that a signal kept from being submitted.
+const NOT_SUBMITTED: &str = "not submitted";
+
 /// How many lines of a failed job's log are shown, where there is no verdict.
 const TAIL: usize = 10;
 
@@ -190,7 +193,7 @@ pub fn print_outcomes(entries: &[Entry], signal: Option<Signal>, args: &Followin
 }
 
 fn text(entry: &Entry, terminal: Terminal) -> String {
-    let name = entry.outcome.map_or("?", TestOutcome::name).to_uppercase();
+    let name = entry.outcome.map_or(NOT_SUBMITTED, TestOutcome::name).to_uppercase();
     let meaning = entry.outcome.and_then(|outcome| match outcome {
         TestOutcome::Passed => Some(Meaning::Good),
         TestOutcome::Failed | TestOutcome::Refused => Some(Meaning::Bad),
@@ -229,7 +232,7 @@ fn text(entry: &Entry, terminal: Terminal) -> String {
 
 fn totals(entries: &[Entry]) -> String {
     let mut counts: Vec<(&str, usize)> = Vec::new();
-    for name in entries.iter().map(|entry| entry.outcome.map_or("?", TestOutcome::name)) {
+    for name in entries.iter().map(|entry| entry.outcome.map_or(NOT_SUBMITTED, TestOutcome::name)) {
         match counts.iter_mut().find(|(known, _)| *known == name) {
             Some((_, count)) => *count += 1,
             None => counts.push((name, 1)),

@@ -2,6 +2,7 @@
 //! `slurm-disagg submit`.
 
 use std::path::Path;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -17,6 +18,7 @@ use disagg::run::follow::Job;
 use disagg::run::interrupt::Interrupts;
 use disagg::run::outcome::Outcome as TestOutcome;
 use disagg::run::polling::QUERY_TIMEOUT;
+use disagg::run::result::RunResult;
 use disagg::run::submission::{self, Launcher, SubmitError};
 use disagg::run::workspace::{self, WorkspaceError};
 
@@ -24,7 +26,8 @@ use crate::args::{Cli, LauncherChoice, SubmitArgs};
 use crate::following::{self, Entry};
 use crate::plan::launcher_line_zh;
 use crate::sweep;
-use crate::{Failure, Outcome, print, report, target};
+use crate::target::{self, Target};
+use crate::{Failure, Outcome, print, report};
 
 pub fn run(args: &SubmitArgs, context: &Context) -> Outcome {
     let plans = plans(args, context)?;
@@ -34,11 +37,17 @@ pub fn run(args: &SubmitArgs, context: &Context) -> Outcome {
         let entries: Vec<_> = plans.iter().map(test_only).collect::<Result<_, _>>()?;
         return following::print_outcomes(&entries, None, &args.following);
     }
+    let kept: Vec<_> = plans.iter().map(|plan| kept(args, plan)).collect::<Result<_, _>>()?;
     if !args.force {
-        plans.iter().try_for_each(refuse_busy_workspace)?;
+        let new = plans.iter().zip(&kept).filter(|(_, kept)| kept.is_none());
+        new.map(|(plan, _)| plan).try_for_each(refuse_busy_workspace)?;
     }
     let mut entries = Vec::new();
-    for plan in &plans {
+    for (plan, kept) in plans.iter().zip(&kept) {
+        if let Some(Target { job, client }) = kept {
+            entries.push(Entry::of_job(job, client));
+            continue;
+        }
         let mut entry = Entry::new(&plan.test.id, &plan.workspace);
         entry.files = write(plan, args.force)?;
         if args.dry_run {
@@ -70,7 +79,7 @@ pub fn run(args: &SubmitArgs, context: &Context) -> Outcome {
             &args.following,
         );
     }
-    submit(args, &plans, entries)
+    submit(args, &plans, kept, entries)
 }
 
 fn launcher(args: &SubmitArgs) -> Launcher {
@@ -81,17 +90,38 @@ fn launcher(args: &SubmitArgs) -> Launcher {
 }
 
 /// Submits tests whose workspaces are written, and follows their jobs.
-fn submit(args: &SubmitArgs, plans: &[Plan], mut entries: Vec<Entry>) -> Outcome {
+fn submit(
+    args: &SubmitArgs,
+    plans: &[Plan],
+    kept: Vec<Option<Target>>,
+    mut entries: Vec<Entry>,
+) -> Outcome {
     // From here on, a signal must not leave a job that is not recorded.
     let interrupts = Interrupts::take_over()?;
     let launcher = launcher(args);
     let mut jobs = Vec::new();
     let mut client = Client::default();
-    for (plan, entry) in plans.iter().zip(&mut entries) {
+    let mut signal = None;
+    for ((plan, kept), entry) in plans.iter().zip(kept).zip(&mut entries) {
+        if !jobs.is_empty() && signal.is_none() {
+            signal = interrupts.wait(Duration::ZERO)?;
+        }
+        let how = |job_id| format!("follow it with `slurm-disagg watch {job_id}`");
+        if let Some(Target { job, client: of_job }) = kept {
+            client = of_job;
+            (entry.outcome, entry.message) = (Some(TestOutcome::Submitted), how(job.job_id));
+            jobs.push(job);
+            continue;
+        }
+        if signal.is_some() {
+            entry.message = "interrupted; submit the same again with --resume".to_owned();
+            continue;
+        }
         let options = &args.launch_options;
+        let after = jobs.last().map(|job: &Job| job.job_id).filter(|_| args.serial);
         let log = |line: &str| eprintln!("slurm-disagg: {line}");
-        let (outcome, message) = match submission::submit(plan, launcher, options, &interrupts, log)
-        {
+        let submitted = submission::submit(plan, launcher, options, after, &interrupts, log);
+        let (outcome, message) = match submitted {
             Ok((submission, submitted)) => {
                 eprint!("{}", submitted.output);
                 let job_id = submission.job_id;
@@ -108,8 +138,7 @@ fn submit(args: &SubmitArgs, plans: &[Plan], mut entries: Vec<Entry>) -> Outcome
                     },
                     roles: target::roles_of(plan),
                 });
-                let how = format!("follow it with `slurm-disagg watch {job_id}`");
-                (TestOutcome::Submitted, how)
+                (TestOutcome::Submitted, how(job_id))
             }
             Err(error) => {
                 let outcome = match &error {
@@ -125,8 +154,7 @@ fn submit(args: &SubmitArgs, plans: &[Plan], mut entries: Vec<Entry>) -> Outcome
         };
         (entry.outcome, entry.message) = (Some(outcome), message);
     }
-    let mut signal = None;
-    if !args.no_wait && !jobs.is_empty() {
+    if !args.no_wait && !jobs.is_empty() && signal.is_none() {
         signal =
             following::follow_entries(&mut entries, jobs, &client, &interrupts, &args.following)?;
     }
@@ -248,6 +276,28 @@ fn test_only(plan: &Plan) -> Result<Entry, Failure> {
     }
 }
 
+/// The job of a test that is not submitted again.
+fn kept(args: &SubmitArgs, plan: &Plan) -> Result<Option<Target>, Failure> {
+    let workspace = Path::new(&plan.workspace);
+    let is_kept = (args.resume || args.retry_failed) && workspace.join(submission::FILE).is_file();
+    if !is_kept {
+        return Ok(None);
+    }
+    let target = target::by_workspace(workspace)?;
+    let job_id = target.job.job_id;
+    if args.retry_failed {
+        let queued = target.client.queued(&[job_id], QUERY_TIMEOUT, None);
+        let queued = queued.map_err(|error| Failure::Other(error.to_string()))?;
+        let result = RunResult::read(workspace).ok();
+        let result = result.filter(|result| result.run.job_id == job_id);
+        let has_passed = result.is_some_and(|result| result.verdict.kind.is_passed());
+        if queued.iter().all(|queued| queued.state.is_final()) && !has_passed {
+            return Ok(None);
+        }
+    }
+    Ok(Some(target))
+}
+
 /// Two jobs in one workspace would overwrite each other's files.
 fn refuse_busy_workspace(plan: &Plan) -> Result<(), Failure> {
     let Ok(Some(submission)) = submission::read(plan.workspace.as_ref()) else { return Ok(()) };
@@ -259,7 +309,7 @@ fn refuse_busy_workspace(plan: &Plan) -> Result<(), Failure> {
     }
     let message = format!("job {job_id} of {} has not ended", plan.workspace);
     let help = format!(
-        "follow it (slurm-disagg watch {job_id}), cancel it (slurm-disagg cancel {job_id}), pass another --workspace, or --force"
+        "follow it (slurm-disagg watch {job_id}), cancel it (slurm-disagg cancel {job_id}), pass another --workspace, --resume or --force"
     );
     Err(Diagnostic::error(message).help(help).into())
 }

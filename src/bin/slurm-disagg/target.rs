@@ -20,12 +20,37 @@ pub struct Target {
     pub client: Client,
 }
 
-/// Finds a job by its id or its workspace.
-pub fn find(text: &str) -> Result<Target, Failure> {
-    match text.parse() {
-        Ok(job_id) => by_id(job_id),
-        Err(_) => by_workspace(Path::new(text)),
+/// Finds jobs by their ids or their workspaces; the workspace of a list has those of its tests below
+/// it.
+pub fn find_all(texts: &[String]) -> Result<Vec<Target>, Failure> {
+    let mut targets: Vec<Target> = Vec::new();
+    for text in texts {
+        let found = match text.parse() {
+            Ok(job_id) => vec![by_id(job_id)?],
+            Err(_) => by_workspaces(Path::new(text))?,
+        };
+        for target in found {
+            let same = |known: &Target| {
+                known.job.job_id == target.job.job_id
+                    && known.client.cluster == target.client.cluster
+            };
+            if !targets.iter().any(same) {
+                targets.push(target);
+            }
+        }
     }
+    Ok(targets)
+}
+
+fn by_workspaces(workspace: &Path) -> Result<Vec<Target>, Failure> {
+    let has_job = |directory: &PathBuf| directory.join(submission::FILE).is_file();
+    let below = std::fs::read_dir(workspace).into_iter().flatten().flatten();
+    let mut below: Vec<PathBuf> = below.map(|entry| entry.path()).filter(has_job).collect();
+    if has_job(&workspace.to_owned()) || below.is_empty() {
+        return Ok(vec![by_workspace(workspace)?]);
+    }
+    below.sort();
+    below.iter().map(|directory| by_workspace(directory)).collect()
 }
 
 fn by_id(job_id: u32) -> Result<Target, Failure> {
@@ -67,7 +92,8 @@ fn by_id(job_id: u32) -> Result<Target, Failure> {
     Ok(Target { job, client })
 }
 
-fn by_workspace(workspace: &Path) -> Result<Target, Failure> {
+/// The job that was submitted from a workspace.
+pub fn by_workspace(workspace: &Path) -> Result<Target, Failure> {
     let shown = workspace.display();
     let submission =
         submission::read(workspace).map_err(|error| Diagnostic::error(error.to_string()))?;

@@ -157,3 +157,47 @@ fn a_log_cannot_control_the_terminal() {
     let painted = shown(&[view], 200);
     assert!(painted.ends_with("last") && !painted.contains('\u{1b}'), "{painted}");
 }
+
+#[test]
+fn many_jobs_have_a_line_each_and_those_that_ended_give_way() {
+    use crate::run::figures::Measurement;
+    use crate::run::outcome::Outcome;
+    let views: Vec<View> = (0..9)
+        .map(|number| {
+            let server = Some(Purpose::Server);
+            let mut view =
+                view(vec![StepResult { purpose: server, ..step("GEN_0", true, number > 0) }]);
+            view.job.job_id = 10 + number;
+            view.job.title = format!("disagg_upload-{number}_a_long_name");
+            view.outcome = match number {
+                1..4 => Some((Outcome::Failed, String::new())),
+                4..6 => Some((Outcome::Passed, String::new())),
+                _ => None,
+            };
+            let mut measured = Measurement::default();
+            measured.metrics.insert("output_throughput".into(), 1234.5);
+            let is_passed = view.outcome.as_ref().is_some_and(|(outcome, _)| outcome.is_good());
+            view.result.as_mut().unwrap().figures.extend(is_passed.then_some(measured));
+            view
+        })
+        .collect();
+    insta::assert_snapshot!(shown(&views, 80), @r#"
+    disagg_upload-0_a_long_name  job 10: RUNNING  3:20  0 of 1 running
+    disagg_upload-1_a_long_name  job 11: failed
+    disagg_upload-2_a_long_name  job 12: failed
+    disagg_upload-3_a_long_name  job 13: failed
+    disagg_upload-4_a_long_name  job 14: passed  1234 output tok/s
+    disagg_upload-5_a_long_name  job 15: passed  1234 output tok/s
+    disagg_upload-6_a_long_name  job 16: RUNNING  3:20  1 of 1 running
+    disagg_upload-7_a_long_name  job 17: RUNNING  3:20  1 of 1 running
+    disagg_upload-8_a_long_name  job 18: RUNNING  3:20  1 of 1 running
+    "#);
+    let few = block(&views, terminal(40, 6), Moment(200_000));
+    insta::assert_snapshot!(few.join("\n"), @r#"
+    disagg_upload-0_a_…  job 10: RUNNING  …
+    disagg_upload-6_a_…  job 16: RUNNING  …
+    disagg_upload-7_a_…  job 17: RUNNING  …
+    disagg_upload-8_a_…  job 18: RUNNING  …
+    and 5 more; 5 of 9 have ended
+    "#);
+}
