@@ -453,6 +453,7 @@ fn bash_completes_subcommands_options_closed_values_and_files() {
         ("explain --rules cu\t--gpu-request=g\t", "@explain@--rules@current@--gpu-request=gres@"),
         ("submit --workspace d\t --laun\tb\t", "@submit@--workspace@deep/@--launcher@bash@"),
         ("report d\t --fo\tj\t", "@report@deep/@--format@json@"),
+        ("compare d\t --format=m\t", "@compare@deep/@--format=markdown@"),
         ("completions z\t", "@completions@zsh@"),
         ("help subm\t", "@help@submit@"),
         // Not a file, and no subcommand of people.

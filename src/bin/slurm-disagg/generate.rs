@@ -36,7 +36,7 @@ const NAME: &str = "slurm-disagg";
 fn hinted(arg: Arg) -> Arg {
     let names = arg.get_value_names().unwrap_or_default();
     let hint = match names.first().map_or("", |name| name.as_str()) {
-        "FILE" | "CONFIG" | "A" | "B" | "IMAGE" | "JOBID|WORKSPACE" => ValueHint::AnyPath,
+        "FILE" | "CONFIG" | "A" | "B" | "RUN" | "IMAGE" | "JOBID|WORKSPACE" => ValueHint::AnyPath,
         "LIST" if arg.get_id() == "test_list" => ValueHint::AnyPath,
         "DIR" | "DIRECTORY" | "WORKSPACE" => ValueHint::DirPath,
         _ => ValueHint::Other,
