@@ -287,10 +287,10 @@ fn a_narrow_terminal_gets_fewer_columns_and_a_list() {
         assert!(tables.lines().all(|line| line.chars().count() < columns), "{columns}: {text}");
         format!("  step{tables}")
     };
-    insta::assert_snapshot!(shown(40), @r#"
+    insta::assert_snapshot!(shown(40), @r"
     step       state
-    CTX_0      exit status 42
-    GEN_0      stopped, exit status 42
+    CTX_0      died: exit status 42 on n…
+    GEN_0      stopped
     BENCHMARK  not started
 
     CTX_0
@@ -300,17 +300,17 @@ fn a_narrow_terminal_gets_fewer_columns_and_a_list() {
       starting     2.5 s
       running      2.5 s
       stopping     5.0 s
-    "#);
-    insta::assert_snapshot!(shown(64), @r#"
-    step       state                    to ready  ran     nodes
-    CTX_0      exit status 42           -         5.0 s   node1
-    GEN_0      stopped, exit status 42  -         10.0 s  node1
-    BENCHMARK  not started              -         -       node1
+    ");
+    insta::assert_snapshot!(shown(64), @r"
+    step       state                                 ran
+    CTX_0      died: exit status 42 on node1 rank 1  5.0 s
+    GEN_0      stopped                               10.0 s
+    BENCHMARK  not started                           -
 
     CTX_0 |.....----------------------                          |
     GEN_0 |.............-------------xxxxxxxxxxxxxxxxxxxxxxxxxxx|
           |0                                              10.0 s|
            . starting   - running   = ready   x stopping
-    "#);
-    assert_eq!(shown(80), shown(200));
+    ");
+    assert_eq!(shown(100), shown(200));
 }

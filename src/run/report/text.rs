@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::super::figures::{self, Measurement};
 use super::super::result::{Moment, RunResult, StepResult, VerdictKind};
 use super::super::tail;
-use super::super::terminal::{Meaning, Terminal, paint, width};
+use super::super::terminal::{Meaning, Terminal, cut, paint, width};
 use super::super::timeline::{StepState, date, describe, duration, spans};
 use super::Report;
 use crate::diagnostic::Printable;
@@ -119,7 +119,8 @@ fn table(report: &Report, columns: usize) -> String {
         }
         text = aligned(&rows, |_, _| false);
     }
-    text
+    // The verdict above has the whole reason of a step's end.
+    text.lines().map(|line| cut(line, columns.saturating_sub(1)) + "\n").collect()
 }
 
 /// What the benchmark measured, with an empty line before it; empty where nothing is known.

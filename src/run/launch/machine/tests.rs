@@ -380,7 +380,7 @@ fn every_verdict_says_what_happened_and_where() {
     server_ended: GEN_0 ended after 1.0 s, before the benchmark: signal 11 on n2 rank 5
     server_ended: GEN_0 ended after 1.0 s, before the benchmark: Killed on n1 rank 0
     server_ended: ROUTER ended after 1.0 s, before the benchmark: exit status 0
-    server_ended: GEN_0 ended after 1.0 s, before the benchmark: exit status 0 (rank 0 on n1)
+    server_ended: GEN_0 ended after 1.0 s, before the benchmark: exit status 0 on n1 rank 0
     server_ended: CTX_0 ended after 1.0 s, before the benchmark: exit status 143; it was cancelled or signalled from outside the launch
     unpack_failed: the container image was not unpacked after 0.0 s: exit status 1
     unpack_failed: UNPACK is not done after 1800 s (limit of phase `unpack`)
