@@ -34,7 +34,8 @@ fn the_proposed_commands_plan_run_and_refuse_a_whole_test() {
     let commands = "exec 2>&1
         slurm-disagg plan standin_3nodes.yaml --site ../etc/site.yaml
         sbatch --wait job.sh; echo status $?; cat job-*.log; grep passed GEN_0.log
-        sbatch -N1 job.sh; echo status $?\n";
+        sbatch -N1 job.sh; echo status $?
+        slurm-disagg submit standin_3nodes.yaml --site ../etc/site.yaml --workspace run1; echo status $?\n";
     shell.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
     let output = shell.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
@@ -48,6 +49,8 @@ fn the_proposed_commands_plan_run_and_refuse_a_whole_test() {
         "1 passed",
         "1 node asked for, but the plan of standin_3nodes needs 3 nodes",
         "status 1",
+        "PASSED",
+        "status 0",
     ];
     let mut rest = said.as_ref();
     for part in parts {
