@@ -27,7 +27,10 @@ fn workspace(run_directory: &str) -> tempfile::TempDir {
             "name": name, "role": role, "purpose": purpose, "step_id": "7.0", "nodes": ["node1"], "tasks": 4, "tasks_per_node": 4,
             "log": log, "junit": null, "started": started, "running": running, "ready": null,
             "ended": ended, "exit": ended.map(|_| json!({"status": 42})), "stopped": stopped,
-            "stop": stop, "failure": null
+            "stop": stop, "failure": null, "own_gpus": null, "ranks": running.map_or(json!([]), |_| json!([
+                {"rank": 0, "node": "node1", "gpus": ["4", "5"], "cuda_visible_devices": "0,1"},
+                {"rank": 1, "node": "node1", "gpus": ["4", "5"], "cuda_visible_devices": "0,1"}
+            ]))
         })
     };
     let result = json!({
@@ -98,9 +101,9 @@ fn people_get_the_verdict_the_steps_and_their_timeline() {
       TTFT p99 (ms)                  99.25               -
       latency p99 (ms)                   -          0.0123
 
-      step       state                                 starting  to ready  ran     tasks  nodes
-      CTX_0      died: exit status 42 on node1 rank 1  1.0 s     -         5.0 s   4      node1
-      GEN_0      stopped                               2.5 s     -         10.0 s  4      node1
+      step       state                                 starting  to ready  ran     tasks  nodes  GPUs
+      CTX_0      died: exit status 42 on node1 rank 1  1.0 s     -         5.0 s   4      node1  4,5
+      GEN_0      stopped                               2.5 s     -         10.0 s  4      node1  4,5
       BENCHMARK  not started                           -         -         -       4      node1
 
       CTX_0 |......-------------------------                             |

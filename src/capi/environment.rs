@@ -31,12 +31,10 @@ fn environment(instance: &Instance<'_>, base: &[&[u8]]) -> Result<Vec<Vec<u8>>, 
     for variable in &spec.set {
         set.push((variable.name.into(), expanded(&variable.value, lookup)));
     }
-    if spec.own_gpus.is_some() {
-        let text = |name: &str| lookup(name).and_then(|value| std::str::from_utf8(value).ok());
-        let own = gpu_variables(text, &instance.gpus)
-            .map_err(|error| Failure::argument(error.to_string()))?;
-        set.extend(own.map(|(name, value)| (name.into(), value.into_bytes())));
-    }
+    let text = |name: &str| lookup(name).and_then(|value| std::str::from_utf8(value).ok());
+    let gpus = gpu_variables(text, instance.own_gpus())
+        .map_err(|error| Failure::argument(error.to_string()))?;
+    set.extend(gpus.into_iter().map(|(name, value)| (name.into(), value.into_bytes())));
     if spec.script.is_some() {
         // The script runs the command where all variables are set already: it has their values.
         for (variable, (name, value)) in spec.set.iter_mut().zip(&set) {

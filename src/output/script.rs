@@ -9,7 +9,7 @@ use std::fmt::Write;
 use super::exports::{self, exports};
 use super::quote;
 use super::task::task;
-use crate::plan::step::{self, compose};
+use crate::plan::step::{self, START, START_COMMAND, START_SH, compose};
 use crate::plan::{Container, GpuRequest, Instance, Job, Plan, Purpose, Role, Template};
 use crate::slurm::argument::ArgumentError;
 use crate::slurm::inherited::{OF_THE_JOB, PREFIXES_OF_STEPS};
@@ -100,11 +100,7 @@ trap 'echo "${BASH_SOURCE[0]}:${LINENO}: error: \`${BASH_COMMAND}\` exited with 
     );
     exports::write(&mut script, exports::prefix(plan));
     script.push_str("export NVIDIA_IMEX_CHANNELS=\"${NVIDIA_IMEX_CHANNELS:-0}\"\n");
-    let _ = writeln!(
-        script,
-        "export NVIDIA_VISIBLE_DEVICES=\"${{NVIDIA_VISIBLE_DEVICES:-${{SLURM_JOB_GPUS:-{}}}}}\"",
-        (0..plan.layout.gpus_per_node).map(|gpu| gpu.to_string()).collect::<Vec<_>>().join(",")
-    );
+    script.push_str("export NVIDIA_VISIBLE_DEVICES=\"${NVIDIA_VISIBLE_DEVICES:-all}\"\n");
     Ok(script)
 }
 
@@ -123,6 +119,13 @@ pub fn launch(plan: &Plan) -> Result<String, ScriptError> {
         }
         script.push_str(")\n");
     }
+    exports::quietly(true, &mut script, |script| {
+        let text = quote::word(START_SH);
+        let _ = writeln!(
+            script,
+            "# shellcheck disable=SC2016  # each rank runs it\nexport {START}={text}"
+        );
+    });
     script.push_str(WATCH);
     let _ = write!(
         script,
@@ -314,11 +317,11 @@ fn step_case(plan: &Plan, name: &str, role: &Role) -> String {
             let _ = writeln!(lines, "        export {name}={}", quote::template(value));
         }
     });
-    let words = task.argv.iter().map(|word| quote::shell(&quote::written(word)));
+    let start = START_COMMAND.map(Template::literal);
+    let words = start.iter().chain(&task.start).chain(&task.argv);
+    let words = words.map(|word| quote::shell(&quote::written(word)));
     let command = words.collect::<Vec<_>>().join(" ");
-    if command.contains('\'') && command.contains('$') {
-        lines.push_str("        # shellcheck disable=SC2016  # each rank expands it\n");
-    }
+    lines.push_str("        # shellcheck disable=SC2016  # each rank expands it\n");
     let _ = writeln!(
         lines,
         "        exec srun {srun} \"${{srunArgs[@]}}\" {command} >\"${{log}}\"\n        ;;"

@@ -5,7 +5,7 @@
 use std::borrow::Cow;
 
 use super::quote;
-use crate::plan::step::{OWN_GPUS_SH, StepSpec};
+use crate::plan::step::StepSpec;
 use crate::plan::template::{Part, Template};
 
 /// The step's command in one line of shell, where run scripts look for it.
@@ -20,6 +20,8 @@ pub const SECRET: &str = "DISAGG_SECRET_";
 pub struct Task {
     /// Variables that srun, and so each task, has in its environment.
     pub environment: Vec<(Cow<'static, str>, Template)>,
+    /// The arguments of [`START_COMMAND`](crate::plan::step::START_COMMAND) before the command.
+    pub start: [Template; 3],
     /// The command.
     pub argv: Vec<Template>,
 }
@@ -28,32 +30,37 @@ pub struct Task {
 pub fn task(spec: &StepSpec<'_>) -> Task {
     let own = spec.set.iter().filter(|variable| variable.is_own);
     let own = own.map(|variable| (Cow::Owned(variable.name.to_owned()), variable.value.clone()));
-    let mut task = Task { environment: own.collect(), argv: Vec::new() };
-    if let Some(gpus) = &spec.own_gpus {
-        // Slurm sets the list of GPUs in the task, after all that srun has.
-        task.argv.extend(["sh", "-c", OWN_GPUS_SH, "sh"].map(Template::literal));
-        task.argv.extend([gpus.first.clone(), Template::literal(&gpus.count.to_string())]);
-    }
-    match spec.script {
+    // Slurm sets the list of GPUs in the task, after all that srun has.
+    let number = |number: u32| Template::literal(&number.to_string());
+    let (first, count) = match &spec.own_gpus {
+        Some(gpus) => (gpus.first.clone(), gpus.count),
+        None => (number(0), 0),
+    };
+    let start = [number(spec.step.tasks_per_node), first, number(count)];
+    let mut environment: Vec<_> = own.collect();
+    let argv = match spec.script {
         Some(script) => {
-            task.environment.extend(shell_command(spec));
-            task.argv.extend(["bash", script].map(Template::literal));
+            environment.extend(shell_command(spec));
+            ["bash", script].map(Template::literal).into()
         }
-        None => env_command(spec, &mut task),
-    }
-    task
+        None => env_command(spec, &mut environment),
+    };
+    Task { environment, start, argv }
 }
 
 /// `env` changes to the directory, removes and sets the variables, and expands in each task those
 /// that refer to others: all at a time, before it removes or sets any.
-fn env_command(spec: &StepSpec<'_>, task: &mut Task) {
+fn env_command(
+    spec: &StepSpec<'_>,
+    environment: &mut Vec<(Cow<'static, str>, Template)>,
+) -> Vec<Template> {
     let mut split = Vec::new();
     let mut literal = Vec::new();
     let mut unset: Vec<Cow<'_, str>> = spec.unset.iter().map(|name| Cow::Borrowed(*name)).collect();
     for variable in &spec.set {
         let name = variable.name;
         if variable.is_secret {
-            let value = hidden(&variable.value, &mut task.environment, &mut unset);
+            let value = hidden(&variable.value, environment, &mut unset);
             split.push(env_split(name, &value));
         } else if variable.value.is_literal() {
             let mut assignment = Template::literal(&format!("{name}="));
@@ -63,9 +70,9 @@ fn env_command(spec: &StepSpec<'_>, task: &mut Task) {
             split.push(env_split(name, &variable.value));
         }
     }
-    task.argv.extend(["env", "-C", spec.cwd].map(Template::literal));
+    let mut argv: Vec<_> = ["env", "-C", spec.cwd].map(Template::literal).into();
     for name in unset {
-        task.argv.extend(["-u", &name].map(Template::literal));
+        argv.extend(["-u", &name].map(Template::literal));
     }
     if !split.is_empty() {
         let mut joined = Template::default();
@@ -73,10 +80,11 @@ fn env_command(spec: &StepSpec<'_>, task: &mut Task) {
             joined.push_text(if at > 0 { " " } else { "" });
             joined.push(assignment);
         }
-        task.argv.extend([Template::literal("-S"), joined]);
+        argv.extend([Template::literal("-S"), joined]);
     }
-    task.argv.extend(literal);
-    task.argv.extend(spec.argv.iter().cloned());
+    argv.extend(literal);
+    argv.extend(spec.argv.iter().cloned());
+    argv
 }
 
 /// A value whose texts are replaced by references to variables that hold them, and that are removed
@@ -137,15 +145,14 @@ fn env_split(name: &str, value: &Template) -> Template {
 /// the environment around the step; the command changes to the directory, removes and sets the
 /// variables and runs the program. A shell that traces what it runs prints no secret: `env` sets them.
 pub fn shell_command(spec: &StepSpec<'_>) -> Vec<(Cow<'static, str>, Template)> {
-    let mut task = Task { environment: Vec::new(), argv: Vec::new() };
+    let mut environment = Vec::new();
     let text = if spec.set.iter().any(|variable| variable.is_secret) {
-        env_command(spec, &mut task);
-        joined(&task.argv)
+        joined(&env_command(spec, &mut environment))
     } else {
         shell_text(spec)
     };
-    task.environment.push((Cow::Borrowed(COMMAND), text));
-    task.environment
+    environment.push((Cow::Borrowed(COMMAND), text));
+    environment
 }
 
 /// Words of shell.

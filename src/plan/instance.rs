@@ -110,6 +110,11 @@ impl Instance<'_> {
         allocation.get(self.nodes.start as usize..self.nodes.end as usize)
     }
 
+    /// The GPUs that are its own, where it shares its node.
+    pub fn own_gpus(&self) -> Option<&Range<u32>> {
+        self.role.own.gpus.then_some(&self.gpus)
+    }
+
     /// How many of its tasks run on each of its nodes.
     pub fn tasks_of_each_node(&self) -> impl Iterator<Item = u32> {
         let per_node = self.role.step.tasks_per_node;

@@ -152,28 +152,35 @@ impl StepSpec<'_> {
     }
 }
 
-/// The GPU variables of a step that shares its node: `CUDA_VISIBLE_DEVICES`, from the list that
-/// Slurm gives its tasks in that variable, and `NVIDIA_VISIBLE_DEVICES`, by which container runtimes
-/// know the node's GPUs. Slurm counts the former from the node's first GPU or, where it confines the
-/// devices, from the job's first: its list has what the task can use.
+/// The GPU variables of a task. `own`: the places of the step's own GPUs among the job's on its
+/// node, where it shares the node. Then `CUDA_VISIBLE_DEVICES` has these of the list that Slurm gives
+/// the task in that variable, and `NVIDIA_VISIBLE_DEVICES`, by which container runtimes know the
+/// node's GPUs, the same by their numbers on the node. Slurm counts the former from the node's first
+/// GPU or, where it confines the devices, from the job's first: its list has what the task can use.
+/// A step that has its nodes for itself gets `NVIDIA_VISIBLE_DEVICES` alone, unless it has a choice
+/// of its own there.
 ///
 /// # Errors
 /// A list has neither all GPUs that the job should have there nor just the step's own.
 pub fn gpu_variables<'v>(
     lookup: impl Fn(&str) -> Option<&'v str>,
-    own: &Range<u32>,
-) -> Result<[(&'static str, String); 2], TooFewGpus> {
-    let given = |name| lookup(name).filter(|list: &&str| !list.is_empty());
+    own: Option<&Range<u32>>,
+) -> Result<Vec<(&'static str, String)>, TooFewGpus> {
+    let given = |name| lookup(name).filter(|list: &&str| !["", "NoDevFiles"].contains(list));
     let listed = given("CUDA_VISIBLE_DEVICES");
     let of_the_node = given("SLURM_STEP_GPUS").or_else(|| given("SLURM_JOB_GPUS")).or(listed);
-    Ok([
-        ("CUDA_VISIBLE_DEVICES", own_gpus(listed, own)?),
-        ("NVIDIA_VISIBLE_DEVICES", own_gpus(of_the_node, own)?),
-    ])
+    if let Some(own) = own {
+        return Ok(vec![
+            ("CUDA_VISIBLE_DEVICES", own_gpus(listed, own)?),
+            ("NVIDIA_VISIBLE_DEVICES", own_gpus(of_the_node, own)?),
+        ]);
+    }
+    let is_open = given("NVIDIA_VISIBLE_DEVICES").is_none_or(|devices| devices == "all");
+    let all = of_the_node.filter(|_| is_open);
+    Ok(all.map(|all| ("NVIDIA_VISIBLE_DEVICES", all.to_owned())).into_iter().collect())
 }
 
 fn own_gpus(listed: Option<&str>, own: &Range<u32>) -> Result<String, TooFewGpus> {
-    let listed = listed.filter(|list| !["", "NoDevFiles"].contains(list));
     let Some(list) = listed else {
         return Ok(own.clone().map(|gpu| gpu.to_string()).collect::<Vec<_>>().join(","));
     };
@@ -185,29 +192,64 @@ fn own_gpus(listed: Option<&str>, own: &Range<u32>) -> Result<String, TooFewGpus
     }
 }
 
-/// The same in POSIX shell, for tasks where nothing of ours runs: arguments are the first place,
-/// how many, and the command.
-pub const OWN_GPUS_SH: &str = r#"first=$1; count=$2; shift 2
+/// The variable that [`START_SH`] is in, for steps whose commands it starts.
+pub const START: &str = "DISAGG_START";
+
+/// How it is run.
+pub const START_COMMAND: [&str; 4] = ["sh", "-c", r#"eval "$DISAGG_START""#, "sh"];
+
+/// What each task of a step runs first where nothing of ours is on the nodes, in POSIX shell: it
+/// checks that the rank is on its node, sets the variables of [`gpu_variables`], says where it runs
+/// in one line and runs the step's command. Arguments are the ranks on each node, the place of the
+/// first of the step's own GPUs, their number (0: all of the job's), and the command.
+///
+/// When the command fails and leaves processes behind, these are ended: slurmstepd reports the end
+/// of a node's last rank only when nobody holds its output any more, or after a minute. Slurm has
+/// all ranks of a step on a node in one process group; the others end with a rank that fails anyway.
+pub const START_SH: &str = r#"unset DISAGG_START
 own() (
-    IFS=,; set -f; set -- $1
+    first=$1; count=$2; list=; IFS=,; set -f; set -- $3
     [ "$*" != NoDevFiles ] || set --
-    if [ $# -eq 0 ]; then
+    if [ "$count" -gt 0 ] && [ $# -eq 0 ]; then
         while [ $# -lt "$count" ]; do set -- "$@" $((first + $#)); done
-    elif [ $# -ne "$count" ]; then
+    elif [ "$count" -gt 0 ] && [ $# -ne "$count" ]; then
         if [ $# -lt $((first + count)) ]; then
             echo "slurm-disagg: its tasks have the GPUs $*, but it needs number $first to $((first + count - 1)) of the job's GPUs on its node" >&2
             exit 1
         fi
-        shift "$first"; list=
+        shift "$first"
         for gpu; do [ "$count" -eq 0 ] || { list=$list${list:+,}$gpu; count=$((count - 1)); }; done
         set -- "$list"
     fi
     echo "$*"
 )
-nvidia=$(own "${SLURM_STEP_GPUS:-${SLURM_JOB_GPUS:-${CUDA_VISIBLE_DEVICES:-}}}") || exit 1
-cuda=$(own "${CUDA_VISIBLE_DEVICES:-}") || exit 1
-export CUDA_VISIBLE_DEVICES="$cuda" NVIDIA_VISIBLE_DEVICES="$nvidia"
-exec "$@""#;
+on_node() { own "$1" "$2" "${SLURM_STEP_GPUS:-${SLURM_JOB_GPUS:-${CUDA_VISIBLE_DEVICES:-}}}"; }
+if [ $((SLURM_PROCID / $1)) -ne "$SLURM_NODEID" ]; then
+    echo "slurm-disagg: rank $SLURM_PROCID is on $SLURMD_NODENAME, node $SLURM_NODEID of its step; by the plan each node has $1 ranks" >&2
+    exit 1
+fi
+case "$3:${NVIDIA_VISIBLE_DEVICES:-all}" in
+0:all | [1-9]*) NVIDIA_VISIBLE_DEVICES=$(on_node "$2" "$3") || exit 1 ;;
+esac
+export NVIDIA_VISIBLE_DEVICES="${NVIDIA_VISIBLE_DEVICES:-all}"
+if [ "$3" -gt 0 ]; then
+    CUDA_VISIBLE_DEVICES=$(own "$2" "$3" "${CUDA_VISIBLE_DEVICES:-}") || exit 1
+    export CUDA_VISIBLE_DEVICES
+fi
+echo "slurm-disagg: rank=$SLURM_PROCID node=$SLURMD_NODENAME gpus=$(on_node "$2" "$3") CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES-}"
+shift 3
+signals="HUP INT QUIT USR1 USR2"; stopped=
+trap : $signals
+trap stopped=1 TERM
+"$@"
+status=$?
+[ "$status" -eq 0 ] || [ -n "$stopped" ] || kill -TERM 0
+if [ "$status" -gt 128 ]; then
+    ulimit -c 0
+    trap - $signals TERM
+    kill -$((status - 128)) $$ 2>/dev/null
+fi
+exit "$status""#;
 
 /// GPUs of a packed server that its tasks do not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -227,43 +269,77 @@ mod tests {
     use super::*;
     use std::process::Command;
 
+    /// What the shell makes of these variables: both lists, or nothing where it fails.
+    fn in_shell(variables: &[(&str, &str)], own: Option<&Range<u32>>) -> Option<(String, String)> {
+        let own = own.cloned().unwrap_or(0..0);
+        let mut sh = Command::new("sh");
+        sh.env_clear().envs(variables.iter().copied());
+        sh.envs([("SLURM_PROCID", "5"), ("SLURM_NODEID", "1"), ("SLURMD_NODENAME", "n2")]);
+        sh.env(START, START_SH).args(&START_COMMAND[1..]);
+        sh.args(["4", &own.start.to_string(), &own.len().to_string()]);
+        sh.args([
+            "sh",
+            "-c",
+            "printf '%s\n' \"$CUDA_VISIBLE_DEVICES\" \"$NVIDIA_VISIBLE_DEVICES\"",
+        ]);
+        let output = sh.output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let mut lines = text.lines().skip(1).map(str::to_owned);
+        output.status.success().then(|| (lines.next().unwrap(), lines.next().unwrap()))
+    }
+
     #[test]
-    fn packed_servers_take_their_places_in_slurm_s_list_in_rust_and_in_shell() {
-        for (listed, own, expected) in [
-            (Some("4,5,6,7"), 2..4, Some("6,7")),
-            (Some("0,1,2,3"), 0..2, Some("0,1")),
-            (Some("0,1,2,3,4,5,6,7"), 3..4, Some("3")),
-            (Some("6,7"), 2..4, Some("6,7")),
-            (Some("GPU-a,GPU-b,GPU-c"), 1..2, Some("GPU-b")),
-            (None, 2..4, Some("2,3")),
-            (Some(""), 0..1, Some("0")),
-            (Some("NoDevFiles"), 1..3, Some("1,2")),
-            (Some("4"), 2..4, None),
+    fn gpus_are_those_of_slurm_s_lists_in_rust_and_in_shell() {
+        const CUDA: &str = "CUDA_VISIBLE_DEVICES";
+        const NVIDIA: &str = "NVIDIA_VISIBLE_DEVICES";
+        for (variables, own, expected) in [
+            (&[(CUDA, "4,5,6,7")] as &[_], Some(2..4), Some(("6,7", "6,7"))),
+            (&[(CUDA, "0,1,2,3")], Some(0..2), Some(("0,1", "0,1"))),
+            (&[(CUDA, "0,1,2,3,4,5,6,7")], Some(3..4), Some(("3", "3"))),
+            (&[(CUDA, "6,7")], Some(2..4), Some(("6,7", "6,7"))),
+            (&[(CUDA, "GPU-a,GPU-b,GPU-c")], Some(1..2), Some(("GPU-b", "GPU-b"))),
+            (&[], Some(2..4), Some(("2,3", "2,3"))),
+            (&[(CUDA, "")], Some(0..1), Some(("0", "0"))),
+            (&[(CUDA, "NoDevFiles")], Some(1..3), Some(("1,2", "1,2"))),
+            (&[(CUDA, "4")], Some(2..4), None),
+            (
+                &[(CUDA, "0,1,2,3"), ("SLURM_STEP_GPUS", "4,5,6,7")],
+                Some(2..4),
+                Some(("2,3", "6,7")),
+            ),
+            (
+                &[(CUDA, "0,1"), (NVIDIA, "7"), ("SLURM_JOB_GPUS", "4,5")],
+                Some(0..1),
+                Some(("0", "4")),
+            ),
+            (&[(CUDA, "0,1"), ("SLURM_STEP_GPUS", "4,5")], None, Some(("0,1", "4,5"))),
+            (&[(CUDA, "0,1"), (NVIDIA, "all")], None, Some(("0,1", "0,1"))),
+            (&[(CUDA, "0,1"), (NVIDIA, "1")], None, Some(("0,1", "1"))),
+            (&[(CUDA, "NoDevFiles"), (NVIDIA, "all")], None, Some(("NoDevFiles", "all"))),
         ] {
-            let lookup = |name: &str| if name == "CUDA_VISIBLE_DEVICES" { listed } else { None };
-            let variables = gpu_variables(lookup, &own);
-            let found = variables.ok().map(|[(_, cuda), (_, nvidia)]| format!("{cuda} {nvidia}"));
-            let expected = expected.map(|list| format!("{list} {list}"));
-            assert_eq!(found, expected, "{listed:?} {own:?}");
-            let mut sh = Command::new("sh");
-            sh.args(["-c", OWN_GPUS_SH, "sh", &own.start.to_string(), &own.len().to_string()]);
-            sh.args(["sh", "-c", "printf '%s %s' $CUDA_VISIBLE_DEVICES $NVIDIA_VISIBLE_DEVICES"]);
-            for name in ["CUDA_VISIBLE_DEVICES", "SLURM_STEP_GPUS", "SLURM_JOB_GPUS"] {
-                sh.env_remove(name);
-            }
-            if let Some(listed) = listed {
-                sh.env("CUDA_VISIBLE_DEVICES", listed);
-            }
-            let output = sh.output().unwrap();
-            let seen = String::from_utf8(output.stdout).unwrap();
-            assert_eq!(output.status.success().then_some(seen), expected, "{listed:?} {own:?}");
+            let own = own.as_ref();
+            let lookup = |name: &str| variables.iter().find(|(n, _)| *n == name).map(|(_, v)| *v);
+            let set = gpu_variables(lookup, own).ok().map(|set| {
+                let value = |name: &str| {
+                    let of_set = set.iter().find(|(n, _)| *n == name).map(|(_, v)| v.as_str());
+                    of_set.or_else(|| lookup(name)).unwrap_or_default().to_owned()
+                };
+                (value(CUDA), value(NVIDIA))
+            });
+            let expected = expected.map(|(cuda, nvidia)| (cuda.to_owned(), nvidia.to_owned()));
+            assert_eq!(set, expected, "{variables:?} {own:?}");
+            assert_eq!(in_shell(variables, own), expected, "{variables:?} {own:?}");
         }
-        let global = |name: &str| match name {
-            "CUDA_VISIBLE_DEVICES" => Some("0,1,2,3"),
-            "SLURM_STEP_GPUS" => Some("4,5,6,7"),
-            _ => None,
-        };
-        let [(_, cuda), (_, nvidia)] = gpu_variables(global, &(2..4)).unwrap();
-        assert_eq!((cuda.as_str(), nvidia.as_str()), ("2,3", "6,7"));
+    }
+
+    #[test]
+    fn a_rank_on_another_node_of_its_step_does_not_start() {
+        let mut sh = Command::new("sh");
+        sh.envs([("SLURM_PROCID", "5"), ("SLURM_NODEID", "0"), ("SLURMD_NODENAME", "n1")]);
+        sh.env(START, START_SH).args(&START_COMMAND[1..]);
+        let output = sh.args(["4", "0", "0", "echo", "x"]).output().unwrap();
+        assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]));
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(message.contains("rank 5 is on n1, node 0 of its step"), "{message}");
     }
 }

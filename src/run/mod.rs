@@ -12,6 +12,7 @@ pub mod live;
 pub mod outcome;
 pub mod polling;
 pub mod progress;
+mod rank;
 pub mod report;
 pub mod result;
 pub mod signals;

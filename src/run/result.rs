@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::figures::Measurement;
+pub use super::rank::{RankEnd, RankPlace};
 use crate::input::source;
 use crate::plan::{Plan, Purpose};
 
@@ -269,6 +270,8 @@ named! {
         PrecheckFailed = "precheck_failed",
         /// Slurm did not start a step.
         StartFailed = "start_failed",
+        /// A rank runs on another node or GPU than the plan's, or did not say where it runs.
+        Misplaced = "misplaced",
         /// Not all steps ran within the limit of the phase `start`.
         StartLimit = "start_limit",
         /// Not all servers were ready within the limit of the phase `ready`.
@@ -368,6 +371,12 @@ pub struct StepResult {
     pub stop: Option<Stop>,
     /// The rank that failed first, as `srun` reported it.
     pub failure: Option<RankEnd>,
+    /// How many GPUs of each of its nodes are its own, where it shares its nodes.
+    #[serde(default)]
+    pub own_gpus: Option<u32>,
+    /// Where its ranks run, in their order; those that have said so.
+    #[serde(default)]
+    pub ranks: Vec<RankPlace>,
 }
 
 impl StepResult {
@@ -393,6 +402,8 @@ impl StepResult {
             stopped: None,
             stop: None,
             failure: None,
+            own_gpus: None,
+            ranks: Vec::new(),
         }
     }
 
@@ -443,29 +454,6 @@ pub enum StopSignal {
     Term,
     /// SIGKILL, from Slurm or from `srun`.
     Kill,
-}
-
-/// The end of a rank.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RankEnd {
-    /// The rank; the lowest where several ended in the same way at once.
-    pub rank: u32,
-    /// Its node.
-    pub node: String,
-    /// How it ended, where `srun` reported it.
-    pub exit: Option<Exit>,
-    /// Slurm's message: `Exited with exit code 42`.
-    pub message: String,
-}
-
-impl fmt::Display for RankEnd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.exit {
-            Some(exit) => write!(f, "{exit}")?,
-            None => f.write_str(&self.message)?,
-        }
-        write!(f, " on {} rank {}", self.node, self.rank)
-    }
 }
 
 /// The totals of the roles' JUnit files.

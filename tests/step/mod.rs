@@ -53,7 +53,8 @@ ulimit -Sn >"$NOTES/$STEP_NAME.limit"
 # There is no container here.
 [ "$STEP_NAME" != unpack ] || exit 0
 left=$tasks
-for host in $(eval echo "$(sed 's/\[\(.*\)-\(.*\)\]/{\1..\2}/' <<<"$hosts")"); do
+eval "names=($(sed 's/\[\(.*\)-\(.*\)\]/{\1..\2}/; s/,/ /g' <<<"$hosts"))"
+for host in "${names[@]}"; do
     here=$(( left < per_node ? left : per_node )); left=$(( left - here ))
     echo "srun: launching StepId=7.$$ on host $host, $here tasks: 0" >&2
 done
@@ -62,7 +63,9 @@ echo "srun: Node n1, $tasks tasks started" >&2
 unset FLOOD words
 PATH="${PATH#*/stubs:}"
 for (( rank = 0; rank < tasks; rank++ )); do
-    SLURM_PROCID=$rank SLURM_LOCALID=$(( rank % per_node )) setsid "$@" &
+    node=$(( rank / per_node ))
+    SLURM_PROCID=$rank SLURM_LOCALID=$(( rank % per_node )) SLURM_NODEID=$node \
+        SLURMD_NODENAME="${names[node]-}" setsid "$@" &
 done
 echo $$ >"$NOTES/$STEP_NAME.pid"
 trap 'kill -TERM -- $(jobs -p | sed s/^/-/)' TERM

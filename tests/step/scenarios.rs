@@ -212,6 +212,8 @@ impl Scenario {
                 for name in ["CUDA_VISIBLE_DEVICES", "NVIDIA_VISIBLE_DEVICES"] {
                     env.insert(name.to_owned(), gpus.join(","));
                 }
+            } else if let Some(gpus) = env.get("CUDA_VISIBLE_DEVICES").cloned() {
+                env.insert("NVIDIA_VISIBLE_DEVICES".to_owned(), gpus);
             }
             let is_server = instance.role.purpose == Purpose::Server;
             for (name, value) in self.seen.iter().filter(|_| is_server) {
@@ -275,7 +277,7 @@ pub fn assert_same(way: &str, scenario: &Scenario, plan: &Plan, found: Ranks, ex
     let exports = disagg::output::exports::prefix(plan).into_iter();
     let exports = exports.chain(disagg::output::exports::exports(plan));
     let scripts: Vec<_> = exports.map(|export| export.name).collect();
-    let own = ["pytestCommand", "NVIDIA_IMEX_CHANNELS", "NVIDIA_VISIBLE_DEVICES"];
+    let own = ["pytestCommand", "NVIDIA_IMEX_CHANNELS"];
     let of_scripts = |name: &str| own.contains(&name) || scripts.iter().any(|known| known == name);
     let name = scenario.name;
     let steps = |ranks: &Ranks| ranks.keys().cloned().collect::<Vec<_>>();

@@ -16,6 +16,7 @@ use disagg::output::task::{SECRET, shell_command};
 use disagg::plan::step::gpu_variables;
 use disagg::plan::template::Template;
 use disagg::plan::{Instance, resolve};
+use disagg::slurm::hostlist;
 
 use crate::args::{self, Given, Opt};
 use crate::environment::{CONTAINER, DISTRIBUTION, HOST_FILE, PLAN, STEP_ROLE, TASK};
@@ -103,6 +104,9 @@ fn apply(
     // Slurm tells every task of a pinned step that its distribution is arbitrary; a srun in the task
     // would then look for a host file.
     let pinned = variables.get(DISTRIBUTION).is_some_and(|how| how == "arbitrary");
+    if pinned {
+        check_host(instance, variables)?;
+    }
     let misleading: &[&str] = if pinned { &[DISTRIBUTION, HOST_FILE] } else { &[] };
     let sent = args::sent_variable(Opt::Role);
     for name in spec.unset.iter().chain(&[STEP_ROLE, CONTAINER, &sent]).chain(misleading) {
@@ -116,10 +120,8 @@ fn apply(
         spank.set_env(variable.name, &value)?;
         variable.value = Template::literal(&value);
     }
-    if spec.own_gpus.is_some() {
-        for (name, value) in gpu_variables(lookup, &instance.gpus)? {
-            spank.set_env(name, &value)?;
-        }
+    for (name, value) in gpu_variables(lookup, instance.own_gpus())? {
+        spank.set_env(name, &value)?;
     }
     spank.set_env(TASK, &instance.name)?;
     // srun's side has set those of the values before they were expanded.
@@ -130,4 +132,23 @@ fn apply(
         spank.set_env(&name, &value.literal_text())?;
     }
     Ok(())
+}
+
+/// Whether a pinned task is where the plan has it. The variables of a heterogeneous job speak of one of
+/// its components.
+fn check_host(instance: &Instance<'_>, variables: &HashMap<String, String>) -> Result<(), String> {
+    let of = |name: &str| variables.get(name).map(String::as_str);
+    let planned = || {
+        let hosts =
+            hostlist::expand(of("SLURM_JOB_NODELIST").filter(|_| of("SLURM_HET_SIZE").is_none())?)
+                .ok()?;
+        let rank: usize = of("SLURM_PROCID")?.parse().ok()?;
+        Some((rank, instance.host_of_each_task(&hosts)?.get(rank)?.to_string()))
+    };
+    match (planned(), of("SLURMD_NODENAME")) {
+        (Some((rank, planned)), Some(host)) if planned != host => {
+            Err(format!("rank {rank} is on {host}, by the plan on {planned}"))
+        }
+        _ => Ok(()),
+    }
 }

@@ -6,6 +6,7 @@ use super::environment::{Variables, expand};
 use super::watch::NoPort;
 use crate::output::script::{COMMON, CONTAINER_MARK, IN_CONTAINER_SH, container_arguments};
 use crate::output::task::task;
+use crate::plan::step::START_COMMAND;
 use crate::plan::template::TooLong;
 use crate::plan::{Instance, Plan, Template, resolve};
 use crate::slurm::argument::ArgumentError;
@@ -64,7 +65,9 @@ pub fn of_instance(
         ..SrunRequest::default()
     };
     let mut arguments = request.argv()?;
-    arguments.extend(task.argv.iter().map(|word| word.literal_text().into_owned()));
+    arguments.extend(START_COMMAND.map(str::to_owned));
+    let words = task.start.iter().chain(&task.argv);
+    arguments.extend(words.map(|word| word.literal_text().into_owned()));
     let environment = task.environment.into_iter();
     let environment =
         environment.map(|(name, value)| Ok((name.into_owned(), expand(&value, variables)?)));

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::output::exports;
+use crate::plan::step::{START, START_SH};
 use crate::plan::template::TooLong;
 use crate::plan::{Plan, Template};
 
@@ -33,11 +34,10 @@ pub fn for_all_steps(plan: &Plan, job: &Variables) -> Result<Variables, TooLong>
         set.insert("NVIDIA_IMEX_CHANNELS".into(), "0".into());
     }
     if !given("NVIDIA_VISIBLE_DEVICES") {
-        let of_the_job = job.get("SLURM_JOB_GPUS").filter(|list| !list.is_empty()).cloned();
-        let counted = || (0..plan.layout.gpus_per_node).map(|gpu| gpu.to_string());
-        let gpus = of_the_job.unwrap_or_else(|| counted().collect::<Vec<_>>().join(","));
-        set.insert("NVIDIA_VISIBLE_DEVICES".into(), gpus);
+        // Container runtimes read it before the task has its own list.
+        set.insert("NVIDIA_VISIBLE_DEVICES".into(), "all".into());
     }
+    set.insert(START.into(), START_SH.into());
     if plan.run_script.is_some() || plan.install_script.is_some() {
         let exports = exports::prefix(plan).into_iter().chain(exports::exports(plan));
         for export in exports {

@@ -4,11 +4,13 @@
 //! without a process.
 
 mod health;
+mod placement;
 mod step;
 mod stop;
 #[cfg(test)]
 mod tests;
 mod verdict;
+mod waiting;
 
 use std::mem;
 use std::time::Duration;
@@ -20,14 +22,12 @@ use super::{Settings, cause};
 use crate::plan::Purpose;
 use crate::run::figures::Figures;
 use crate::run::result::{
-    Exit, JunitSummary, Moment, Phase, RunResult, StepResult, StopSignal, Verdict, VerdictKind,
-    millis,
+    Exit, JunitSummary, Moment, Phase, RankPlace, RunResult, StepResult, StopSignal, Verdict,
+    VerdictKind, millis,
 };
 
 /// How long a step that ended from outside waits for the signal that announces the job's end.
 const SETTLE: Duration = Duration::from_secs(1);
-/// How long Slurm may take to start a step before the step is reported as waiting.
-const WAITING: Duration = Duration::from_secs(10);
 /// The least time between two writes of a result that is not final.
 const SAVE_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -58,6 +58,8 @@ pub enum Event<'a> {
     Tail(usize, Vec<String>),
     /// The answer to [`Action::ReadFigures`].
     Figures(Figures),
+    /// The answer to [`Action::ReadRanks`].
+    Ranks(usize, Vec<RankPlace>),
     /// The answer to [`Action::ReadCause`].
     Cause(Option<VerdictKind>),
     /// The answer to [`Action::WriteFiles`], with the error if the result is lost.
@@ -79,6 +81,8 @@ pub enum Action {
     ReadTail(usize),
     /// Read what the client measured.
     ReadFigures,
+    /// Read on where the ranks of the step run; to the end of its log when the step has ended.
+    ReadRanks(usize),
     /// Read the reason for the job's end from the steps' logs.
     ReadCause,
     /// Write the unfinished result.
@@ -206,6 +210,7 @@ impl Machine {
                 self.changed = true;
                 self.tick();
             }
+            Event::Ranks(index, places) => self.ranks(index, places),
             Event::Cause(reason) => self.cause(reason),
             Event::Written(junit, error) => self.written(junit, error),
         }
@@ -223,6 +228,7 @@ impl Machine {
             deadlines.extend(self.next_to_start().map(|_| self.next_start));
             deadlines.extend((0..self.steps.len()).filter_map(|index| self.waits_until(index)));
             deadlines.extend((0..self.steps.len()).filter_map(|index| self.next_question(index)));
+            deadlines.extend((0..self.steps.len()).filter_map(|index| self.next_look(index)));
         }
         deadlines.extend(self.running().filter_map(|index| self.steps[index].stop?.next));
         deadlines.extend(self.changed.then(|| self.saved + SAVE_INTERVAL));
@@ -250,6 +256,9 @@ impl Machine {
             self.step_ended(index);
         }
         self.report_waiting();
+        if !self.is_decided() {
+            self.look_where_ranks_run();
+        }
         self.advance();
         self.start_next();
         self.ask();
@@ -263,34 +272,6 @@ impl Machine {
     }
 
     // ---- starting, and the phases
-
-    /// A step that Slurm does not start says so after some seconds: mostly another step of the job,
-    /// or the shell around the launch, holds what it needs.
-    fn report_waiting(&mut self) {
-        if self.is_decided() {
-            return;
-        }
-        for index in 0..self.steps.len() {
-            if self.waits_until(index).is_some_and(|until| self.now >= until) {
-                self.steps[index].is_reported_waiting = true;
-                let last = self.steps[index].last_line.as_deref().unwrap_or("srun printed nothing");
-                self.log(format!(
-                    "{} waits for Slurm to start it: {last}; `squeue --steps --jobs={}` shows the \
-                     steps that hold the job's nodes",
-                    self.name(index),
-                    self.result.run.job_id
-                ));
-            }
-        }
-    }
-
-    /// When a step that Slurm has not started is reported as waiting, once.
-    fn waits_until(&self, index: usize) -> Option<Moment> {
-        let result = &self.result.steps[index];
-        let waits = result.is_running() && result.step_id.is_none();
-        let is_new = waits && !self.steps[index].is_reported_waiting;
-        result.started.filter(|_| is_new).map(|started| started + WAITING)
-    }
 
     fn start_next(&mut self) {
         if !self.is_decided()
@@ -480,6 +461,7 @@ impl Machine {
         (result.phase, result.ended) = (Phase::Done, Some(self.now));
         result.verdict.stop_ms =
             result.verdict.noticed.map(|noticed| millis(self.now.since(noticed)));
+        self.look_for_the_last_time();
         self.actions.push(Action::WriteFiles);
     }
 

@@ -16,6 +16,7 @@ pub mod pdeathsig;
 mod plan_file;
 mod probe;
 mod process;
+mod ranks;
 pub mod srun_output;
 pub(crate) mod summary;
 mod supervisor;

@@ -25,7 +25,7 @@ use super::pdeathsig::Gate;
 use super::probe::{Probe, Seen};
 use super::process::{self, Process};
 use super::watch::Watch;
-use super::{cause, files};
+use super::{cause, files, ranks};
 use crate::run::figures::{Figures, Search, Stamps};
 use crate::run::result::{Moment, RunResult};
 use crate::run::signals::{self, Signals};
@@ -68,6 +68,8 @@ struct Step {
     process: Option<Process>,
     /// The bytes of its output in srun.log.
     logged: usize,
+    /// How far its log has been searched for where its ranks run.
+    ranks: ranks::Reader,
 }
 
 /// The supervisor of one run.
@@ -103,7 +105,9 @@ impl Supervisor {
         limit: Rlimit,
         figures: io::Result<(Search, Stamps)>,
     ) -> io::Result<Self> {
-        let step = |(command, watch)| Step { command, watch, process: None, logged: 0 };
+        let ranks = ranks::Reader::default;
+        let step =
+            |(command, watch)| Step { command, watch, process: None, logged: 0, ranks: ranks() };
         let signals = signals::take_over(&[SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
         let srun_log = directory.log(SRUN_LOG)?;
         files::save(&directory, machine.result())?;
@@ -260,6 +264,12 @@ impl Supervisor {
                     }
                 };
                 return Some(Event::Figures(figures));
+            }
+            Action::ReadRanks(index) => {
+                let log = self.directory.file(&steps[index].log);
+                let limit = if steps[index].is_running() { ranks::ROUND } else { u64::MAX };
+                let found = self.steps[index].ranks.read(&log, limit).unwrap_or_default();
+                return Some(Event::Ranks(index, found));
             }
             Action::ReadCause => {
                 let started = steps.iter().filter(|step| step.started.is_some());

@@ -84,11 +84,11 @@ pub(super) fn headline(result: &RunResult) -> String {
 }
 
 /// The columns of the table of steps.
-pub(super) const COLUMNS: [&str; 7] =
-    ["step", "state", "starting", "to ready", "ran", "tasks", "nodes"];
+pub(super) const COLUMNS: [&str; 8] =
+    ["step", "state", "starting", "to ready", "ran", "tasks", "nodes", "GPUs"];
 
 /// A step as a row of the table, in the order of [`COLUMNS`].
-pub(super) fn row(result: &RunResult, step: &StepResult, now: Moment) -> [String; 7] {
+pub(super) fn row(result: &RunResult, step: &StepResult, now: Moment) -> [String; 8] {
     let from_start = |at: Option<Moment>| match (step.started, at) {
         (Some(started), Some(at)) => duration(at.since(started)),
         _ => "-".to_owned(),
@@ -101,7 +101,15 @@ pub(super) fn row(result: &RunResult, step: &StepResult, now: Moment) -> [String
         from_start(step.started.map(|_| step.ended.unwrap_or(now))),
         step.tasks.to_string(),
         hostlist::compress(&step.nodes),
+        gpus(step),
     ]
+}
+
+/// The GPUs that its ranks have by their numbers on the nodes; each list of several nodes once.
+fn gpus(step: &StepResult) -> String {
+    let mut lists: Vec<_> = step.ranks.iter().map(|place| place.gpus.join(",")).collect();
+    lists.dedup();
+    lists.join(" | ")
 }
 
 /// The table of steps; columns that do not fit are left out, the least important first.
@@ -110,7 +118,7 @@ fn table(report: &Report, columns: usize) -> String {
     let result = &report.result;
     rows.extend(result.steps.iter().map(|step| row(result, step, report.now).to_vec()));
     let mut text = aligned(&rows, |_, _| false);
-    for name in ["tasks", "starting", "to ready", "nodes", "ran"] {
+    for name in ["tasks", "starting", "to ready", "GPUs", "nodes", "ran"] {
         if text.lines().all(|line| width(line) < columns) {
             break;
         }

@@ -56,8 +56,7 @@ pub fn steps(plan: &Plan) -> Vec<Planned> {
             let spec = resolve(&instance);
             let set = spec.set.iter().map(|set| (set.name.to_owned(), set.value.clone()));
             // Simulated nodes have no GPUs that Slurm could list.
-            let gpus = gpu_variables(|_| None, &instance.gpus).ok();
-            let gpus = gpus.filter(|_| spec.own_gpus.is_some()).into_iter().flatten();
+            let gpus = gpu_variables(|_| None, instance.own_gpus()).into_iter().flatten();
             let gpus = gpus.map(|(name, list)| (name.to_owned(), Template::literal(&list)));
             Planned {
                 name: instance.name.clone(),

@@ -28,6 +28,8 @@ pub struct Step {
     pub reason: Option<(Option<String>, String)>,
     /// How Slurm's placement of its tasks differs from the plan.
     pub misplaced: Option<String>,
+    /// When its log was last searched for where its ranks run.
+    pub looked: Option<Moment>,
     /// Whether this is the second start, after a launch failure.
     pub is_second: bool,
     tasks_started: u32,
@@ -151,6 +153,7 @@ impl Step {
     pub fn start_again(&mut self, result: &mut StepResult) {
         (result.step_id, result.failure, result.exit) = (None, None, None);
         (result.started, result.running, result.ready, result.ended) = (None, None, None, None);
+        result.ranks.clear();
         *self = Self { is_second: true, ..Self::default() };
     }
 }
@@ -158,12 +161,17 @@ impl Step {
 /// Whether a rank's end is a more likely cause of the others than the one reported first. Slurm
 /// reports ranks that end each other in any order, those of one node and one status at a time.
 fn is_more_likely(end: &RankEnd, first: &RankEnd, later: Duration) -> bool {
-    // Slurm ends the other ranks with SIGTERM and SIGKILL.
-    let crashed = |end: &RankEnd| matches!(end.exit, Some(Exit::Signal(signal)) if ![15, 9].contains(&signal));
+    // The other ranks are ended with SIGTERM, then SIGKILL.
+    let likelihood = |end: &RankEnd| match end.exit {
+        Some(Exit::Signal(15) | Exit::Status(143)) => 0,
+        Some(Exit::Signal(9) | Exit::Status(137)) | None => 1,
+        Some(Exit::Status(_)) => 2,
+        Some(Exit::Signal(_)) => 3,
+    };
     if end.exit == first.exit {
         end.rank < first.rank
     } else {
-        later < AT_ONCE && crashed(end) && !crashed(first)
+        later < AT_ONCE && likelihood(end) > likelihood(first)
     }
 }
 
@@ -184,6 +192,8 @@ mod tests {
         assert!(!is_more_likely(&crashed, &failed, later), "it crashed while it was ending");
         let killed = end(5, Exit::Signal(9));
         assert!(!is_more_likely(&killed, &failed, Duration::ZERO), "Slurm killed it");
+        let terminated = end(4, Exit::Signal(15));
+        assert!(is_more_likely(&killed, &terminated, Duration::ZERO), "rank 5 ended rank 4");
     }
 
     #[test]

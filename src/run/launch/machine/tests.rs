@@ -54,6 +54,17 @@ fn servers_and_client() -> Vec<StepResult> {
     ]
 }
 
+/// Where the ranks of a step are by the plan.
+fn planned(step: &StepResult) -> Vec<RankPlace> {
+    let place = |rank| RankPlace {
+        rank,
+        node: step.nodes[(rank / step.tasks_per_node) as usize].clone(),
+        gpus: (0..4).map(|gpu| gpu.to_string()).collect(),
+        cuda_visible_devices: "0,1,2,3".to_owned(),
+    };
+    (0..step.tasks).map(place).collect()
+}
+
 /// A run whose system does at once what the machine asks for.
 struct Run {
     machine: Machine,
@@ -68,6 +79,8 @@ struct Run {
     figures: Figures,
     /// Whether the disk is full.
     is_full: bool,
+    /// Changes where ranks say that they run.
+    places: fn(&StepResult, &mut Vec<RankPlace>),
     steps_made: u32,
 }
 
@@ -101,6 +114,7 @@ impl Run {
             broken: None,
             figures: Figures::default(),
             is_full: false,
+            places: |_, _| {},
             steps_made: 0,
         }
     }
@@ -150,9 +164,11 @@ impl Run {
             Action::Ask(index, within) => format!("ask {} {within:?}", name(*index)),
             Action::Log(line) => format!("log {line}"),
             Action::Save => "save".to_owned(),
-            Action::WriteFiles | Action::ReadTail(_) | Action::ReadFigures | Action::ReadCause => {
-                String::new()
-            }
+            Action::WriteFiles
+            | Action::ReadTail(_)
+            | Action::ReadFigures
+            | Action::ReadRanks(_)
+            | Action::ReadCause => String::new(),
         };
         if !done.is_empty() {
             self.actions.push(format!("{:4.1} {done}", self.now as f64 / 1000.0));
@@ -163,6 +179,12 @@ impl Run {
             }
             Action::Start(index) => Some(Event::Started(index)),
             Action::ReadTail(index) => Some(Event::Tail(index, vec!["last line".to_owned()])),
+            Action::ReadRanks(index) => {
+                let step = self.step(index);
+                let mut ranks = planned(step);
+                (self.places)(step, &mut ranks);
+                Some(Event::Ranks(index, ranks))
+            }
             Action::ReadCause => Some(Event::Cause(self.cause)),
             Action::ReadFigures => Some(Event::Figures(self.figures.clone())),
             Action::WriteFiles => {
@@ -384,7 +406,7 @@ fn every_verdict_says_what_happened_and_where() {
     server_ended: CTX_0 ended after 1.0 s, before the benchmark: exit status 143; it was cancelled or signalled from outside the launch
     unpack_failed: the container image was not unpacked after 0.0 s: exit status 1
     unpack_failed: UNPACK is not done after 1800 s (limit of phase `unpack`)
-    start_failed: GEN_0 is not placed as planned: Slurm put 7 of its tasks on n1, but the plan 4; submit the job with --ntasks-per-node=4, so that each node has CPUs for its tasks
+    misplaced: GEN_0 is not placed as planned: Slurm put 7 of its tasks on n1, but the plan 4; submit the job with --ntasks-per-node=4, so that each node has CPUs for its tasks
     install_failed: the install script failed after 0.0 s: exit status 7 on n2 rank 1
     precheck_failed: CHECK_0 failed after 0.0 s: exit status 5
     precheck_failed: CHECK_0 is not done after 60 s (limit of phase `precheck`)
@@ -514,6 +536,76 @@ fn a_rank_that_fails_while_the_step_is_stopped_is_no_cause() {
     run.finish();
     assert_eq!(run.step(GEN).failure, None);
     assert_eq!(run.verdict().step.as_deref(), Some("ROUTER"));
+}
+
+// ---- where ranks run
+
+#[test]
+fn a_rank_on_another_node_ends_the_run_at_once() {
+    let mut run = Run::new(settings());
+    run.places = |step, ranks| {
+        if step.name == "GEN_0" {
+            ranks[5].node = "n1".to_owned();
+        }
+    };
+    run.at(0.0);
+    (0..=BENCHMARK).for_each(|index| run.runs(index));
+    run.at(1.0);
+    let verdict = run.verdict();
+    assert_eq!((verdict.kind, verdict.step.as_deref()), (VerdictKind::Misplaced, Some("GEN_0")));
+    assert_eq!(verdict.message, "rank 5 of GEN_0 runs on n1, by the plan on n2");
+}
+
+#[test]
+fn servers_on_one_node_have_gpus_of_their_own() {
+    let message = |places| {
+        let mut steps = servers_and_client();
+        for index in [GEN, CTX] {
+            steps[index] = step(&steps[index].name, Some(Purpose::Server), &["n1"], 2);
+            steps[index].own_gpus = Some(2);
+        }
+        let mut run = Run::of(steps, settings());
+        run.places = places;
+        run.at(0.0);
+        (0..=BENCHMARK).for_each(|index| run.runs(index));
+        run.at(1.0);
+        (run.verdict().kind, run.verdict().message.clone())
+    };
+    let beyond = message(|_, _| {});
+    assert_eq!(beyond.0, VerdictKind::Misplaced);
+    assert_eq!(beyond.1, "rank 0 of GEN_0 has the GPUs 0,1,2,3 of n1, by the plan 2 of them");
+    let same = message(|_, ranks| ranks.iter_mut().for_each(|rank| rank.gpus.truncate(2)));
+    assert_eq!(same.1, "CTX_0 and GEN_0 have the same GPU 0 of n1");
+    let own = message(|step, ranks| {
+        let from = if step.name == "GEN_0" { 0 } else { 2 };
+        ranks.iter_mut().for_each(|rank| rank.gpus = rank.gpus[from..from + 2].to_vec());
+    });
+    assert_eq!(own.0, VerdictKind::Running, "{}", own.1);
+}
+
+#[test]
+fn a_benchmark_that_passes_before_every_rank_has_said_where_it_runs_has_not_passed() {
+    let mut run = Run::new(settings());
+    run.places = |_, ranks| ranks.truncate(3);
+    run.at(0.0);
+    (0..=BENCHMARK).for_each(|index| run.runs(index));
+    run.at(1.0);
+    // A slow rank is waited for, and looked for ever more seldom.
+    run.actions.clear();
+    run.pass_to(60.0);
+    assert!(run.done().is_empty());
+    run.ends(BENCHMARK, OK);
+    run.finish();
+    assert_eq!(run.verdict().message, "rank 3 of GEN_0 did not say in its log where it runs");
+    let mut run = Run::new(settings());
+    run.places = |_, ranks| ranks.truncate(3);
+    run.at(0.0);
+    (0..=BENCHMARK).for_each(|index| run.runs(index));
+    run.at(1.0);
+    run.places = |_, _| {};
+    run.ends(BENCHMARK, OK);
+    run.finish();
+    assert_eq!(run.verdict().kind, VerdictKind::Passed, "the log has it when all have ended");
 }
 
 // ---- the second start

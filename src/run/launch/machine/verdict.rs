@@ -76,7 +76,7 @@ impl Machine {
                      --ntasks-per-node={}, so that each node has CPUs for its tasks",
                     result.tasks_per_node
                 );
-                (VerdictKind::StartFailed, message)
+                (VerdictKind::Misplaced, message)
             }
             Phase::Unpack | Phase::Install | Phase::Precheck if is_success => return None,
             _ if let Some(error) = &step.launch_failure => {
