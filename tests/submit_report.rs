@@ -27,7 +27,7 @@ fn workspace(run_directory: &str) -> tempfile::TempDir {
             "name": name, "role": role, "purpose": purpose, "step_id": "7.0", "nodes": ["node1"], "tasks": 4, "tasks_per_node": 4,
             "log": log, "junit": null, "started": started, "running": running, "ready": null,
             "ended": ended, "exit": ended.map(|_| json!({"status": 42})), "stopped": stopped,
-            "stop": stop, "failure": null, "own_gpus": null, "ranks": running.map_or(json!([]), |_| json!([
+            "stop": stop, "last_output": null, "failure": null, "own_gpus": null, "ranks": running.map_or(json!([]), |_| json!([
                 {"rank": 0, "node": "node1", "gpus": ["4", "5"], "cuda_visible_devices": "0,1"},
                 {"rank": 1, "node": "node1", "gpus": ["4", "5"], "cuda_visible_devices": "0,1"}
             ]))

@@ -243,7 +243,10 @@ trap : $signals
 trap stopped=1 TERM
 "$@"
 status=$?
-[ "$status" -eq 0 ] || [ -n "$stopped" ] || kill -TERM 0
+if [ "$status" -ne 0 ] && [ -z "$stopped" ]; then
+    kill -TERM 0
+    (sleep 1; kill -KILL 0) </dev/null >/dev/null 2>&1 &
+fi
 if [ "$status" -gt 128 ]; then
     ulimit -c 0
     trap - $signals TERM

@@ -23,8 +23,9 @@ pub struct RankPlace {
 /// The end of a rank.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RankEnd {
-    /// The rank; the lowest where several ended in the same way at once.
-    pub rank: u32,
+    /// The rank; the lowest where several ended in the same way at once. None where Slurm ended all
+    /// of the step for what one of the node's ranks did.
+    pub rank: Option<u32>,
     /// Its node.
     pub node: String,
     /// How it ended, where `srun` reported it.
@@ -35,10 +36,11 @@ pub struct RankEnd {
 
 impl fmt::Display for RankEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.exit {
-            Some(exit) => write!(f, "{exit}")?,
-            None => f.write_str(&self.message)?,
+        let Self { rank, node, exit, message } = self;
+        match (rank, exit) {
+            (None, _) => write!(f, "{message} on {node}"),
+            (Some(rank), Some(exit)) => write!(f, "{exit} (rank {rank} on {node})"),
+            (Some(rank), None) => write!(f, "{message} (rank {rank} on {node})"),
         }
-        write!(f, " (rank {} on {})", self.rank, self.node)
     }
 }

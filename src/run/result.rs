@@ -59,7 +59,13 @@ impl Moment {
     /// Now, by the machine's clock.
     #[must_use]
     pub fn now() -> Self {
-        Self(0) + SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+        Self::of(SystemTime::now())
+    }
+
+    /// A time of the machine's clock.
+    #[must_use]
+    pub fn of(time: SystemTime) -> Self {
+        Self(0) + time.duration_since(UNIX_EPOCH).unwrap_or_default()
     }
 
     /// The time from an earlier moment to this one; zero when it is not earlier.
@@ -364,6 +370,9 @@ pub struct StepResult {
     pub ended: Option<Moment>,
     /// How `srun` ended; usually the highest status among the tasks.
     pub exit: Option<Exit>,
+    /// When its log was last written to, looked up when the limit of `benchmark` is exceeded.
+    #[serde(default)]
+    pub last_output: Option<Moment>,
     /// When the launch began to stop it; none when it ended by itself.
     pub stopped: Option<Moment>,
     /// What ended it, once it ended after the launch began to stop it.
@@ -399,6 +408,7 @@ impl StepResult {
             ready: None,
             ended: None,
             exit: None,
+            last_output: None,
             stopped: None,
             stop: None,
             failure: None,

@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn the_culprit_and_its_victims_are_described() {
-        let rank = |exit| RankEnd { rank: 2, node: "n6".into(), exit, message: "Killed".into() };
+        let rank = |exit| RankEnd { rank: Some(2), node: "n6".into(), exit, message: "Killed".into() };
         let ended = step([Some(1), Some(2), None, None, Some(5)]);
         let stopped = step([Some(1), Some(2), None, Some(4), Some(5)]);
         let (status, signal) = (Some(Exit::Status(42)), Some(Exit::Signal(11)));
@@ -207,7 +207,7 @@ mod tests {
             verdict.step = named.then(|| step.name.clone());
             let failure = step.failure.as_ref();
             verdict.exit = failure.and_then(|end| end.exit).or(step.exit);
-            verdict.rank = failure.map(|end| end.rank);
+            verdict.rank = failure.and_then(|end| end.rank);
             verdict.node = failure.map(|end| end.node.clone());
             RunResult::sample(verdict)
         };

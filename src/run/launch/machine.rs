@@ -54,8 +54,10 @@ pub enum Event<'a> {
     Terminate,
     /// SIGUSR1, which `sbatch --signal` sends before the time limit.
     TimeLimitNear,
-    /// The answer to [`Action::ReadTail`].
-    Tail(usize, Vec<String>),
+    /// The answer to [`Action::ReadTail`], with the reason that the log gives for the step's end.
+    Tail(usize, Vec<String>, Option<cause::Failure>),
+    /// The answer to [`Action::ReadSilence`]: when each step's log was last written to.
+    Silence(Vec<Option<Moment>>),
     /// The answer to [`Action::ReadFigures`].
     Figures(Figures),
     /// The answer to [`Action::ReadRanks`].
@@ -79,6 +81,8 @@ pub enum Action {
     Ask(usize, Duration),
     /// Read the last lines of the step's log.
     ReadTail(usize),
+    /// Look up when the steps' logs were last written to.
+    ReadSilence,
     /// Read what the client measured.
     ReadFigures,
     /// Read on where the ranks of the step run; to the end of its log when the step has ended.
@@ -195,15 +199,16 @@ impl Machine {
                 let kind = VerdictKind::TimeLimitNear;
                 self.decide(kind, cause::message(kind).to_owned(), None);
             }
-            Event::Tail(index, lines) => {
+            Event::Tail(index, lines, reason) => {
                 if self.result.verdict.step.as_deref() == Some(self.name(index)) {
-                    let fatal = &self.health[index].watch.fatal;
-                    self.steps[index].reason = cause::of_failure(&lines, fatal);
+                    let fatal = || cause::fatal(&lines, &self.health[index].watch.fatal);
+                    self.steps[index].reason = reason.or_else(fatal);
                     self.result.verdict.log_tail = lines;
                     self.explain_verdict(index);
                     self.changed = true;
                 }
             }
+            Event::Silence(written) => self.silence(&written),
             Event::Figures(figures) => {
                 self.fault = Some(figures.fault(self.settings.max_failed));
                 self.result.figures = figures.measurements;

@@ -118,7 +118,7 @@ fn ranks(text: &str) -> Option<RankEnd> {
         {
             let code = after.strip_prefix("Exited with exit code ").and_then(|c| c.parse().ok());
             let (exit, node) = (code.map(Exit::Status), node.to_owned());
-            return Some(RankEnd { rank, node, exit, message: after.to_owned() });
+            return Some(RankEnd { rank: Some(rank), node, exit, message: after.to_owned() });
         }
         (node, rest) = (part, after);
     }
@@ -172,7 +172,9 @@ mod tests {
     #[test]
     fn the_failed_rank_is_named_with_its_node() {
         let end = |line| match parse(line) {
-            Some(SrunOutput::RanksFailed(end)) => (end.rank, end.node, end.exit, end.message),
+            Some(SrunOutput::RanksFailed(end)) => {
+                (end.rank.unwrap(), end.node, end.exit, end.message)
+            }
             other => panic!("{line}: {other:?}"),
         };
         let code = "Exited with exit code 42";

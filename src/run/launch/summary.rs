@@ -128,7 +128,7 @@ mod tests {
         std::fs::write(&report, "requests,failed\n8,0\n").unwrap();
         let node = ["n1".to_owned()];
         let lost = RankEnd {
-            rank: 3,
+            rank: Some(3),
             node: "n1".into(),
             exit: Some(Exit::Status(42)),
             message: String::new(),

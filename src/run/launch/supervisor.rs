@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::process::Child;
 use std::time::Instant;
 
@@ -27,7 +28,7 @@ use super::process::{self, Process};
 use super::watch::Watch;
 use super::{cause, files, ranks};
 use crate::run::figures::{Figures, Search, Stamps};
-use crate::run::result::{Moment, RunResult};
+use crate::run::result::{Moment, RunResult, StepResult};
 use crate::run::signals::{self, Signals};
 use crate::run::tail;
 use crate::slurm::hostlist;
@@ -253,7 +254,18 @@ impl Supervisor {
             }
             Action::ReadTail(index) => {
                 let log = self.directory.file(&steps[index].log);
-                return Some(Event::Tail(index, tail::lines(&log, TAIL).unwrap_or_default()));
+                let lines = tail::lines(&log, TAIL).unwrap_or_default();
+                let reason = tail::text(&log, CAUSE_WINDOW).ok();
+                let reason = reason.and_then(|text| cause::of_failure(&text));
+                return Some(Event::Tail(index, lines, reason));
+            }
+            Action::ReadSilence => {
+                let written = |step: &StepResult| {
+                    let log = self.directory.file(&step.log);
+                    Some(Moment::of(log.metadata().ok()?.modified().ok()?))
+                };
+                let started = steps.iter().map(|step| step.started.and_then(|_| written(step)));
+                return Some(Event::Silence(started.collect()));
             }
             Action::ReadFigures => {
                 let figures = match &self.figures {
@@ -274,7 +286,10 @@ impl Supervisor {
             Action::ReadCause => {
                 let started = steps.iter().filter(|step| step.started.is_some());
                 let logs = started.map(|step| self.directory.file(&step.log));
-                let mut texts = logs.filter_map(|log| tail::text(&log, CAUSE_WINDOW).ok());
+                // The job's own output has it where no step runs.
+                let mut texts = logs
+                    .chain([PathBuf::from("/proc/self/fd/2")])
+                    .filter_map(|log| tail::text(&log, CAUSE_WINDOW).ok());
                 return Some(Event::Cause(texts.find_map(|text| cause::in_log(&text))));
             }
             Action::Save => {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::super::cause;
 use super::super::srun_output::{self, SrunOutput};
 use crate::run::result::{Exit, Moment, RankEnd, StepResult, Stop, StopSignal, millis};
 
@@ -24,8 +25,8 @@ pub struct Step {
     pub launch_failure: Option<String>,
     /// Whether it was reported that Slurm does not start it.
     pub is_reported_waiting: bool,
-    /// Why it failed and on which node, as its log says.
-    pub reason: Option<(Option<String>, String)>,
+    /// Why it failed, as its log says.
+    pub reason: Option<cause::Failure>,
     /// How Slurm's placement of its tasks differs from the plan.
     pub misplaced: Option<String>,
     /// When its log was last searched for where its ranks run.
@@ -86,6 +87,9 @@ impl Step {
                 }
             }
             SrunOutput::TaskStatus(exit) => self.status = Some(exit),
+            // The log names the node.
+            SrunOutput::RanksFailed(_)
+                if self.reason.as_ref().is_some_and(|r| r.node.is_some()) => {}
             SrunOutput::RanksFailed(mut end) => {
                 end.exit = self.status.take().or(end.exit);
                 let is_cause = match (&result.failure, self.failed_at) {
@@ -100,7 +104,7 @@ impl Step {
             SrunOutput::RanksCompleted(end) => {
                 self.status = None;
                 // The first rank is the one that serves: without it, the others wait for ever.
-                let is_lost = result.is_server() && result.tasks > 1 && end.rank == 0;
+                let is_lost = result.is_server() && result.tasks > 1 && end.rank == Some(0);
                 if is_lost && self.stop.is_none() && result.failure.is_none() {
                     (result.failure, self.failed_at) = (Some(end), Some(now));
                 }
@@ -163,15 +167,16 @@ impl Step {
 fn is_more_likely(end: &RankEnd, first: &RankEnd, later: Duration) -> bool {
     // The other ranks are ended with SIGTERM, then SIGKILL.
     let likelihood = |end: &RankEnd| match end.exit {
+        _ if end.message == "Out Of Memory" => 4,
         Some(Exit::Signal(15) | Exit::Status(143)) => 0,
         Some(Exit::Signal(9) | Exit::Status(137)) | None => 1,
         Some(Exit::Status(_)) => 2,
         Some(Exit::Signal(_)) => 3,
     };
-    if end.exit == first.exit {
-        end.rank < first.rank
-    } else {
-        later < AT_ONCE && likelihood(end) > likelihood(first)
+    let (this, that) = (likelihood(end), likelihood(first));
+    match end.exit == first.exit && this == that {
+        true => end.rank < first.rank,
+        false => later < AT_ONCE && this > that,
     }
 }
 
@@ -180,7 +185,7 @@ mod tests {
     use super::*;
 
     fn end(rank: u32, exit: Exit) -> RankEnd {
-        RankEnd { rank, node: "n".into(), exit: Some(exit), message: String::new() }
+        RankEnd { rank: Some(rank), node: "n".into(), exit: Some(exit), message: String::new() }
     }
 
     #[test]

@@ -167,6 +167,7 @@ impl Run {
             Action::WriteFiles
             | Action::ReadTail(_)
             | Action::ReadFigures
+            | Action::ReadSilence
             | Action::ReadRanks(_)
             | Action::ReadCause => String::new(),
         };
@@ -178,12 +179,17 @@ impl Run {
                 Some(Event::StartFailed(index, "Too many open files (os error 24)".to_owned()))
             }
             Action::Start(index) => Some(Event::Started(index)),
-            Action::ReadTail(index) => Some(Event::Tail(index, vec!["last line".to_owned()])),
+            Action::ReadTail(index) => Some(Event::Tail(index, vec!["last line".to_owned()], None)),
             Action::ReadRanks(index) => {
                 let step = self.step(index);
                 let mut ranks = planned(step);
                 (self.places)(step, &mut ranks);
                 Some(Event::Ranks(index, ranks))
+            }
+            // GEN_0 has written nothing since the start, each later step half a minute more.
+            Action::ReadSilence => {
+                let written = (0..=BENCHMARK).map(|at| Some(Moment(30_000 * at as u64)));
+                Some(Event::Silence(written.collect()))
             }
             Action::ReadCause => Some(Event::Cause(self.cause)),
             Action::ReadFigures => Some(Event::Figures(self.figures.clone())),
@@ -417,7 +423,7 @@ fn every_verdict_says_what_happened_and_where() {
     ready_limit: GEN_0 and 1 more are not ready after 900 s (limit of phase `ready`); GEN_0: GET /health: status 503
     unresponsive: GEN_0 stopped answering port 8000: 3 misses in 10 s (GET /health: no answer within 5 s)
     fatal_log: CTX_0 log: CUDA error: x
-    benchmark_limit: BENCHMARK is not done after 60 s (limit of phase `benchmark`)
+    benchmark_limit: BENCHMARK is not done after 60 s (limit of phase `benchmark`); without output for longest: GEN_0 1:01, CTX_0 31.0 s, ROUTER 1.0 s, BENCHMARK 0.0 s
     cancelled: the job was cancelled
     time_limit: the job reached its time limit before the benchmark ended; request more with --time
     preempted: the job was preempted by another job
@@ -650,15 +656,25 @@ fn changes_are_saved_at_most_four_times_a_second_and_decisions_at_once() {
 
 #[test]
 fn the_log_s_reason_and_node_count_more_than_the_rank_that_was_reported_first() {
-    let mut run = Run::serving(settings());
-    run.prints(GEN, "srun: error: n1: task 0: Killed");
-    run.at(2.0);
-    let line = "slurmstepd-n2: error: StepId=7.0 exceeded memory limit (2 > 1), being killed";
-    run.on(Event::Tail(GEN, vec![line.to_owned()]));
-    let verdict = run.verdict();
-    assert_eq!(
-        verdict.message,
-        "GEN_0 ended after 2.0 s, before the benchmark: out of memory on n2"
-    );
-    assert_eq!((verdict.node.as_deref(), verdict.rank), (Some("n2"), None));
+    const OF_THE_STEP: &str = "StepId=7.0 exceeded memory limit (2 > 1), being killed";
+    for (line, who) in [
+        ("slurmstepd-n2: error: Detected 1 oom_kill event in StepId=7.0.", " (rank 5 on n2)"),
+        (&format!("slurmstepd-n2: error: {OF_THE_STEP}"), " on n2"),
+        (&format!("slurmstepd-n1: error: {OF_THE_STEP}"), " on n1"),
+    ] {
+        let mut run = Run::serving(settings());
+        run.prints(GEN, "srun: error: n1: task 0: Killed");
+        run.prints(GEN, "srun: error: n2: task 5: Out Of Memory");
+        run.at(2.0);
+        run.on(Event::Tail(GEN, Vec::new(), cause::of_failure(line)));
+        run.prints(GEN, "srun: error: n1: task 3: Segmentation fault");
+        let reason = format!("out of memory{who}");
+        let verdict = run.verdict();
+        let message = format!("GEN_0 ended after 2.0 s, before the benchmark: {reason}");
+        assert_eq!(verdict.message, message);
+        let rank = who.contains("rank").then_some(5);
+        assert_eq!((verdict.node.as_deref(), verdict.rank), (Some(&line[11..13]), rank));
+        let failure = run.step(GEN).failure.clone().unwrap();
+        assert_eq!((failure.rank, failure.node.as_str()), (rank, &line[11..13]));
+    }
 }

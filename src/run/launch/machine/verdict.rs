@@ -3,10 +3,14 @@
 
 use std::time::Duration;
 
+use super::super::cause;
 use super::{Action, Machine};
-use crate::run::result::{Exit, Phase, StepResult, VerdictKind, millis};
+use crate::run::result::{Exit, Moment, Phase, RankEnd, StepResult, VerdictKind, millis};
 use crate::run::timeline::{duration, end_reason};
 use crate::slurm::hostlist;
+
+/// How many steps without output a verdict names.
+const SILENT_STEPS: usize = 4;
 
 impl Machine {
     /// Decides that the current phase takes too long.
@@ -45,20 +49,47 @@ impl Machine {
                 _ => String::new(),
             }
         );
+        if phase == Phase::Benchmark {
+            // Before the stop makes them write.
+            self.actions.push(Action::ReadSilence);
+        }
         self.decide(kind, message, late.first().copied());
+    }
+
+    /// Says which steps have written nothing for longest: one that hangs is among the first.
+    pub(super) fn silence(&mut self, written: &[Option<Moment>]) {
+        let mut silent = Vec::new();
+        for (step, written) in self.result.steps.iter_mut().zip(written) {
+            step.last_output = *written;
+            if let Some(at) = written.filter(|_| step.phase() == Phase::Start) {
+                silent.push((at, step.name.as_str()));
+            }
+        }
+        silent.sort_unstable();
+        let shown = silent.iter().take(SILENT_STEPS);
+        let shown = shown.map(|(at, name)| format!("{name} {}", duration(self.now.since(*at))));
+        let text = shown.collect::<Vec<_>>().join(", ");
+        if !text.is_empty() {
+            let message = &mut self.result.verdict.message;
+            *message = format!("{message}; without output for longest: {text}");
+            self.changed = true;
+        }
     }
 
     /// The verdict that a step's end means; none when the run goes on.
     pub(super) fn meaning(&self, index: usize) -> Option<(VerdictKind, String)> {
         let (step, result) = (&self.steps[index], &self.result.steps[index]);
         let name = &result.name;
-        let how = match &step.reason {
-            Some((Some(node), reason)) => format!("{reason} on {node}"),
-            Some((None, reason)) => match end_reason(result) {
-                Some(end) => format!("{reason}; {end}"),
-                None => reason.clone(),
-            },
-            None => end_reason(result).unwrap_or_else(|| "no exit status".to_owned()),
+        let how = match (&step.reason, end_reason(result)) {
+            (Some(cause::Failure { reason, node: Some(node), .. }), _) => {
+                match result.failure.as_ref().and_then(|end| end.rank) {
+                    Some(rank) => format!("{reason} (rank {rank} on {node})"),
+                    None => format!("{reason} on {node}"),
+                }
+            }
+            (Some(failure), Some(end)) => format!("{}; {end}", failure.reason),
+            (Some(failure), None) => failure.reason.clone(),
+            (None, end) => end.unwrap_or_else(|| "no exit status".to_owned()),
         };
         let until = result.stopped.or(result.ended).unwrap_or(self.now);
         let after = match result.running.or(result.started) {
@@ -120,19 +151,30 @@ impl Machine {
         })
     }
 
-    /// Puts the reason that the step's log gives into the verdict.
+    /// Puts the reason that the step's log gives into the verdict. The rank that was reported first may
+    /// be one that Slurm ended afterwards.
     pub(super) fn explain_verdict(&mut self, index: usize) {
-        let Some((node, _)) = self.steps[index].reason.clone() else { return };
+        let Some(found) = self.steps[index].reason.clone() else { return };
+        let step = &mut self.result.steps[index];
+        if let Some(node) = &found.node {
+            let first = step.failure.take();
+            let exit = first.as_ref().and_then(|end| end.exit);
+            let same = first.filter(|end| end.node == *node && !found.is_of_the_step);
+            let per_node = step.tasks_per_node.max(1);
+            let at =
+                step.nodes.iter().position(|own| own == node).and_then(|at| u32::try_from(at).ok());
+            let only = at.filter(|_| per_node == 1);
+            let rank = same.and_then(|end| end.rank).or(only);
+            let (node, message) = (node.clone(), found.reason.clone());
+            (self.result.verdict.rank, self.result.verdict.node) = (rank, Some(node.clone()));
+            step.failure = Some(RankEnd { rank, node, exit, message });
+        }
         let meaning = self.meaning(index);
         let verdict = &mut self.result.verdict;
         if let Some((kind, message)) = meaning
             && kind == verdict.kind
         {
             verdict.message = message;
-            if node.is_some() && node != verdict.node {
-                // The rank that was reported first is one that Slurm ended afterwards.
-                (verdict.rank, verdict.node) = (None, node);
-            }
         }
     }
 
@@ -154,7 +196,7 @@ impl Machine {
             verdict.message = message;
         }
         let only_node = result.nodes.first().filter(|_| result.nodes.len() == 1);
-        verdict.rank = failure.map(|end| end.rank).or((result.tasks == 1).then_some(0));
+        verdict.rank = failure.map_or((result.tasks == 1).then_some(0), |end| end.rank);
         verdict.node = failure.map(|end| &end.node).or(only_node).cloned();
         let own = result.exit.filter(|_| is_own);
         verdict.exit = failure.and_then(|end| end.exit).or(own).or(verdict.exit);
