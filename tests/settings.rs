@@ -24,7 +24,10 @@ impl Site {
         let config = "hardware: {gpus_per_node: 4, num_ctx_servers: 1, num_gen_servers: 1}\n\
              worker_config:\n  gen: {tensor_parallel_size: 4}\n  ctx: {tensor_parallel_size: 4}\n";
         site.write("plain.yaml", config);
-        site.write("timed.yaml", &format!("{config}slurm: {{job_time: '3'}}\n"));
+        site.write(
+            "timed.yaml",
+            &format!("{config}slurm: {{job_time: '3', account: c, partition: c}}\n"),
+        );
         site
     }
 
@@ -61,8 +64,8 @@ impl Site {
 fn settings_are_taken_from_the_places_of_the_table_in_their_order() {
     let shown: [(&Setting, &str, [&str; 4]); 6] = [
         (&settings::TIME, "/job/time", ["1", "", "3", "4"]),
-        (&settings::ACCOUNT, "/job/account", ["a", "b", "", "d"]),
-        (&settings::PARTITION, "/job/partition", ["a", "b", "", "d"]),
+        (&settings::ACCOUNT, "/job/account", ["a", "b", "c", "d"]),
+        (&settings::PARTITION, "/job/partition", ["a", "b", "c", "d"]),
         (&settings::JOB_NAME, "/job/name", ["a", "", "", "d"]),
         (&settings::MPI, "/roles/GEN/step/mpi", ["a", "b", "", "d"]),
         (&settings::PLACEMENT, "/placement", ["packed", "", "", "packed"]),

@@ -130,6 +130,13 @@ pub fn parse(
         },
         slurm: Slurm {
             job_time: time_limit(&mut fields, &slurm, "job_time"),
+            partition: filled(fields.text(&slurm, "partition")),
+            account: filled(fields.text(&slurm, "account")),
+            extra_args: filled(fields.text(&slurm, "extra_args")),
+            unused: fields
+                .values(&slurm, &["numa_bind", "timeout"])
+                .chain(fields.values(&environment, &["container_image", "container_mount"]))
+                .collect(),
             set_segment: fields.truth(&slurm, "set_segment"),
         },
         supported_gpus: fields.texts(&metadata, "supported_gpus"),
@@ -171,14 +178,23 @@ fn mode<'d>(fields: &mut Fields<'d>, benchmark: &Section<'d>) -> Field<String> {
     mode
 }
 
+/// A text; one that nobody filled in counts as missing.
+fn filled(text: Field<String>) -> Field<String> {
+    match text {
+        Field::Good(text) if is_placeholder(&text.value) || text.value.trim().is_empty() => {
+            Field::Missing
+        }
+        other => other,
+    }
+}
+
 /// A time limit in Slurm's form; a placeholder counts as missing.
 pub(super) fn time_limit<'d>(
     fields: &mut Fields<'d>,
     section: &Section<'d>,
     key: &str,
 ) -> Field<String> {
-    match fields.text(section, key) {
-        Field::Good(time) if is_placeholder(&time.value) => Field::Missing,
+    match filled(fields.text(section, key)) {
         Field::Good(time) => match time.value.parse::<TimeLimit>() {
             Ok(_) => Field::Good(time),
             Err(error) => {

@@ -170,6 +170,25 @@ impl<'d> Fields<'d> {
         .collect()
     }
 
+    /// Those of some keys of a section that ask for something: neither empty nor off nor a placeholder.
+    pub fn values(&self, section: &Section<'d>, keys: &[&str]) -> impl Iterator<Item = Traced<()>> {
+        let asks = |node: &Node| match &node.value {
+            Value::Scalar { text, plain } => {
+                let is_off = *plain && classify(text) == Scalar::Bool(false);
+                !text.trim().is_empty() && !is_placeholder(text) && !is_off
+            }
+            _ => true,
+        };
+        let entries = section.entries().iter();
+        let found = entries.filter(|(key, node)| {
+            keys.contains(&key.name.as_str()) && !is_null(node) && asks(node)
+        });
+        let origin = |(key, node): &(Key, Node)| {
+            Traced::new((), self.origin(section.path_of(&key.name), node.position))
+        };
+        found.map(origin).collect::<Vec<_>>().into_iter()
+    }
+
     /// Refuses keys that are not known: for files of this project's own form.
     pub fn refuse_unknown(&mut self, section: &Section<'d>, known: &[&str]) {
         for (key, _) in section.entries() {

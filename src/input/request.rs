@@ -12,7 +12,7 @@ use super::values::{Choice, percent};
 use super::{Context, config, find, prefix_script, set, site, source, splits, test_list};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
 use crate::plan::command::{BaseCommand, Directories, MODELS_ROOT};
-use crate::plan::config::file_in_workspace;
+use crate::plan::config::{Field, file_in_workspace};
 use crate::plan::request::{ContainerSettings, JobSettings, Request, TestNames};
 use crate::plan::rules::{CONFIG_FOLDERS, SPLITS};
 use crate::plan::test_id::{Mode, node_id};
@@ -347,16 +347,31 @@ fn build_test(
                 .map(|word: &String| Traced::new(word.clone(), option.clone()));
             slurm_args::check(program, each(of_site.clone()).chain(here), &given, &mut errors)
         };
+    let settings_args =
+        extra(Program::Sbatch, &site.sbatch_args, &settings::SBATCH_ARGS, &options.sbatch_args);
+    let srun_args = extra(Program::Srun, &site.srun_args, &settings::SRUN_ARGS, &options.srun_args);
+    let asked = &config.slurm;
+    let of_config =
+        |own: Option<Traced<String>>, field: &Field<String>, errors: &mut Diagnostics| {
+            own.or_else(|| field.get(errors).cloned())
+        };
+    let mut sbatch_args = match asked.extra_args.get(&mut errors) {
+        Some(line) => {
+            let gpus = match &config.hardware.gpus_per_node {
+                Field::Good(gpus) => Some(gpus.value),
+                _ => None,
+            };
+            slurm_args::of_config(line, gpus, &given, &mut warnings)
+        }
+        None => Vec::new(),
+    };
+    sbatch_args.extend(settings_args);
+    warnings.extend(unused(&asked.unused));
     let job = JobSettings {
-        sbatch_args: extra(
-            Program::Sbatch,
-            &site.sbatch_args,
-            &settings::SBATCH_ARGS,
-            &options.sbatch_args,
-        ),
-        srun_args: extra(Program::Srun, &site.srun_args, &settings::SRUN_ARGS, &options.srun_args),
-        partition: given.partition,
-        account: given.account,
+        sbatch_args,
+        srun_args,
+        partition: of_config(given.partition, &asked.partition, &mut errors),
+        account: of_config(given.account, &asked.account, &mut errors),
         // The configuration's time limit stands between the two.
         time: options.time.as_ref().and(given.time),
         default_time: site.time,
@@ -432,6 +447,22 @@ fn build_test(
         secrets: given.secrets.map(|secrets| secrets.value).unwrap_or_default(),
     };
     if errors.has_errors() { Err(errors) } else { Ok((request, warnings)) }
+}
+
+/// Keys that ask for something that a test's job does not get from its configuration, in one warning.
+fn unused(keys: &[Traced<()>]) -> Option<Diagnostic> {
+    let (first, others) = keys.split_first()?;
+    let others = others.iter().map(|key| {
+        let at = key.origin.location.as_ref();
+        let line = at.map(|at| format!(" (line {})", at.position.line)).unwrap_or_default();
+        format!("{}{line}", key.origin.input)
+    });
+    let names = std::iter::once(first.origin.input.to_string()).chain(others);
+    let names = names.collect::<Vec<_>>().join(", ");
+    let message = format!("not used for the test's job: {names}");
+    let help = "they are for the benchmark script beside TensorRT-LLM's examples; --time, \
+                --container-image and site.yaml's container_mounts ask for the like here";
+    Some(Diagnostic::warning(message).at(first.origin.location.clone()).help(help))
 }
 
 /// What is unusual about a test id.

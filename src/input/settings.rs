@@ -374,10 +374,12 @@ settings! {
 
     PARTITION partition: String = Setting::new("Slurm partition")
         .option("--partition", "NAME").variable("CLUSTER_PARTITION").key("partition", "batch")
+        .config("slurm.partition", Wins::Site)
         .default("Slurm's");
 
     ACCOUNT account: String = Setting::new("Slurm account")
         .option("--account", "NAME").variable("CLUSTER_ACCOUNT").key("account", "llm")
+        .config("slurm.account", Wins::Site)
         .default("Slurm's");
 
     QOS qos: String = Setting::new("Slurm quality of service")
@@ -415,8 +417,10 @@ settings! {
 
     SBATCH_ARGS sbatch_args: Vec<String> = Setting::new(
         "Further options for sbatch, each as --name=value; those of the command line are added to \
-         those of site.yaml. One that contradicts the plan is an error",
-    ).option("--sbatch-arg", "OPTION").key("sbatch_args", "[--mail-type=END]");
+         those of site.yaml, and these to those of the configuration (one line of words). One that \
+         contradicts the plan is an error, in the configuration a warning",
+    ).option("--sbatch-arg", "OPTION").key("sbatch_args", "[--mail-type=END]")
+        .config("slurm.extra_args", Wins::Site);
 
     SRUN_ARGS srun_args: Vec<String> = Setting::new(
         "Further options for the srun of each step, as for sbatch",

@@ -5,7 +5,7 @@
 
 use super::settings::{self, Setting, Settings};
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::plan::Traced;
+use crate::plan::{Traced, words};
 
 /// Whose arguments they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +158,53 @@ pub(super) fn check(
         };
         errors.push(Diagnostic::error(message).at(word.origin.location.clone()).help(help));
     }
+    words
+}
+
+/// The options that a configuration has in one line, but those that contradict the plan: these are
+/// warnings, since a configuration is not written for one cluster. The GPUs of a node that it asks
+/// for are asked for by the plan.
+pub(super) fn of_config(
+    line: &Traced<String>,
+    gpus_per_node: Option<u32>,
+    given: &Settings,
+    warnings: &mut Vec<Diagnostic>,
+) -> Vec<Traced<String>> {
+    let origin = &line.origin;
+    let mut unused = |message: String, help: String| {
+        warnings.push(Diagnostic::warning(message).at(origin.location.clone()).help(help));
+    };
+    let words = match words::split(&line.value) {
+        Ok(words) => words,
+        Err(error) => {
+            let help = "write words that sbatch takes, without variables and operators".to_owned();
+            unused(format!("{} is not used: {error}", origin.input), help);
+            return Vec::new();
+        }
+    };
+    let word =
+        |word: words::Word| Traced::new(word.value.literal_text().into_owned(), origin.clone());
+    let mut wrong = Diagnostics::default();
+    let mut words = one_word_each(Sbatch, words.into_iter().map(word), &mut wrong);
+    for diagnostic in wrong.0 {
+        unused(diagnostic.message, "remove it".to_owned());
+    }
+    words.retain(|word| {
+        let Some(refused) = refused(Sbatch, &word.value, given) else { return true };
+        let count = word.value.rsplit([':', '=']).next().and_then(|count| count.parse().ok());
+        if !(["gres", "gpus-per-node"].contains(&refused.long)
+            && count.is_some()
+            && count == gpus_per_node)
+        {
+            let message = format!(
+                "{}: {} is not used: the plan decides --{}",
+                origin.input, word.value, refused.long
+            );
+            let help = refused.instead.map_or("remove it".to_owned(), Setting::how_to_set);
+            unused(message, help);
+        }
+        false
+    });
     words
 }
 
@@ -333,6 +380,28 @@ mod tests {
         let message = checked(Sbatch, &["-qhigh"], &given).unwrap_err();
         assert!(message.contains("-qhigh (--qos) contradicts the plan"), "{message}");
         assert!(message.contains("set --qos or qos (site.yaml)"), "{message}");
+    }
+
+    #[test]
+    fn a_configuration_s_options_are_used_but_for_those_that_contradict_the_plan() {
+        let used = |line: &str| {
+            let line = Traced::new(line.to_owned(), Origin::input("slurm.extra_args"));
+            let mut warnings = Vec::new();
+            let words = of_config(&line, Some(4), &Settings::default(), &mut warnings);
+            let words: Vec<_> = words.into_iter().map(|word| word.value).collect();
+            let warnings: Vec<_> = warnings.into_iter().map(|warning| warning.message).collect();
+            (words.join("|"), warnings.join("|"))
+        };
+        let all = "--gres=gpu:4 --gpus-per-node h100:4 --exclude=n1,n2 --comment='a b'";
+        assert_eq!(used(all), ("--exclude=n1,n2|--comment=a b".to_owned(), String::new()));
+        for (line, why) in [
+            ("--gres=gpu:8", "slurm.extra_args: --gres=gpu:8 is not used: the plan decides --gres"),
+            ("-N 3", "slurm.extra_args: -N3 is not used: the plan decides --nodes"),
+            ("job.sh", "slurm.extra_args: \"job.sh\" is not an option"),
+        ] {
+            assert_eq!(used(line), (String::new(), why.to_owned()));
+        }
+        assert!(used("--comment=$(id)").1.starts_with("slurm.extra_args is not used: "));
     }
 
     #[test]

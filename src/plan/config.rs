@@ -211,6 +211,14 @@ pub struct Environment {
 pub struct Slurm {
     /// `job_time`: the time limit, in Slurm's own form.
     pub job_time: Field<String>,
+    /// `partition`, for jobs that no setting gives one.
+    pub partition: Field<String>,
+    /// `account`, likewise.
+    pub account: Field<String>,
+    /// `extra_args`: further options for sbatch in one line.
+    pub extra_args: Field<String>,
+    /// Keys with a value that asks for something, but has no effect.
+    pub unused: Vec<Traced<()>>,
     /// `set_segment`: ask for one segment (an NVLink domain) of as many nodes as the job has.
     pub set_segment: Field<bool>,
 }

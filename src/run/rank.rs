@@ -39,8 +39,8 @@ impl fmt::Display for RankEnd {
         let Self { rank, node, exit, message } = self;
         match (rank, exit) {
             (None, _) => write!(f, "{message} on {node}"),
-            (Some(rank), Some(exit)) => write!(f, "{exit} (rank {rank} on {node})"),
-            (Some(rank), None) => write!(f, "{message} (rank {rank} on {node})"),
+            (Some(rank), Some(exit)) => write!(f, "{exit} on {node} rank {rank}"),
+            (Some(rank), None) => write!(f, "{message} on {node} rank {rank}"),
         }
     }
 }

@@ -193,7 +193,7 @@ mod tests {
             (0, "n1".into(), None, "Segmentation fault (core dumped)".into())
         );
         let completed = RankEnd {
-            rank: 2,
+            rank: Some(2),
             node: "n1".into(),
             exit: Some(Exit::Status(0)),
             message: "Completed".into(),

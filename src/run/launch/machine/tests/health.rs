@@ -102,7 +102,11 @@ fn a_fatal_line_is_in_the_verdict_also_where_the_death_is_noticed_first() {
     let mut run = Run::watched(servers_and_client(), watches, settings()).all_run();
     run.prints(GEN, "srun: error: n1: task 0: Exited with exit code 1");
     run.at(2.0);
-    run.on(Event::Tail(GEN, vec!["CUDA error: illegal address".to_owned(), "bye".to_owned()]));
+    run.on(Event::Tail(
+        GEN,
+        vec!["CUDA error: illegal address".to_owned(), "bye".to_owned()],
+        None,
+    ));
     assert_eq!(
         run.verdict().message,
         "GEN_0 ended after 2.0 s, before the benchmark: CUDA error: illegal address; exit status 1 \
