@@ -653,6 +653,7 @@ fn steps_in_bash(cases: &[String]) {
             let spec = StepSpec {
                 step: &size,
                 unset: Vec::new(),
+                cleared: None,
                 set: env.iter().map(variable).collect(),
                 own_gpus: None,
                 argv: ["bash", "-c", &code].map(Template::literal).into(),
@@ -661,6 +662,8 @@ fn steps_in_bash(cases: &[String]) {
                 log: Template::default(),
                 junit: None,
                 ready: None,
+                test_log: None,
+                done: None,
             };
             let exports = |variables: &[(std::borrow::Cow<'_, str>, Template)]| -> String {
                 let export = |(name, value): &(std::borrow::Cow<'_, str>, Template)| {

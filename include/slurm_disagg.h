@@ -375,6 +375,15 @@ typedef struct {
      */
     char *const *unset;
     /**
+     * Beginnings of names: such variables are removed too, except those of `kept`.
+     * `disagg_environment_new` removes them where the step runs no script.
+     */
+    char *const *cleared;
+    /**
+     * Variables that `cleared` does not remove.
+     */
+    char *const *kept;
+    /**
      * Variables that are set after that; the array ends with a NULL name.
      */
     const disagg_variable *set;
@@ -387,7 +396,7 @@ typedef struct {
      */
     const char *junit_file;
     /**
-     * The MPI type (`srun --mpi`); NULL: not an MPI program.
+     * The MPI type (`srun --mpi`); `none`: not an MPI program.
      */
     const char *mpi;
     /**

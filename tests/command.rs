@@ -54,7 +54,7 @@ fn submit_says_whether_the_launcher_is_used_in_the_words_that_checks_look_for() 
             let arguments = [command, &["--config-file", config, "--trtllm-dir", "/llm"]].concat();
             Output::of(place.command(&arguments).env("LANG", locale)).checked()
         };
-        [of(&["plan"]), of(&["submit", "--dry-run"])]
+        [of(&["plan"]), of(&["submit", "--dry-run", "--no-preflight"])]
     };
     for (config, english, chinese) in [
         (
@@ -83,7 +83,16 @@ fn submit_says_whether_the_launcher_is_used_in_the_words_that_checks_look_for() 
 fn a_dry_run_writes_every_file_and_names_the_command_that_would_submit_it() {
     let place = Place::new();
     place.write("c.yaml", config(4, (32, 1), (32, 1)));
-    let submit = ["submit", "c.yaml", "--dry-run", "--trtllm-dir", "/llm", "--workspace", "a b"];
+    let submit = [
+        "submit",
+        "c.yaml",
+        "--dry-run",
+        "--no-preflight",
+        "--trtllm-dir",
+        "/llm",
+        "--workspace",
+        "a b",
+    ];
     let text = place.ok(&[&submit[..], &["--account", "it's", "--", "--grace", "3"]].concat());
     contains(&text, "--placement packed would take 16 nodes instead of 64");
     let written: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("wrote ")).collect();
@@ -220,7 +229,16 @@ fn help_of_the_plugin_lists_the_steps() {
 fn the_launch_script_of_a_small_plan() {
     let place = Place::new();
     place.write("c.yaml", config(4, (1, 2), (1, 4)));
-    let submit = ["submit", "c.yaml", "--dry-run", "--trtllm-dir", "/llm", "--workspace", "w"];
+    let submit = [
+        "submit",
+        "c.yaml",
+        "--dry-run",
+        "--no-preflight",
+        "--trtllm-dir",
+        "/llm",
+        "--workspace",
+        "w",
+    ];
     place.ok(&submit);
     let script = fs::read_to_string(place.path("w/slurm_launch_generated.sh")).unwrap();
     assert_snapshot!("launch_script", place.shown(&script));
@@ -239,7 +257,16 @@ fn a_workspace_of_another_test_is_left_alone_without_force() {
     place.write("a.yaml", three_nodes());
     place.write("b.yaml", three_nodes());
     let submit = |config, more: &[&str]| {
-        let arguments = ["submit", config, "--dry-run", "--trtllm-dir", "/llm", "--workspace", "w"];
+        let arguments = [
+            "submit",
+            config,
+            "--dry-run",
+            "--no-preflight",
+            "--trtllm-dir",
+            "/llm",
+            "--workspace",
+            "w",
+        ];
         place.run(&[&arguments[..], more].concat())
     };
     submit("a.yaml", &[]).ok();
@@ -270,7 +297,16 @@ fn the_env_format_is_sourced_by_bash() {
 fn the_files_of_a_submission_have_the_known_names_and_numbers() {
     let place = Place::new();
     place.write("c.yaml", three_nodes());
-    let arguments = ["submit", "c.yaml", "--dry-run", "--trtllm-dir", "/llm", "--workspace", "w"];
+    let arguments = [
+        "submit",
+        "c.yaml",
+        "--dry-run",
+        "--no-preflight",
+        "--trtllm-dir",
+        "/llm",
+        "--workspace",
+        "w",
+    ];
     place.ok(&[&arguments[..], &["--container-image", "img"]].concat());
     let read = |name: &str| fs::read_to_string(place.path("w").join(name)).unwrap();
     assert_eq!(
@@ -357,7 +393,16 @@ fn four_thousand_servers_are_planned_and_written() {
     let file = place.write("many.yaml", config(4, (2048, 4), (2048, 4)));
     let plan = place.plan(&file);
     assert_eq!(plan["layout"]["total_nodes"], 4096);
-    place.ok(&["submit", &file, "--dry-run", "--trtllm-dir", "/llm", "--workspace", "w"]);
+    place.ok(&[
+        "submit",
+        &file,
+        "--dry-run",
+        "--no-preflight",
+        "--trtllm-dir",
+        "/llm",
+        "--workspace",
+        "w",
+    ]);
     let script = fs::read_to_string(place.path("w/slurm_launch_generated.sh")).unwrap();
     assert!(script.contains("\nstart CTX CTX_2047 2047 4095 1 "));
 }
@@ -367,7 +412,7 @@ fn line_ends_and_control_characters_never_reach_a_script() {
     let place = Place::new();
     place.write("c.yaml", three_nodes());
     place.write("new\nline.yaml", three_nodes());
-    let base = ["submit", "--dry-run", "--trtllm-dir", "/llm"];
+    let base = ["submit", "--dry-run", "--no-preflight", "--trtllm-dir", "/llm"];
     for arguments in [
         ["./new\nline.yaml", "--account", "a"],
         ["c.yaml", "--account", "a\nb"],
@@ -426,12 +471,13 @@ fn what_is_a_path_is_the_same_for_every_subcommand() {
     place.write("c.yml", three_nodes());
     for file in ["a.json", "./a.json", "c.yml"] {
         contains(&place.ok(&["plan", file, "--trtllm-dir", "/llm"]), "3 nodes × 4 GPUs");
-        contains(&place.ok(&["check", file]), ": 3 nodes, 12 GPUs");
+        contains(&place.ok(&["check", file]), "  3 nodes, 12 GPUs\n");
     }
     let diff = |one, two| place.run(&["diff", one, two, "--trtllm-dir", "/llm"]);
     diff("a.json", "a.json").expect(0);
     diff("a.json", "b.json").expect(1).shows(&["gpus_per_gen_server: 8 → 4"]);
-    place.ok(&["submit", "a.json", "--dry-run", "--trtllm-dir", "/llm", "--workspace", "w"]);
+    let rest = ["--trtllm-dir", "/llm", "--workspace", "w"];
+    place.ok(&[&["submit", "a.json", "--dry-run", "--no-preflight"], &rest[..]].concat());
     diff("a.json", "w/plan.json").expect(1).shows(&["report.csv"]);
     diff("a.json", "none.json").expect(2);
 }

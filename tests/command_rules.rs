@@ -151,12 +151,14 @@ fn check_lists_the_tests_that_a_configuration_allows() {
     assert!(output.status.success());
     let config = "src/tests/scripts/perf-sanity/disaggregated/c.yaml";
     let expected = format!(
-        "a.yaml: aggr_upload-a-s: 2 nodes, 16 GPUs, world size 16\n\
-         a.yaml: aggr_upload-a-t-1: 1 node, 8 GPUs, world size 8\n\
-         {config}: disagg_upload-e2e-c: 3 nodes, 12 GPUs\n\
-         {config}: disagg_upload-gen_only-c: 3 nodes, 12 GPUs\n\
-         {config}: aggr_upload-ctx_only-c: 1 node, 4 GPUs\n\
-         {config}: aggr_upload-gen_only_no_context-c: 2 nodes, 8 GPUs\n\
+        "a.yaml is a configuration for\n  \
+           aggr_upload-a-s    2 nodes, 16 GPUs, world size 16\n  \
+           aggr_upload-a-t-1  1 node, 8 GPUs, world size 8\n\
+         {config} is a configuration for\n  \
+           disagg_upload-e2e-c                3 nodes, 12 GPUs\n  \
+           disagg_upload-gen_only-c           3 nodes, 12 GPUs\n  \
+           aggr_upload-ctx_only-c             1 node, 4 GPUs\n  \
+           aggr_upload-gen_only_no_context-c  2 nodes, 8 GPUs\n\
          2 files checked: 0 errors, 0 warnings\n"
     );
     assert_eq!(String::from_utf8(output.stdout).unwrap(), expected);
@@ -198,6 +200,59 @@ fn check_refuses_sizes_that_are_mistyped_or_cannot_be() {
     assert_eq!(strict.status.code(), Some(2));
     let errors = String::from_utf8(strict.stderr).unwrap();
     assert!(errors.contains("error: unknown key worker_config.gen.kv_cache_confg"), "{errors}");
+}
+
+#[test]
+fn a_mistyped_name_is_the_one_error_about_what_it_hides() {
+    let tree = Tree::new();
+    for (meant, typed, path) in [
+        ("hardware:", "hardwear:", "hardwear"),
+        ("worker_config:", "worker_confg:", "worker_confg"),
+        ("gen:", "gem:", "worker_config.gem"),
+        ("num_gen_servers:", "num_gen_server:", "hardware.num_gen_server"),
+    ] {
+        fs::write(tree.path("x.yaml"), CONFIG.replace(meant, typed)).unwrap();
+        let output = tree.run("check x.yaml");
+        assert_eq!(output.status.code(), Some(2), "{typed}");
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(errors.matches(": error: ").count(), 1, "{errors}");
+        for part in [
+            format!("error: unknown key {path}\n"),
+            format!("did you mean `{}`?", &meant[..meant.len() - 1]),
+        ] {
+            assert!(errors.contains(&part), "{part}\n---\n{errors}");
+        }
+    }
+}
+
+#[test]
+fn submit_says_at_once_all_that_is_wrong_and_what_is_not_there() {
+    let tree = Tree::new();
+    let refused = |arguments: &str| {
+        let output = tree.run(&format!("submit {arguments} --dry-run --site site.yaml"));
+        assert_eq!(output.status.code(), Some(2), "{arguments}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    fs::write(tree.path("x.yaml"), CONFIG.replace("gpus_per_node: 4", "gpus_per_node: '4'"))
+        .unwrap();
+    let errors = refused("./x.yaml --workspace w");
+    for part in ["the models directory is not known", "hardware.gpus_per_node is text"] {
+        assert!(errors.contains(part), "{part}\n---\n{errors}");
+    }
+    let errors = refused(
+        "c --trtllm-dir src --models-dir /no/models --container-image /no/image.sqsh --workspace w%j",
+    );
+    for part in [
+        "src has no test tests/integration/defs/perf/test_perf_sanity.py",
+        "the models directory /no/models does not exist",
+        "the container image /no/image.sqsh does not exist",
+        "Slurm reads a pattern in the workspace's path",
+    ] {
+        assert!(errors.contains(part), "{part}\n---\n{errors}");
+    }
+    assert!(!tree.path("w%j").exists());
+    let rest = "--models-dir /no/models --workspace w --dry-run --site site.yaml --no-preflight";
+    tree.stdout(&format!("submit c --trtllm-dir src {rest}"));
 }
 
 #[test]

@@ -383,7 +383,6 @@ fn the_functions_of_the_precheck_start_every_server_s_check_and_report_the_faile
     let (directory, options) = small_tree();
     let options = Options { test_id: Some("disagg-e2e-c".into()), ..options };
     let plan = plan_in(directory.path(), &options).unwrap();
-    let workspace = directory.path().join("w");
     let bin = directory.path().join("bin");
     fs::create_dir_all(&bin).unwrap();
     let program = |name: &str, text: &str| {
@@ -411,6 +410,7 @@ fn the_functions_of_the_precheck_start_every_server_s_check_and_report_the_faile
         .args(["-c", &script])
         .env("PATH", format!("{}:/usr/bin:/bin", bin.display()))
         .env("SLURM_JOB_NODELIST", "n[0-4]")
+        .env("jobWorkspace", directory.path().join("job"))
         .env("stageName", "a \"stage\" <&>")
         .output()
         .unwrap();
@@ -427,7 +427,7 @@ fn the_functions_of_the_precheck_start_every_server_s_check_and_report_the_faile
             "GEN_PRECHECK_1 --nodelist=n2,n3"
         ]
     );
-    let report = fs::read_to_string(workspace.join("disagg-e2e-c/results-precheck.xml")).unwrap();
+    let report = fs::read_to_string(directory.path().join("job/results-ct-precheck.xml")).unwrap();
     assert!(report.contains("name=\"a &quot;stage&quot; &lt;&amp;>\""), "{report}");
     assert!(report.contains("message=\"GEN_PRECHECK_1 ended with status 1\""), "{report}");
 }

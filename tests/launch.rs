@@ -49,7 +49,8 @@ fn steps_are_sized_and_pinned_as_planned_and_share_nodes_only_where_packed() {
         for (step, options) in [
             ("GEN_0", "--nodes=2 --ntasks=6 --nodelist=n1,n2 --distribution=plane=4 --mpi=pmix"),
             ("CTX_1", "--overlap --nodelist=n3"),
-            ("BENCHMARK", "--overlap --kill-on-bad-exit=1 --nodelist=n1 --container-image=image"),
+            ("BENCHMARK", "--overlap --kill-on-bad-exit=1 --nodelist=n1 --mpi=none"),
+            ("BENCHMARK", "--container-image=image"),
             ("BENCHMARK", "--container-name=disagg_test_7_"),
         ] {
             for option in options.split(' ') {
@@ -58,8 +59,44 @@ fn steps_are_sized_and_pinned_as_planned_and_share_nodes_only_where_packed() {
             }
         }
         assert!(!has("GEN_0", "--overlap"), "{way}");
-        let words = tree.notes("BENCHMARK", "srun");
-        assert!(!words.iter().any(|word| word.starts_with("--mpi")), "{way}: {words:?}");
+    }
+}
+
+#[test]
+fn the_test_finds_logs_and_marks_of_this_run_alone_in_its_own_directory() {
+    for (way, launch) in WAYS {
+        let tree = Tree::new();
+        let id = format!("disagg-gen_only-C {NASTY}");
+        let arguments = ["--test-id", &id, "--container-image", "image"];
+        let plan = tree.plan(&small("A=1"), &arguments);
+        let output = tree.workspace().join(&id);
+        assert_eq!(Path::new(&plan.output_dir), output);
+        fs::create_dir_all(&output).unwrap();
+        for stale in ["benchmark_status.0.txt", "gen_server_0.done", "gen_server_0.log"] {
+            fs::write(output.join(stale), "stale").unwrap();
+        }
+        launch(&tree).ok();
+        assert!(!output.join("benchmark_status.0.txt").exists(), "{way}");
+        for file in [
+            "gen_server_0.done",
+            "gen_server_0.log",
+            "ctx_server_0.log",
+            "disagg_server.log",
+            "cache_transceiver_precheck/logs/gen_0.log",
+            "cache_transceiver_precheck/logs/ctx_0.log",
+        ] {
+            assert_eq!(fs::read_to_string(output.join(file)).unwrap(), "", "{way}: {file}");
+        }
+        let precheck = tree.notes("GEN_PRECHECK_0.0", "argv");
+        assert_eq!(precheck[precheck.len() - 2..], ["--server-idx", "0"]);
+        let token = tree.first_rank("BENCHMARK").remove("TRTLLM_PERF_RUN_TOKEN").unwrap();
+        assert_eq!(token, tree.first_rank("GEN_0")["TRTLLM_PERF_RUN_TOKEN"], "{way}");
+        assert!(token.starts_with("7.0."), "{way}: {token}");
+        let words = tree.notes("GEN_0", "srun");
+        let is_token = |word: &String| {
+            word.starts_with("--container-env=") && word.ends_with(",TRTLLM_PERF_RUN_TOKEN")
+        };
+        assert!(words.iter().any(is_token), "{way}: {words:?}");
     }
 }
 
@@ -104,7 +141,7 @@ fn no_server_starts_unless_every_precheck_has_passed() {
         for status in [0, 3] {
             let tree = Tree::new();
             let id = format!("disagg-e2e-C {NASTY}");
-            let plan = tree.plan(&small("A=1"), &["--test-id", &id]);
+            tree.plan(&small("A=1"), &["--test-id", &id]);
             let mut launch = tree.in_job(program);
             launch.env("PRECHECK_STATUS", status.to_string());
             match way {
@@ -137,8 +174,8 @@ fn no_server_starts_unless_every_precheck_has_passed() {
                 };
                 assert!(servers.iter().all(in_order), "{result:#?}");
             } else if status != 0 {
-                let report = format!("{}/results-precheck.xml", plan.variables["testOutputDir"]);
-                let report = fs::read_to_string(report).unwrap();
+                let report = "disagg_workspace/results-ct-precheck.xml";
+                let report = fs::read_to_string(tree.workspace().join(report)).unwrap();
                 ["_PRECHECK_", "ended with status 3"]
                     .iter()
                     .for_each(|part| contains(&report, part));

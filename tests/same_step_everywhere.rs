@@ -10,7 +10,7 @@ mod step;
 use std::path::Path;
 use std::process::Command;
 
-use disagg::plan::{Plan, Template};
+use disagg::plan::{Cleared, Plan, Template};
 use serde_json::Value;
 use slurm_bed::{Output, built};
 use slurm_sim::{Cluster, Env, Host, Release, TaskBody};
@@ -29,18 +29,28 @@ fn each(way: &str, run: impl Fn(&Tree, &Scenario, &Plan) -> Ranks) {
     }
 }
 
+/// The cluster's default MPI type reaches no step.
+fn assert_mpi(tree: &Tree, plan: &Plan) {
+    for instance in plan.checks().chain(plan.instances()) {
+        let mpi = format!("--mpi={}", instance.role.step.mpi_type());
+        assert!(tree.notes(&instance.name, "srun").contains(&mpi), "{}: {mpi}", instance.name);
+    }
+}
+
 #[test]
 fn in_the_launch_script() {
-    each("launch script", |tree, _, _| {
+    each("launch script", |tree, _, plan| {
         tree.launch_script().ok();
+        assert_mpi(tree, plan);
         tree.ranks()
     });
 }
 
 #[test]
 fn in_slurm_disagg_launch() {
-    each("launch", |tree, _, _| {
+    each("launch", |tree, _, plan| {
         tree.launch().ok();
+        assert_mpi(tree, plan);
         tree.ranks()
     });
 }
@@ -132,7 +142,12 @@ fn in_what_plan_shows_of_a_role() {
                 let local = rank % instance.role.step.tasks_per_node;
                 around.insert("SLURM_LOCALID".into(), local.to_string());
                 let mut env = around.clone();
-                env.retain(|name, _| !texts("unset").contains(name));
+                let cleared: Option<Cleared> =
+                    serde_json::from_value(shown["cleared"].clone()).unwrap();
+                env.retain(|name, _| {
+                    !texts("unset").contains(name)
+                        && !cleared.as_ref().is_some_and(|all| all.removes(name))
+                });
                 for (name, value) in shown["env"].as_object().unwrap() {
                     let value = value.as_str().unwrap();
                     let expanded = Template::from_written(value)

@@ -46,10 +46,17 @@ fn environment(instance: &Instance<'_>, base: &[&[u8]]) -> Result<Vec<Vec<u8>>, 
         let command = shell_command(&spec).into_iter();
         set.extend(command.map(|(name, text)| (name, text.literal_text().into_owned().into())));
     }
+    // A script needs Slurm's variables; its command removes them.
+    let cleared = spec.cleared.filter(|_| spec.script.is_none());
+    let is_cleared = |name: &[u8]| {
+        std::str::from_utf8(name).is_ok_and(|name| cleared.is_some_and(|all| all.removes(name)))
+    };
     let is_kept = |entry: &&&[u8]| {
         let name = entry.split(|byte| *byte == b'=').next().unwrap_or_default();
         let is_name = |other: &str| name.len() < entry.len() && other.as_bytes() == name;
-        !spec.unset.iter().any(|other| is_name(other)) && !set.iter().any(|(set, _)| is_name(set))
+        !spec.unset.iter().any(|other| is_name(other))
+            && !is_cleared(name)
+            && !set.iter().any(|(set, _)| is_name(set))
     };
     let mut entries: Vec<_> = base.iter().filter(is_kept).map(|entry| entry.to_vec()).collect();
     entries.extend(set.iter().map(|(name, value)| [name.as_bytes(), b"=", value].concat()));

@@ -42,13 +42,18 @@ pub struct disagg_step {
     pub argv: *const *mut c_char,
     /// Variables that are removed from the environment of its tasks.
     pub unset: *const *mut c_char,
+    /// Beginnings of names: such variables are removed too, except those of `kept`.
+    /// `disagg_environment_new` removes them where the step runs no script.
+    pub cleared: *const *mut c_char,
+    /// Variables that `cleared` does not remove.
+    pub kept: *const *mut c_char,
     /// Variables that are set after that; the array ends with a NULL name.
     pub set: *const disagg_variable,
     /// Its log, a file in the workspace.
     pub log_file: *const c_char,
     /// The JUnit file that its command writes; NULL: none.
     pub junit_file: *const c_char,
-    /// The MPI type (`srun --mpi`); NULL: not an MPI program.
+    /// The MPI type (`srun --mpi`); `none`: not an MPI program.
     pub mpi: *const c_char,
     /// Its nodes as a hostlist (`srun --nodelist`); NULL without an allocation.
     pub hostlist: *const c_char,
@@ -133,10 +138,12 @@ fn step(
             None => texts.keep_all(spec.arguments().map(Cow::into_owned))?,
         },
         unset: texts.keep_all(spec.unset.iter().copied())?,
+        cleared: texts.keep_all(spec.cleared.iter().flat_map(|all| all.prefixes.clone()))?,
+        kept: texts.keep_all(spec.cleared.iter().flat_map(|all| all.except.clone()))?,
         set: set.as_ptr(),
         log_file: texts.keep(&*spec.log_file())?,
         junit_file: texts.keep_some(spec.junit_file().as_deref())?,
-        mpi: texts.keep_some(spec.step.mpi.as_deref())?,
+        mpi: texts.keep(spec.step.mpi_type())?,
         hostlist,
         hosts,
         task_hosts,

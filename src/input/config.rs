@@ -156,7 +156,7 @@ pub fn parse(
             .map(|entries| entries.iter().map(|entry| server_entry(&mut fields, entry)).collect()),
     };
     config.bad_fields = fields.bad_fields.0;
-    config.mistyped = fields.mistyped.0;
+    config.mistyped = fields.mistyped;
     if fields.diagnostics.has_errors() {
         return Err(fields.diagnostics);
     }

@@ -22,8 +22,8 @@ pub struct Fields<'d> {
     pub diagnostics: Diagnostics,
     /// What is wrong with single fields, whether they are used or not.
     pub bad_fields: Diagnostics,
-    /// Unknown keys that look like sizes.
-    pub mistyped: Diagnostics,
+    /// Unknown keys that look like those that size a test, with the paths that they stand for.
+    pub mistyped: Vec<(String, Diagnostic)>,
     unknown_keys: usize,
 }
 
@@ -61,7 +61,7 @@ impl<'d> Fields<'d> {
             document,
             diagnostics: document.warnings.clone(),
             bad_fields: Diagnostics::default(),
-            mistyped: Diagnostics::default(),
+            mistyped: Vec::new(),
             unknown_keys: 0,
         };
         let root = document.root.as_ref();
@@ -135,8 +135,9 @@ impl<'d> Fields<'d> {
         Field::Bad(diagnostic)
     }
 
-    /// Warns about keys that are not known and look like known ones. A mistyped size is an error:
-    /// a plan with the default in its place is worse than none.
+    /// Warns about keys that are not known and look like known ones. Where the known one sizes the
+    /// test and is not there, that is an error: a plan with a default in its place is worse than
+    /// none, and the error says more than that something is missing.
     pub fn warn_of_typos(&mut self, section: &Section<'d>, known: &[&str]) {
         for (key, _) in section.entries() {
             if known.contains(&key.name.as_str()) || self.unknown_keys > MOST_TYPOS {
@@ -147,8 +148,11 @@ impl<'d> Fields<'d> {
                 let message = format!("unknown key {}", section.path_of(&key.name));
                 let help = format!("did you mean `{close}`?");
                 let at = self.at(key.position);
-                if is_size(close) && edit_distance(&key.name, close) == 1 {
-                    self.mistyped.push(Diagnostic::error(message).at(at).help(help));
+                let is_size = is_size(close) && edit_distance(&key.name, close) == 1;
+                let is_there = section.entries().iter().any(|(key, _)| key.name == close);
+                if is_size || (is_required(close) && !is_there) {
+                    let error = Diagnostic::error(message).at(at).help(help);
+                    self.mistyped.push((section.path_of(close), error));
                 } else {
                     self.diagnostics.push(Diagnostic::warning(message).at(at).help(help));
                 }
@@ -500,6 +504,21 @@ fn is_size(key: &str) -> bool {
     key.ends_with("parallel_size") || ["world_size", "max_batch_size"].contains(&key)
 }
 
+/// Whether a key, or what is in a section of that name, sizes every test.
+fn is_required(key: &str) -> bool {
+    [
+        "hardware",
+        "gpus_per_node",
+        "num_ctx_servers",
+        "num_gen_servers",
+        "worker_config",
+        "ctx",
+        "gen",
+        "server_configs",
+    ]
+    .contains(&key)
+}
+
 fn items(node: &Node) -> &[Node] {
     match &node.value {
         Value::List(items) => items,
@@ -569,7 +588,7 @@ mod tests {
             let document = yaml::parse(&source).unwrap();
             let (mut fields, root) = Fields::new(&document);
             fields.warn_of_typos(&root, &known);
-            let found = (fields.mistyped.0.len(), fields.diagnostics.0.len());
+            let found = (fields.mistyped.len(), fields.diagnostics.0.len());
             assert_eq!(found, (mistyped, 1 - mistyped), "{key}");
         }
     }

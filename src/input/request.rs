@@ -446,7 +446,14 @@ fn build_test(
         install_script: given.install_script.map(path_of),
         secrets: given.secrets.map(|secrets| secrets.value).unwrap_or_default(),
     };
-    if errors.has_errors() { Err(errors) } else { Ok((request, warnings)) }
+    if !errors.has_errors() {
+        return Ok((request, warnings));
+    }
+    // What is wrong with the configuration does not depend on them: all is said at once.
+    if let Err(of_config) = crate::plan::plan(&request) {
+        of_config.0.into_iter().for_each(|error| errors.push_once(error));
+    }
+    Err(errors)
 }
 
 /// Keys that ask for something that a test's job does not get from its configuration, in one warning.

@@ -238,7 +238,7 @@ fn step(role: &Role) -> Facts {
         fact("step --nodes", step.nodes),
         fact("step --ntasks", step.tasks),
         fact("step --ntasks-per-node", step.tasks_per_node),
-        fact("step --mpi", step.mpi.as_deref().unwrap_or("none")),
+        fact("step --mpi", step.mpi_type()),
         fact("step --overlap", step.overlap),
     ]
 }

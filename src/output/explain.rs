@@ -80,6 +80,13 @@ pub fn entries(plan: &Plan) -> Vec<Entry> {
         for name in &role.unset {
             add("unset", whose, &name.value, "", &name.origin);
         }
+        if let Some(cleared) = spec.cleared {
+            let rule =
+                format!("it is no rank of an MPI program; kept: {}", cleared.except.join(", "));
+            for prefix in &cleared.prefixes {
+                add("unset", whose, &format!("{prefix}*"), "", &Origin::rule(rule.clone()));
+            }
+        }
         for variable in &spec.set {
             add("env", whose, variable.name, variable.value.as_str(), &variable.origin);
         }
@@ -95,9 +102,8 @@ pub fn entries(plan: &Plan) -> Vec<Entry> {
         srun("--ntasks", &step.tasks.to_string(), "the world size: one rank for each GPU");
         let per_node = step.tasks_per_node.to_string();
         srun("--ntasks-per-node", &per_node, "min(world size, GPUs per node)");
-        if let Some(mpi) = &step.mpi {
-            srun("--mpi", mpi, "MPI only for steps with GPUs; MPI_TYPE, mpi_type or pmix");
-        }
+        let rule = "MPI only for steps with GPUs; MPI_TYPE, mpi_type or pmix";
+        srun("--mpi", step.mpi_type(), rule);
         if step.overlap {
             srun("--overlap", "", "the step shares its nodes with others");
         }

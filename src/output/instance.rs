@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 
 use super::shown;
 use crate::plan::step::Variable;
-use crate::plan::{Instance, Step, StepSpec, resolve};
+use crate::plan::{Cleared, Instance, Step, StepSpec, resolve};
 
 /// An instance with all that is derived for it.
 #[derive(Debug, Serialize)]
@@ -18,6 +18,9 @@ pub struct View<'p> {
     pub name: String,
     /// Names that are removed from the environment.
     pub unset: Vec<&'p str>,
+    /// Families of names that are removed too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cleared: Option<&'p Cleared>,
     /// The variables that are set then; references are to the environment around the step.
     pub env: IndexMap<String, String>,
     /// The command, with the instance's own files.
@@ -55,6 +58,7 @@ impl<'p> View<'p> {
             log_file: spec.log_file().into_owned(),
             junit_file: spec.junit_file().map(Cow::into_owned),
             unset: spec.unset,
+            cleared: spec.cleared,
             cwd: spec.cwd,
             step: spec.step,
             first_node: instance.nodes.start,

@@ -17,8 +17,8 @@ precheck_failed() {
     suite="$(xml "${stageName:-}")"
     case="$(xml "${testOutputDir##*/}")"
     message="$(xml "$1")"
-    mkdir -p "${testOutputDir}"
-    cat > "${testOutputDir}/results-precheck.xml" <<XML
+    mkdir -p "${jobWorkspace}"
+    cat > "${jobWorkspace}/results-ct-precheck.xml" <<XML
 <?xml version="1.0" encoding="utf-8"?>
 <testsuites><testsuite name="${suite}" tests="1" errors="0" failures="1" skipped="0">
 <testcase classname="cache_transceiver_precheck" name="${case}"><failure message="${message}"/></testcase>

@@ -13,11 +13,13 @@ start_prechecks() {
     for (( index = 0; index < count; index++ )); do
         hosts="$(IFS=,; echo "${precheckNodes[*]:first + index * each:each}")"
         precheckNames+=("${kind}_PRECHECK_${index}")
-        DISAGG_SERVING_TYPE="${kind}_PRECHECK_${index}" pytestCommand="${command}" \
-            timeout --kill-after=30 "${ctPrecheckTimeout}" \
+        DISAGG_SERVING_TYPE="${kind}_PRECHECK_${index}" \
+            pytestCommand="${command} --server-idx ${index}" \
+            timeout -k 60 "${ctPrecheckTimeout}" \
             srun "${srunArgs[@]}" --nodes="${each}" --ntasks="${tasks}" --nodelist="${hosts}" \
             --distribution="plane=${per_node}" --kill-on-bad-exit=1 \
-            --job-name="${kind}_PRECHECK_${index}" "${run[@]}" &
+            --job-name="${kind}_PRECHECK_${index}" "${run[@]}" \
+            &> "${precheckDir}/logs/${kind,,}_${index}.log" &
         precheckPids+=("$!")
     done
 }
@@ -28,7 +30,9 @@ run_cache_transceiver_precheck() {
     if [[ "${ctPrecheckEnabled}" != 1 ]] || (( numCtxServers == 0 )); then
         return 0
     fi
-    local precheckNodes=() precheckNames=() precheckPids=() failed=() index status
+    local precheckNodes=() precheckNames=() precheckPids=() failed=() index status name
+    local precheckDir="${testOutputDir}/cache_transceiver_precheck"
+    mkdir -p "${precheckDir}/logs"
     mapfile -t precheckNodes < <(scontrol show hostnames "${SLURM_JOB_NODELIST}")
     start_prechecks GEN "${numGenServers}" 0 "${nodesPerGenServer}" "${gpusPerGenServer}" \
         "${gpusPerNodePerGenServer}" "${pytestCommandGENPrecheck}"
@@ -44,6 +48,10 @@ run_cache_transceiver_precheck() {
             failed+=("${precheckNames[index]} ended with status ${status}")
         fi
         echo "slurm-disagg: ${precheckNames[index]} ended with status ${status}" >&2
+        if (( status != 0 )); then
+            name="${precheckNames[index],,}"
+            tail -n 20 "${precheckDir}/logs/${name/_precheck/}.log" >&2
+        fi
     done
     if (( ${#failed[@]} == 0 )); then
         return 0

@@ -4,11 +4,13 @@
 //!
 //! The launch script needs nothing but bash 4.4, srun and scontrol in the job.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::exports::{self, exports};
 use super::quote;
 use super::task::task;
+use crate::plan::role::NO_MPI;
 use crate::plan::step::{self, START, START_COMMAND, START_SH, compose};
 use crate::plan::{Container, GpuRequest, Instance, Job, Plan, Purpose, Role, Template};
 use crate::slurm::argument::ArgumentError;
@@ -77,9 +79,11 @@ pub fn container_arguments(plan: &Plan, mark: Option<&str>) -> Vec<Template> {
         literal("container-workdir", &workdir.value),
         literal("container-mounts", &mounts.join(",")),
     ];
-    if !plan.container_env.is_empty() {
+    let container_env: Vec<&str> =
+        plan.container_env.iter().chain(&plan.run_token).map(String::as_str).collect();
+    if !container_env.is_empty() {
         // Of several such options pyxis takes the last one alone.
-        arguments.push(literal("container-env", &plan.container_env.join(",")));
+        arguments.push(literal("container-env", &container_env.join(",")));
     }
     arguments
 }
@@ -112,6 +116,13 @@ pub fn launch(plan: &Plan) -> Result<String, ScriptError> {
     let mut script = prefix(plan)?;
     script.push('\n');
     exports::write(&mut script, exports(plan));
+    if let Some(token) = &plan.run_token {
+        // A job that is requeued runs the test again, and so does a second start of this script.
+        let _ = writeln!(
+            script,
+            "export {token}=\"${{SLURM_JOB_ID:-local}}.${{SLURM_RESTART_COUNT:-0}}.$$\""
+        );
+    }
     for (name, mark) in [("srunArgs", None), ("unpackArgs", Some(CONTAINER_MARK))] {
         let _ = writeln!(script, "{name}=(");
         for argument in container_arguments(plan, mark) {
@@ -127,6 +138,7 @@ pub fn launch(plan: &Plan) -> Result<String, ScriptError> {
         );
     });
     script.push_str(WATCH);
+    let ends = ends(plan);
     let _ = write!(
         script,
         r#"
@@ -155,10 +167,11 @@ for (( node = 0; node < totalNodes; node++ )); do
         exit 1
     fi
 done
-mkdir -p "${{jobWorkspace}}"
+mkdir -p "${{jobWorkspace}}" {output_dir}
+rm -f {ends}
 # on_each_node NAME COMMAND: runs a command once on each node.
 on_each_node() {{
-    srun --nodes="${{totalNodes}}" --ntasks="${{totalNodes}}" --ntasks-per-node=1 {common} --job-name="$1" {output} "${{@:2}}" >{workspace}/"$1".log
+    srun --nodes="${{totalNodes}}" --ntasks="${{totalNodes}}" --ntasks-per-node=1 --mpi={NO_MPI} {common} --job-name="$1" {output} "${{@:2}}" >{workspace}/"$1".log
 }}
 if (( ${{#unpackArgs[@]}} > 0 )); then
     # shellcheck disable=SC2016  # each node expands it
@@ -171,6 +184,8 @@ fi
         OF_THE_JOB.join(" | "),
         PREFIXES_OF_STEPS.map(|start| format!("{start}*")).join(" | "),
         per_node = plan.job.ntasks_per_node.value,
+        output_dir = quote::word(&plan.output_dir),
+        ends = quote::words(ends.keys().map(String::as_str)),
         common = COMMON.join(" "),
         output = OUTPUT.join(" "),
         workspace = quote::word(plan.workspace.trim_end_matches('/')),
@@ -189,25 +204,49 @@ fi
     plan.instances().for_each(|instance| script.push_str(&start_line(&instance)));
     let clients = plan.instances().filter(|instance| instance.role.purpose == Purpose::Client);
     let clients: Vec<_> = clients.map(|instance| instance.name).collect();
+    script.push_str("\n# may_end NAME: whether a server may end with status 0 now.\nmay_end() {\n    case \"$1\" in\n");
+    for (file, names) in &ends {
+        let _ = writeln!(script, "    {}) test -e {} ;;", names.join(" | "), quote::word(file));
+    }
+    script.push_str("    *) false ;;\n    esac\n}\n");
     script.push_str(&END.replace("CLIENTS", &clients.join("|")));
     Ok(script)
 }
 
+/// The files after which steps may end, with patterns of the steps' names.
+fn ends(plan: &Plan) -> BTreeMap<String, Vec<String>> {
+    let mut ends = BTreeMap::<_, Vec<_>>::new();
+    for (name, role) in &plan.roles {
+        if let Some(file) = &role.ends_after {
+            let names = format!("{name}{}", if role.numbered { "_*" } else { "" });
+            ends.entry(below(&plan.output_dir, file)).or_default().push(names);
+        }
+    }
+    ends
+}
+
 fn start_line(instance: &Instance<'_>) -> String {
+    let spec = step::resolve(instance);
+    let own = |file: &Option<Template>| {
+        let path = |file: &Template| below(&instance.plan.output_dir, &file.literal_text());
+        quote::word(&file.as_ref().map(path).unwrap_or_default()).into_owned()
+    };
     format!(
-        "start {} {} {} {} {} {} {}\n",
+        "start {} {} {} {} {} {} {} {} {}\n",
         instance.role_name,
         instance.name,
         instance.index,
         instance.nodes.start,
         instance.nodes.len(),
         instance.gpus.start,
-        quote::word(&in_workspace(instance.plan, &step::resolve(instance).log_file())),
+        quote::word(&below(&instance.plan.workspace, &spec.log_file())),
+        own(&spec.test_log),
+        own(&spec.done),
     )
 }
 
-fn in_workspace(plan: &Plan, file: &str) -> String {
-    format!("{}/{file}", plan.workspace.trim_end_matches('/'))
+fn below(directory: &str, file: &str) -> String {
+    format!("{}/{file}", directory.trim_end_matches('/'))
 }
 
 /// Starts, watches and ends steps. A server's end before the benchmark's ends the job.
@@ -219,15 +258,24 @@ exec {ended}<> <(:)
 running=0
 
 # shellcheck disable=SC2034  # not every plan uses each of them
-# start ROLE NAME INDEX FIRST_NODE NODES FIRST_GPU LOG: starts one step in the background.
+# start ROLE NAME INDEX FIRST_NODE NODES FIRST_GPU LOG TEST_LOG MARK: starts one step in the
+# background. The test finds the log as TEST_LOG; MARK appears when nobody writes into it any more.
 start() {
     local role="$1" name="$2" index="$3" first_node="$4" count="$5" first_gpu="$6" log="$7" hosts
+    local test_log="$8" mark="$9"
+    if [[ -n "${test_log}" ]]; then
+        mkdir -p "${test_log%/*}"
+        ln -sfn "${log}" "${test_log}"
+    fi
+    [[ -z "${mark}" ]] || rm -f "${mark}"
     hosts="$(IFS=,; echo "${nodes[*]:first_node:count}")"
     (
         trap - ERR TERM INT
         set +e
         (step)
-        echo "${name} $?" >&"${ended}"
+        status=$?
+        [[ -z "${mark}" ]] || : >"${mark}"
+        echo "${name} ${status}" >&"${ended}"
     ) &
     running=$((running + 1))
 }
@@ -268,17 +316,18 @@ done
 
 /// Waits until what measures ends, or a server does before it.
 const END: &str = r#"
-read -r name status <&"${ended}"
-running=$((running - 1))
-case "${name}" in
-CLIENTS)
+while read -r name status <&"${ended}"; do
+    running=$((running - 1))
     echo "slurm-disagg: ${name} ended with status ${status}" >&2
-    ;;
-*)
-    echo "slurm-disagg: ${name} ended before the benchmark, with status ${status}: ending the job" >&2
-    status=$(( status > 0 ? status : 1 ))
-    ;;
-esac
+    case "${name}" in
+    CLIENTS) break ;;
+    esac
+    if (( status > 0 )) || ! may_end "${name}"; then
+        echo "slurm-disagg: ${name} ended before the benchmark: ending the job" >&2
+        status=$(( status > 0 ? status : 1 ))
+        break
+    fi
+done
 stop
 exit "${status}"
 "#;
@@ -300,7 +349,7 @@ fn step_case(plan: &Plan, name: &str, role: &Role) -> String {
         "--nodelist=\"${hosts}\"".to_owned(),
         format!("--distribution=plane={}", step.tasks_per_node),
     ];
-    srun.extend(step.mpi.as_ref().map(|mpi| quote::word(&format!("--mpi={mpi}")).into_owned()));
+    srun.push(quote::word(&format!("--mpi={}", step.mpi_type())).into_owned());
     srun.extend(step.overlap.then(|| "--overlap".to_owned()));
     srun.extend(step.kill_on_bad_exit.then(|| "--kill-on-bad-exit=1".to_owned()));
     srun.extend(COMMON.map(str::to_owned));

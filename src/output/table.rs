@@ -216,14 +216,14 @@ pub fn instance(instance: &Instance<'_>, nodes: Option<&[String]>) -> String {
     let step = &instance.role.step;
     let _ = writeln!(
         text,
-        "{}: {} node{}, {} task{}, {} per node{}",
+        "{}: {} node{}, {} task{}, {} per node, --mpi={}",
         instance.name,
         step.nodes,
         plural(step.nodes),
         step.tasks,
         plural(step.tasks),
         step.tasks_per_node,
-        step.mpi.as_ref().map(|mpi| format!(", --mpi={mpi}")).unwrap_or_default()
+        step.mpi_type()
     );
     if let Some(hosts) = nodes.and_then(|nodes| instance.hosts(nodes)) {
         let _ = writeln!(text, "  on {}", crate::slurm::hostlist::compress(hosts));
@@ -231,6 +231,10 @@ pub fn instance(instance: &Instance<'_>, nodes: Option<&[String]>) -> String {
     let spec = resolve(instance);
     for name in &spec.unset {
         let _ = writeln!(text, "  unset {name}");
+    }
+    if let Some(cleared) = spec.cleared {
+        let (prefixes, except) = (cleared.prefixes.join("* "), cleared.except.join(", "));
+        let _ = writeln!(text, "  unset {prefixes}*, except {except}");
     }
     for variable in &spec.set {
         let shown = super::shown(instance.plan, variable.name, variable.value.as_str());

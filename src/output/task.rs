@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 
 use super::quote;
+use crate::plan::Cleared;
 use crate::plan::step::StepSpec;
 use crate::plan::template::{Part, Template};
 
@@ -43,9 +44,36 @@ pub fn task(spec: &StepSpec<'_>) -> Task {
             environment.extend(shell_command(spec));
             ["bash", script].map(Template::literal).into()
         }
-        None => env_command(spec, &mut environment),
+        None => {
+            let clear = spec
+                .cleared
+                .map(|cleared| ["sh", "-c", &clear_sh(cleared), "sh"].map(Template::literal));
+            let mut argv: Vec<_> = clear.into_iter().flatten().collect();
+            argv.extend(env_command(spec, &mut environment));
+            argv
+        }
     };
     Task { environment, start, argv }
+}
+
+/// Removes families of variables in the task, where Slurm has set them, and runs its arguments: in
+/// POSIX shell, with no program but `env`.
+fn clear_sh(cleared: &Cleared) -> String {
+    // A line of a value may look like a variable: one that begins so is removed anyway.
+    format!(
+        r#"set -f; IFS='
+'
+for disagg_name in $(env); do
+    disagg_name=${{disagg_name%%=*}}
+    case $disagg_name in
+    *[!A-Za-z0-9_]* | {}) ;;
+    {}*) unset "$disagg_name" ;;
+    esac
+done
+exec "$@""#,
+        cleared.except.join(" | "),
+        cleared.prefixes.join("* | ")
+    )
 }
 
 /// `env` changes to the directory, removes and sets the variables, and expands in each task those
@@ -147,7 +175,9 @@ fn env_split(name: &str, value: &Template) -> Template {
 pub fn shell_command(spec: &StepSpec<'_>) -> Vec<(Cow<'static, str>, Template)> {
     let mut environment = Vec::new();
     let text = if spec.set.iter().any(|variable| variable.is_secret) {
-        joined(&env_command(spec, &mut environment))
+        let mut text = cleared(spec);
+        text.push(&joined(&env_command(spec, &mut environment)));
+        text
     } else {
         shell_text(spec)
     };
@@ -165,11 +195,24 @@ fn joined(argv: &[Template]) -> Template {
     text
 }
 
+/// Removes families of variables in bash, before the command. Run scripts evaluate it without quotes:
+/// it has no pattern that could match a file.
+fn cleared(spec: &StepSpec<'_>) -> Template {
+    let Some(Cleared { prefixes, except }) = spec.cleared else { return Template::default() };
+    let families: Vec<_> = prefixes.iter().map(|prefix| format!("${{!{prefix}@}}")).collect();
+    Template::literal(&format!(
+        "for disagg_name in {}; do [[ $disagg_name =~ ^({})$ ]] || unset $disagg_name; done && ",
+        families.join(" "),
+        except.join("|")
+    ))
+}
+
 fn shell_text(spec: &StepSpec<'_>) -> Template {
     let mut text = Template::literal(&format!("cd {} && ", quote::word(spec.cwd)));
     if !spec.unset.is_empty() {
         text.push_text(&format!("unset {} && ", spec.unset.join(" ")));
     }
+    text.push(&cleared(spec));
     let mut seen = std::collections::HashSet::new();
     let is_in_order = spec.set.iter().all(|variable| {
         let is_late = variable.value.variables().any(|name| seen.contains(name));

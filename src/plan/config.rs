@@ -38,10 +38,11 @@ pub struct Config {
     pub servers: Field<Vec<ServerEntry>>,
     /// Values that nobody filled in (`<partition>`), by their keys.
     pub placeholders: Vec<Traced<String>>,
-    /// Unknown keys that look like sizes: a plan with the default would be the wrong one.
-    pub mistyped: Vec<Diagnostic>,
     /// Its text, where it is not the file's: options changed values.
     pub changed: Option<String>,
+    /// Unknown keys that look like those that size a test, with the paths that they stand for: a
+    /// plan with a default would be the wrong one.
+    pub mistyped: Vec<(String, Diagnostic)>,
     /// What is wrong with fields, used or not.
     pub bad_fields: Vec<Diagnostic>,
 }
@@ -60,6 +61,14 @@ impl Config {
     /// Whether there is a top-level section of this name.
     pub fn has_section(&self, section: &str) -> bool {
         self.sections.iter().any(|(name, _)| name == section)
+    }
+
+    /// Whether what is missing at a path is there under a mistyped name, which is an error already.
+    pub fn is_mistyped(&self, path: &str) -> bool {
+        self.mistyped.iter().any(|(meant, _)| {
+            path.strip_prefix(meant.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        })
     }
 
     /// The names of the entries of `server_configs`, in order.

@@ -24,6 +24,8 @@ pub mod test_id;
 pub mod ucx;
 pub mod words;
 
+use std::path::{Component, Path};
+
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +35,7 @@ pub use layout::{FrontendNode, Layout, MAX_COUNT, Placement};
 pub use origin::{Origin, Traced};
 pub use planner::plan;
 pub use request::{GpuRequest, Request};
-pub use role::{Purpose, Role, Roles, Step};
+pub use role::{Cleared, Purpose, Role, Roles, Step};
 pub use step::{StepSpec, resolve};
 pub use template::Template;
 pub use test_id::{Generation, Test, TestId, TestKind};
@@ -85,6 +87,10 @@ pub struct Plan {
     pub job_env: Env,
     /// Variables that must win over a container image's own.
     pub container_env: Vec<String>,
+    /// The variable that tells one start of the test from another in all of its steps
+    /// (`JOB.RESTART.PID`); the launch sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_token: Option<String>,
     /// The launch script's variables for the sizes, by the names that run scripts know, in the order
     /// in which it exports them.
     pub variables: IndexMap<String, String>,
@@ -101,6 +107,8 @@ pub struct Plan {
     /// The text of the configuration, where options changed it: a file of the workspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_config: Option<String>,
+    /// The directory that the test writes into; the launch creates it.
+    pub output_dir: String,
     /// A script that each step runs instead of its command.
     pub run_script: Option<String>,
     /// A script that runs on every node before the servers start.
@@ -315,6 +323,16 @@ impl Plan {
                 || role.unset.iter().any(|name| !template::is_name(&name.value))
             {
                 return Err(BadPlan::Inconsistent("a role's command cannot be run"));
+            }
+            let mut cleared =
+                role.cleared.iter().flat_map(|all| all.prefixes.iter().chain(&all.except));
+            let is_below = |file: &str| {
+                Path::new(file).components().all(|part| matches!(part, Component::Normal(_)))
+            };
+            let own = [&role.own.test_log, &role.own.done].into_iter().flatten();
+            let mut files = own.map(Template::as_str).chain(role.ends_after.as_deref());
+            if cleared.any(|name| !template::is_name(name)) || files.any(|file| !is_below(file)) {
+                return Err(BadPlan::Inconsistent("a role's variables or files have no names"));
             }
         }
         Ok(())

@@ -33,6 +33,9 @@ pub enum Purpose {
     Client,
 }
 
+/// The MPI type of steps that are no MPI programs.
+pub const NO_MPI: &str = "none";
+
 /// A kind of step.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Role {
@@ -48,6 +51,9 @@ pub struct Role {
     pub places: Vec<Run>,
     /// Variables that are removed from the step's environment.
     pub unset: Vec<Traced<String>>,
+    /// Families of variables that are removed from the command's environment too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleared: Option<Cleared>,
     /// Variables that are set after that.
     #[serde(default)]
     pub export: Env,
@@ -59,6 +65,10 @@ pub struct Role {
     pub cwd: String,
     /// The size and the flags of its Slurm step.
     pub step: Step,
+    /// The file in the plan's `output_dir` after which its steps may end with status 0 before the
+    /// client does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ends_after: Option<String>,
     /// What each instance has of its own.
     pub own: Own,
     /// Roles whose steps must be ready before one of this role starts. A step whose role has no
@@ -82,7 +92,7 @@ pub struct Own {
     /// Variables that win over the role's, which may refer to them.
     #[serde(default, skip_serializing_if = "Env::is_empty")]
     pub env: Env,
-    /// Arguments in place of the role's, by their place in `argv`.
+    /// Arguments in place of the role's, by their place in `argv`, or behind them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub args: BTreeMap<usize, Template>,
     /// Whether its environment has the GPUs that are its own on a node that it shares.
@@ -93,6 +103,30 @@ pub struct Own {
     /// The JUnit file that its command writes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub junit: Option<Template>,
+    /// Where the test looks for its log, below the plan's `output_dir`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_log: Option<Template>,
+    /// The file there that says that its step has ended and its log is complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub done: Option<Template>,
+}
+
+/// Variables that are removed by the beginning of their names: what would make a program take
+/// itself for a rank. Run scripts still have them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cleared {
+    /// How the names begin.
+    pub prefixes: Vec<String>,
+    /// Names that stay.
+    pub except: Vec<String>,
+}
+
+impl Cleared {
+    /// Whether a variable is removed.
+    pub fn removes(&self, name: &str) -> bool {
+        self.prefixes.iter().any(|prefix| name.starts_with(prefix))
+            && !self.except.iter().any(|kept| kept == name)
+    }
 }
 
 impl Role {
@@ -133,4 +167,11 @@ pub struct Step {
     pub overlap: bool,
     /// Whether one failed task ends the step (`srun --kill-on-bad-exit=1`).
     pub kill_on_bad_exit: bool,
+}
+
+impl Step {
+    /// What `srun --mpi` is given: without MPI the cluster's default must not reach the step.
+    pub fn mpi_type(&self) -> &str {
+        self.mpi.as_deref().unwrap_or(NO_MPI)
+    }
 }

@@ -39,6 +39,14 @@ pub const PRECHECK_MODELS: Sets = CURRENT;
 pub const SPLITS: Sets = CURRENT;
 /// A test that the suite skips has no precheck.
 pub const WAIVES: Sets = CURRENT;
+/// The test writes into a directory of its own in its `--output-dir`, where it also looks for the
+/// logs of servers and for a mark that they are complete.
+pub const TEST_DIRS: Sets = NEW;
+/// The variable that tells one start of the test from another.
+pub const RUN_TOKEN: (Sets, &str) = (NEW, "TRTLLM_PERF_RUN_TOKEN");
+/// What steps that are no ranks run without, by the beginning of its name, and what they keep.
+pub const RANK_VARIABLES: (Sets, [&str; 4], [&str; 2]) =
+    (NEW, ["MPI", "OMPI", "PMI", "SLURM"], ["SLURM_JOB_ID", "SLURM_PROCID"]);
 /// The test looks for its configuration where [`TestKind::config_variable`] points.
 pub const CONFIG_FOLDERS: Sets = CURRENT;
 
@@ -58,6 +66,12 @@ pub struct RoleRule {
     pub size: Size,
     /// Its log in the workspace, as a template.
     pub log: &'static str,
+    /// The same below the directory of [`TEST_DIRS`].
+    pub test_log: Option<&'static str>,
+    /// The mark there that the log is complete.
+    pub done: Option<&'static str>,
+    /// The file in the test's directory after which it may end.
+    pub ends_after: Option<&'static str>,
     /// The sets in which UCX is set up for it.
     pub ucx: Sets,
     /// The sets in which it keeps the options that say where results and coverage go.
@@ -99,7 +113,26 @@ const fn role(
     env: &'static [Line],
 ) -> RoleRule {
     let (sets, kind, command) = (ALL, TestKind::Disaggregated, Command::Launched);
-    RoleRule { name, sets, kind, purpose, size, log, ucx: ALL, output: CLASSIC, command, env }
+    RoleRule {
+        name,
+        sets,
+        kind,
+        purpose,
+        size,
+        log,
+        test_log: None,
+        done: None,
+        ends_after: None,
+        ucx: ALL,
+        output: CLASSIC,
+        command,
+        env,
+    }
+}
+
+/// A role that serves until the benchmark has written that it is done.
+const fn server(one: RoleRule) -> RoleRule {
+    RoleRule { test_log: Some(one.log), ends_after: Some("benchmark_status.0.txt"), ..one }
 }
 
 const fn check(
@@ -107,10 +140,11 @@ const fn check(
     servers: &'static str,
     size: Size,
     log: &'static str,
+    test_log: &'static str,
     env: &'static [Line],
 ) -> RoleRule {
-    let command = Command::Precheck(servers);
-    RoleRule { sets: NEW, command, ..role(name, Purpose::Check, size, log, env) }
+    let (command, test_log) = (Command::Precheck(servers), Some(test_log));
+    RoleRule { sets: NEW, command, test_log, ..role(name, Purpose::Check, size, log, env) }
 }
 
 /// The one server of a test without context and generation servers, which measures itself.
@@ -121,23 +155,45 @@ const fn one_server(kind: TestKind, ucx: Sets, env: &'static [Line]) -> RoleRule
 }
 
 static ROLES: &[RoleRule] = &[
-    role("GEN", Purpose::Server, Size::Generation, "gen_server_${.index}.log", GEN),
-    role("CTX", Purpose::Server, Size::Context, "ctx_server_${.index}.log", CTX),
     RoleRule {
+        done: Some("gen_server_${.index}.done"),
+        ..server(role("GEN", Purpose::Server, Size::Generation, "gen_server_${.index}.log", GEN))
+    },
+    server(role("CTX", Purpose::Server, Size::Context, "ctx_server_${.index}.log", CTX)),
+    server(RoleRule {
         ucx: NEW,
         command: Command::Plain,
         ..role("DISAGG_SERVER", Purpose::Router, Size::Frontend, "disagg_server.log", ROUTER)
-    },
+    }),
     RoleRule {
         ucx: NEW,
         output: ALL,
         command: Command::Plain,
         ..role("BENCHMARK", Purpose::Client, Size::Frontend, "benchmark.log", CLIENT)
     },
-    check("GEN_PRECHECK", "gen", Size::Generation, "gen_precheck_${.index}.log", GEN),
-    check("CTX_PRECHECK", "ctx", Size::Context, "ctx_precheck_${.index}.log", CTX),
+    check(
+        "GEN_PRECHECK",
+        "gen",
+        Size::Generation,
+        "gen_precheck_${.index}.log",
+        "cache_transceiver_precheck/logs/gen_${.index}.log",
+        GEN,
+    ),
+    check(
+        "CTX_PRECHECK",
+        "ctx",
+        Size::Context,
+        "ctx_precheck_${.index}.log",
+        "cache_transceiver_precheck/logs/ctx_${.index}.log",
+        CTX,
+    ),
     one_server(TestKind::CtxOnly, NONE, ONE_CTX),
-    one_server(TestKind::GenNoContext, NEW, ONE_GEN),
+    RoleRule {
+        // What it measures is read from its log.
+        log: "gen_server_0.log",
+        test_log: Some("gen_server_0.log"),
+        ..one_server(TestKind::GenNoContext, NEW, ONE_GEN)
+    },
     one_server(TestKind::Aggregated, NONE, ONE_ENTRY),
 ];
 

@@ -10,7 +10,7 @@ use super::Plan;
 use super::health::Ready;
 use super::instance::Instance;
 use super::origin::Origin;
-use super::role::{Purpose, Role, Step};
+use super::role::{Cleared, Purpose, Role, Step};
 use super::template::{Part, Slot, Template};
 
 /// The variable that tells a step which role it plays.
@@ -23,6 +23,8 @@ pub struct StepSpec<'p> {
     pub step: &'p Step,
     /// Variables that are removed from the environment of its tasks.
     pub unset: Vec<&'p str>,
+    /// Families of variables that its command does not have either.
+    pub cleared: Option<&'p Cleared>,
     /// Variables that are set then, all at a time: references are to the task's environment as it
     /// is before any of them is set. A removed name that is referred to counts as empty.
     pub set: Vec<Variable<'p>>,
@@ -41,6 +43,10 @@ pub struct StepSpec<'p> {
     pub junit: Option<Template>,
     /// How it is seen to be ready.
     pub ready: Option<Ready>,
+    /// Where the test looks for its log, below the plan's `output_dir`.
+    pub test_log: Option<Template>,
+    /// The file there that appears once the step has ended and its log is complete.
+    pub done: Option<Template>,
 }
 
 /// The GPUs of a step that shares its node.
@@ -85,7 +91,8 @@ pub fn resolve<'p>(instance: &Instance<'p>) -> StepSpec<'p> {
     spec.set.iter_mut().for_each(|variable| fill(&mut variable.value));
     spec.argv.iter_mut().for_each(fill);
     fill(&mut spec.log);
-    spec.junit.iter_mut().for_each(fill);
+    let files = [&mut spec.junit, &mut spec.test_log, &mut spec.done];
+    files.into_iter().flatten().for_each(fill);
     spec.own_gpus.iter_mut().for_each(|gpus| fill(&mut gpus.first));
     spec.ready.iter_mut().for_each(|ready| ready.resolve(&instance.plan.roles, fill));
     spec
@@ -95,6 +102,9 @@ pub fn resolve<'p>(instance: &Instance<'p>) -> StepSpec<'p> {
 pub fn compose<'p>(plan: &'p Plan, role: &'p Role) -> StepSpec<'p> {
     let own = &role.own.env;
     let unset: Vec<_> = role.unset.iter().map(|name| name.value.as_str()).collect();
+    let cleared = role.cleared.as_ref();
+    let is_removed =
+        |name: &str| unset.contains(&name) || cleared.is_some_and(|all| all.removes(name));
     let variable = |name, value, origin, is_own| {
         let is_secret = plan.is_secret(name);
         Variable { name, value, origin: Cow::Borrowed(origin), is_own, is_secret }
@@ -107,7 +117,7 @@ pub fn compose<'p>(plan: &'p Plan, role: &'p Role) -> StepSpec<'p> {
     for (name, planned) in exported.chain(role.env.iter()) {
         if own.get(name).is_none() {
             let value = planned.value.replace(|part| match part {
-                Part::Variable(name) if unset.contains(&name) => Some(Template::default()),
+                Part::Variable(name) if is_removed(name) => Some(Template::default()),
                 Part::Variable(name) => own.get(name).cloned(),
                 _ => None,
             });
@@ -118,20 +128,24 @@ pub fn compose<'p>(plan: &'p Plan, role: &'p Role) -> StepSpec<'p> {
         Some(own) => own.clone(),
         None => Template::literal(&argument.value),
     };
+    let behind = role.own.args.range(role.argv.len()..).map(|(_, own)| own.clone());
     let mut first_gpu = Template::default();
     first_gpu.push_slot(Slot::FirstGpu);
     StepSpec {
         step: &role.step,
+        cleared,
         unset,
         set,
         own_gpus: role.own.gpus.then_some(OwnGpus { first: first_gpu, count: role.gpus }),
-        argv: role.argv.iter().enumerate().map(argument).collect(),
+        argv: role.argv.iter().enumerate().map(argument).chain(behind).collect(),
         cwd: &role.cwd,
         // A run script is made for the test's own steps.
         script: plan.run_script.as_deref().filter(|_| role.purpose != Purpose::Check),
         log: role.own.log.clone(),
         junit: role.own.junit.clone(),
         ready: role.ready.clone(),
+        test_log: role.own.test_log.clone(),
+        done: role.own.done.clone(),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod launch;
 pub mod live;
 pub mod outcome;
 pub mod polling;
+pub mod preflight;
 pub mod progress;
 mod rank;
 pub mod report;

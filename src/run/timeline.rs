@@ -196,7 +196,8 @@ mod tests {
 
     #[test]
     fn the_culprit_and_its_victims_are_described() {
-        let rank = |exit| RankEnd { rank: Some(2), node: "n6".into(), exit, message: "Killed".into() };
+        let rank =
+            |exit| RankEnd { rank: Some(2), node: "n6".into(), exit, message: "Killed".into() };
         let ended = step([Some(1), Some(2), None, None, Some(5)]);
         let stopped = step([Some(1), Some(2), None, Some(4), Some(5)]);
         let (status, signal) = (Some(Exit::Status(42)), Some(Exit::Signal(11)));

@@ -73,7 +73,7 @@ impl Site {
     /// A command of the test user's, with the command and the stand-in on its path.
     pub fn command(&self, program: &str, env: &[(&str, &str)]) -> Command {
         let mut command = self.cluster.command_as(TEST_USER, "env");
-        command.arg(format!("PATH={}", self.path())).arg("CLUSTER_LLM_DATA=/models");
+        command.arg(format!("PATH={}", self.path())).arg("CLUSTER_LLM_DATA=/tmp");
         command.args(env.iter().map(|(name, value)| format!("{name}={value}")));
         command.arg(program);
         command

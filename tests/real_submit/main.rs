@@ -18,13 +18,18 @@ use site::*;
 use slurm_bed::{Options, Output, Slurm, contains};
 
 #[test]
-fn a_test_of_one_server_is_submitted_like_any_other() {
+fn tests_of_each_form_pass_with_both_launchers() {
     let site = Site::new();
-    for (id, launcher, nodes) in [
-        ("aggr_upload-standin_servers-two_nodes", "native", "node[1-2]"),
-        ("aggr_upload-standin_servers-small", "bash", "node1"),
-        ("aggr_upload-ctx_only-standin_3nodes", "native", "node1"),
-        ("aggr_upload-ctx_only-standin_3nodes", "bash", "node1"),
+    for (id, launcher, nodes, role) in [
+        ("aggr_upload-standin_servers-two_nodes", "native", "node[1-2]", "AGGREGATED"),
+        ("aggr_upload-standin_servers-small", "bash", "node1", "AGGREGATED"),
+        ("aggr_upload-ctx_only-standin_3nodes", "native", "node1", "AGGREGATED"),
+        ("aggr_upload-ctx_only-standin_3nodes", "bash", "node1", "AGGREGATED"),
+        // They read what the launcher leaves of the generation servers.
+        ("aggr_upload-gen_only_no_context-standin_3nodes", "native", "node[1-2]", "AGGREGATED"),
+        ("aggr_upload-gen_only_no_context-standin_3nodes", "bash", "node[1-2]", "AGGREGATED"),
+        ("disagg_upload-gen_only-standin_3nodes", "native", "node[1-3]", "BENCHMARK"),
+        ("disagg_upload-gen_only-standin_3nodes", "bash", "node[1-3]", "BENCHMARK"),
     ] {
         let workspace = site.workspace().join(format!("{id}-{launcher}"));
         let (launcher, tree) = (format!("--launcher={launcher}"), format!("{STANDIN}/tree"));
@@ -35,7 +40,8 @@ fn a_test_of_one_server_is_submitted_like_any_other() {
         output.expect(0);
         contains(&output.stdout, &format!("PASSED: {id}, job"));
         contains(&output.stderr, &format!(" on {nodes}\n"));
-        let results = std::fs::read_to_string(workspace.join("results-AGGREGATED.xml")).unwrap();
+        let results = workspace.join(format!("results-{role}.xml"));
+        let results = std::fs::read_to_string(results).unwrap();
         assert!(results.contains(&format!("[{id}]")), "{id} {launcher}: {results}");
     }
 }

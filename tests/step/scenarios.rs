@@ -139,7 +139,7 @@ pub const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "run script, references",
         worker_env: REFERENCES,
-        arguments: &["--run-sh", "run.sh"],
+        arguments: &["--run-sh", "run.sh", "--rules", "unified"],
         seen: &[("RANK", "@R.@L"), ("SECOND", "[a value]"), ("ROLE", "[@N]"), ("SET", "[a value]")],
         ..PLAIN
     },
@@ -203,7 +203,10 @@ impl Scenario {
                 value.expand(|name| around.get(name).map(String::as_str)).unwrap()
             };
             let mut env = around.clone();
-            env.retain(|name, _| !spec.unset.contains(&name.as_str()));
+            env.retain(|name, _| {
+                !spec.unset.contains(&name.as_str())
+                    && !spec.cleared.is_some_and(|all| all.removes(name))
+            });
             for variable in &spec.set {
                 env.insert(variable.name.to_owned(), expand(&variable.value));
             }
@@ -278,12 +281,20 @@ pub fn assert_same(way: &str, scenario: &Scenario, plan: &Plan, found: Ranks, ex
     let exports = exports.chain(disagg::output::exports::exports(plan));
     let scripts: Vec<_> = exports.map(|export| export.name).collect();
     let own = ["pytestCommand", "NVIDIA_IMEX_CHANNELS"];
-    let of_scripts = |name: &str| own.contains(&name) || scripts.iter().any(|known| known == name);
+    let of_scripts = |name: &str| {
+        own.contains(&name)
+            || plan.run_token.as_deref() == Some(name)
+            || scripts.iter().any(|known| known == name)
+    };
     let name = scenario.name;
     let steps = |ranks: &Ranks| ranks.keys().cloned().collect::<Vec<_>>();
     assert_eq!(steps(&found), steps(expected), "{name}, {way}: ranks");
     for (rank, mut found) in found {
         let expected = &expected[&rank];
+        let cleared = &plan.instance(&rank.0).unwrap().role.cleared;
+        let is_left = |name: &&String| cleared.as_ref().is_some_and(|all| all.removes(name));
+        let left: Vec<_> = found.env.keys().filter(is_left).collect();
+        assert!(left.is_empty(), "{name}, {way}, {rank:?}: {left:?}");
         found.env = compared(found.env);
         found.env.retain(|name, _| expected.env.contains_key(name) || !of_scripts(name));
         let all: std::collections::BTreeSet<_> =

@@ -109,6 +109,13 @@ fn apply(
     }
     let misleading: &[&str] = if pinned { &[DISTRIBUTION, HOST_FILE] } else { &[] };
     let sent = args::sent_variable(Opt::Role);
+    // A run script of the user's needs Slurm's variables; its command removes them.
+    let cleared = |name: &&String| {
+        !name.starts_with("SLURM") && spec.cleared.is_some_and(|all| all.removes(name))
+    };
+    for name in variables.keys().filter(cleared) {
+        spank.unset_env(name)?;
+    }
     for name in spec.unset.iter().chain(&[STEP_ROLE, CONTAINER, &sent]).chain(misleading) {
         spank.unset_env(name)?;
     }

@@ -137,10 +137,7 @@ pub fn defaults(
     if step.kill_on_bad_exit {
         defaults.set.push(("SLURM_KILL_BAD_EXIT", "1".to_owned()));
     }
-    match &step.mpi {
-        Some(mpi) => defaults.set.push(("SLURM_MPI_TYPE", mpi.clone())),
-        None => defaults.unset.push("SLURM_MPI_TYPE"),
-    }
+    defaults.set.push(("SLURM_MPI_TYPE", step.mpi_type().to_owned()));
     if !allocates {
         // The job's memory on its nodes, which steps that overlap can only share so.
         defaults.set.push(("SLURM_MEM_PER_NODE", "0".to_owned()));
@@ -266,12 +263,12 @@ mod tests {
     }
 
     #[test]
-    fn a_benchmark_overlaps_and_has_no_mpi_type() {
+    fn a_benchmark_overlaps_and_runs_without_mpi() {
         let plan = fixture::plan("");
         let instance = plan.instance("BENCHMARK").unwrap();
         let defaults = defaults(&instance, None, true, true);
         assert!(defaults.set.contains(&("SLURM_OVERLAP", "1".to_owned())));
-        assert!(defaults.unset.contains(&"SLURM_MPI_TYPE"));
+        assert!(defaults.set.contains(&("SLURM_MPI_TYPE", "none".to_owned())));
         assert!(defaults.unset.contains(&"SLURM_HOSTFILE"));
     }
 

@@ -340,6 +340,11 @@ pub struct SubmitArgs {
     #[arg(long)]
     pub force: bool,
 
+    /// Do not check that the source tree, the models and the container image are there: only the
+    /// nodes see them.
+    #[arg(long)]
+    pub no_preflight: bool,
+
     /// What starts and supervises the steps in the job: this program (native), or the generated
     /// script, where the nodes cannot reach this program (bash).
     #[arg(long, value_enum, default_value_t = LauncherChoice::Native)]

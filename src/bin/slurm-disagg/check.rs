@@ -141,10 +141,14 @@ fn check(file: &Path, set: &[String], context: &Context) -> Checked {
     }
     found.sort_by_key(|d| d.location.as_ref().map(|l| (l.position.line, l.position.column)));
     let mut tests = String::new();
+    let width = ids.iter().map(String::len).max().unwrap_or_default();
     for (id, planned) in planned {
         let Ok((plan, _)) = planned else { continue };
         let (nodes, gpus) = (plan.layout.total_nodes, plan.layout.total_gpus);
-        tests += &format!("{shown}: {id}: {nodes} node{}, {gpus} GPUs", s(nodes as usize));
+        if tests.is_empty() {
+            tests = format!("{shown} is a configuration for\n");
+        }
+        tests += &format!("  {id:width$}  {nodes} node{}, {gpus} GPUs", s(nodes as usize));
         let world_size = plan.roles.values().map(|role| role.step.tasks).next().unwrap_or_default();
         if config.is_aggregated() {
             tests += &format!(", world size {world_size}");
@@ -160,7 +164,8 @@ const PREFIX: &str = "disagg_upload";
 /// What is wrong with the servers of an aggregated configuration, used or not.
 fn about_servers(config: &Config) -> Vec<Diagnostic> {
     let mut found = Vec::new();
-    if !config.has_section("worker_config") && !config.has_section("server_configs") {
+    let lacks = |section| !config.has_section(section) && !config.is_mistyped(section);
+    if lacks("worker_config") && lacks("server_configs") {
         let message = "the configuration has neither worker_config nor server_configs";
         let help = "add worker_config: for a disaggregated test, or server_configs: for one server";
         found.push(Diagnostic::error(message).at(config.location("")).help(help));

@@ -18,6 +18,7 @@ use disagg::run::follow::Job;
 use disagg::run::interrupt::Interrupts;
 use disagg::run::outcome::Outcome as TestOutcome;
 use disagg::run::polling::QUERY_TIMEOUT;
+use disagg::run::preflight;
 use disagg::run::result::RunResult;
 use disagg::run::submission::{self, Launcher, SubmitError};
 use disagg::run::workspace::{self, WorkspaceError};
@@ -178,6 +179,11 @@ fn plans(args: &SubmitArgs, context: &Context) -> Result<Vec<Plan>, Failure> {
         match planned {
             Ok((plan, warnings)) => {
                 report(&warnings);
+                if !args.no_preflight
+                    && let Err(found) = preflight::check(&plan)
+                {
+                    found.0.into_iter().for_each(|error| errors.push_once(error));
+                }
                 plans.push(plan);
             }
             Err(found) => errors.0.extend(found.0),

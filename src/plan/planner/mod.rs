@@ -4,10 +4,11 @@
 mod container;
 mod job;
 mod precheck;
+mod secrets;
 pub mod sizes;
 mod ucx;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 
@@ -20,12 +21,11 @@ use super::layout::Layout;
 use super::origin::{Origin, Traced};
 use super::pytest;
 use super::request::Request;
-use super::role::{Own, Purpose, Role, Roles};
+use super::role::{Cleared, Own, Purpose, Role, Roles};
 use super::rules::{
-    CONFIG_FOLDERS, Command, EnvKey, EnvSource, Export, MODE_IN_ID, QUEUE_SIZE, RoleRule, Run,
-    is_gen_only,
+    CONFIG_FOLDERS, Command, EnvKey, EnvSource, Export, MODE_IN_ID, QUEUE_SIZE, RANK_VARIABLES,
+    RUN_TOKEN, RoleRule, Run, TEST_DIRS, is_gen_only,
 };
-use super::secret::is_secret_name;
 use super::step::SERVING_TYPE;
 use super::template::{Slot, Template};
 use super::test_id::{Generation, Mode, Test, TestId, TestKind, node_id};
@@ -41,15 +41,16 @@ use crate::diagnostic::{Diagnostic, Diagnostics, nearest};
 pub fn plan(request: &Request) -> Result<Plan, Diagnostics> {
     let by_id = request.test_id.as_ref().map(|id| id.value.generation);
     let asked_for = request.rules.as_ref().map(|rules| rules.value);
+    let config = &request.config;
     let mut planner = Planner {
         request,
-        config: &request.config,
+        config,
         // The classic rules have no aggregated tests.
-        rules: by_id.or(asked_for).unwrap_or(match request.config.is_aggregated() {
+        rules: by_id.or(asked_for).unwrap_or(match config.is_aggregated() {
             true => Generation::Unified,
             false => Generation::Classic,
         }),
-        errors: Diagnostics(request.config.mistyped.clone()),
+        errors: Diagnostics(config.mistyped.iter().map(|(_, error)| error.clone()).collect()),
         notes: Vec::new(),
     };
     match planner.plan() {
@@ -157,6 +158,7 @@ impl<'r> Planner<'r> {
             stage: request.stage.as_ref().map(|stage| stage.value.clone()),
             job_env,
             container_env,
+            run_token: self.rules.is_in(RUN_TOKEN.0).then(|| RUN_TOKEN.1.to_owned()),
             job: self.job(&layout),
             layout,
             container: self.container(),
@@ -164,6 +166,7 @@ impl<'r> Planner<'r> {
             models_dir: request.directories.models.value.clone(),
             workspace: request.directories.workspace.value.clone(),
             changed_config: self.config.changed.clone(),
+            output_dir: subject.output_dir,
             run_script: request.run_script.as_ref().map(|script| script.value.clone()),
             install_script: request.install_script.as_ref().map(|script| script.value.clone()),
             secrets,
@@ -234,7 +237,10 @@ impl<'r> Planner<'r> {
         let options = base.options();
         let directory = pytest::value_of(&options, &["--output-dir"])
             .unwrap_or(&self.request.directories.workspace.value);
-        let output_dir = format!("{}/{}", directory.trim_end_matches('/'), id.text);
+        let mut output_dir = directory.trim_end_matches('/').to_owned();
+        if self.rules.is_in(TEST_DIRS) {
+            output_dir = format!("{output_dir}/{}", id.text);
+        }
         let ucx = self.ucx();
         let precheck_is_on = self.rules.has_precheck(id.kind) && self.precheck_is_on();
         let entry = entry.flatten();
@@ -371,8 +377,10 @@ impl<'r> Planner<'r> {
             gpus: if step.mpi.is_some() { step.tasks_per_node } else { 0 },
             places: if count > 0 { places.of(rule.size).to_vec() } else { Vec::new() },
             unset,
+            cleared: self.cleared(rule),
             export,
             env,
+            ends_after: rule.ends_after.map(str::to_owned),
             own: self.own(rule, &argv, shares_nodes),
             argv,
             cwd: format!("{}/{TEST_ROOT}", request.directories.source.value),
@@ -383,6 +391,16 @@ impl<'r> Planner<'r> {
             alive: None,
             fatal: Vec::new(),
         }
+    }
+
+    /// What a role that is no rank of an MPI program runs without.
+    fn cleared(&self, rule: &RoleRule) -> Option<Cleared> {
+        let (sets, prefixes, except) = RANK_VARIABLES;
+        let is_rank = rule.command != Command::Plain;
+        (self.rules.is_in(sets) && !is_rank).then(|| Cleared {
+            prefixes: prefixes.map(str::to_owned).into(),
+            except: except.map(str::to_owned).into(),
+        })
     }
 
     /// What each instance of a role has of its own: its name, and a JUnit file, so that none
@@ -414,7 +432,24 @@ impl<'r> Planner<'r> {
             args.insert(at, argument);
             junit = Some(own);
         }
-        Own { env, args, gpus: shares_nodes, log: Template::from_written(rule.log), junit }
+        if let Command::Precheck(_) = rule.command {
+            let mut index = Template::default();
+            index.push_slot(Slot::Index);
+            args.insert(argv.len(), Template::literal("--server-idx"));
+            args.insert(argv.len() + 1, index);
+        }
+        let below = |file: Option<&str>| {
+            file.filter(|_| self.rules.is_in(TEST_DIRS)).map(Template::from_written)
+        };
+        Own {
+            env,
+            args,
+            gpus: shares_nodes,
+            log: Template::from_written(rule.log),
+            junit,
+            test_log: below(rule.test_log),
+            done: below(rule.done),
+        }
     }
 
     /// Assigns a variable; values that grow beyond what an environment can hold are an error.
@@ -435,34 +470,6 @@ impl<'r> Planner<'r> {
     fn too_long(&mut self, error: &TooLong, location: Option<crate::diagnostic::Location>) {
         let help = "shorten the values, or the references in them";
         self.errors.push_once(Diagnostic::error(error.to_string()).at(location).help(help));
-    }
-
-    /// The names of the variables that are secret: those that are listed, those whose names say so
-    /// unless `-NAME` is listed, and those whose values were made from a secret one.
-    fn secrets<'e>(&self, envs: impl Iterator<Item = &'e Env> + Clone) -> Vec<String> {
-        let (removed, listed): (Vec<&String>, _) =
-            self.request.secrets.iter().partition(|name| name.starts_with('-'));
-        let mut secrets: BTreeSet<String> = listed.into_iter().cloned().collect();
-        let is_secret_name = |name: &str| {
-            is_secret_name(name) && !removed.iter().any(|removed| removed[1..] == *name)
-        };
-        let names = envs.clone().flat_map(|env| env.iter().map(|(name, _)| name));
-        secrets.extend(names.filter(|name| is_secret_name(name)).map(str::to_owned));
-        loop {
-            let before = secrets.len();
-            let is_secret = |name: &str| secrets.contains(name) || is_secret_name(name);
-            let made_from = envs.clone().flat_map(Env::written_with);
-            let found: Vec<_> = made_from
-                .filter(|(name, used)| {
-                    !secrets.contains(*name) && used.iter().any(|u| is_secret(u))
-                })
-                .map(|(name, _)| name.to_owned())
-                .collect();
-            secrets.extend(found);
-            if secrets.len() == before {
-                return secrets.into_iter().collect();
-            }
-        }
     }
 
     /// The base command with or without the launcher and the output options.

@@ -131,7 +131,9 @@ impl Sizes {
 impl<'r> Planner<'r> {
     /// A number that the test cannot do without; 0 when it is missing or wrong.
     fn required(&mut self, field: &Field<u32>, key: &str, what: &str) -> Traced<u32> {
-        if field.is_missing() {
+        let path = format!("hardware.{key}");
+        let is_mistyped = ["server_configs", &path].iter().any(|at| self.config.is_mistyped(at));
+        if field.is_missing() && !is_mistyped {
             self.errors.push(
                 Diagnostic::error(format!("hardware.{key} is missing"))
                     .at(self.config.location("hardware"))
@@ -252,7 +254,7 @@ impl<'r> Planner<'r> {
             (TestKind::Aggregated, None) => return None,
             _ => (&config.generation, "worker_config.gen"),
         };
-        if !worker.present {
+        if !worker.present && !config.is_mistyped(name) {
             let message = format!("{name} is missing, and a {} test is sized by it", subject.mode);
             let location = config.location("worker_config");
             self.errors.push(Diagnostic::error(message).at(location).help(format!(

@@ -6,6 +6,7 @@ use super::environment::{Variables, expand};
 use super::watch::NoPort;
 use crate::output::script::{COMMON, CONTAINER_MARK, IN_CONTAINER_SH, container_arguments};
 use crate::output::task::task;
+use crate::plan::role::NO_MPI;
 use crate::plan::step::START_COMMAND;
 use crate::plan::template::TooLong;
 use crate::plan::{Instance, Plan, Template, resolve};
@@ -56,7 +57,7 @@ pub fn of_instance(
         nodes: Some(spec.step.nodes),
         ntasks: Some(spec.step.tasks),
         nodelist: Some(hosts.to_vec()),
-        mpi: spec.step.mpi.clone(),
+        mpi: Some(spec.step.mpi_type().to_owned()),
         overlap: spec.step.overlap,
         kill_on_bad_exit: spec.step.kill_on_bad_exit.then_some(true),
         output: Some(OUTPUT.to_owned()),
@@ -114,6 +115,7 @@ fn on_each_node(
         nodes: Some(plan.layout.total_nodes),
         ntasks: Some(plan.layout.total_nodes),
         ntasks_per_node: Some(1),
+        mpi: Some(NO_MPI.to_owned()),
         nodelist: Some(hosts.to_vec()),
         kill_on_bad_exit: Some(true),
         output: Some(OUTPUT.to_owned()),

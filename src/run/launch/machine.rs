@@ -42,6 +42,8 @@ pub enum Event<'a> {
     StartFailed(usize, String),
     /// The step's `srun` printed a line to standard error.
     Output(usize, &'a str),
+    /// The file is there after which the step may end before the benchmark does.
+    MayEnd(usize),
     /// The step's `srun` ended, and all its output is handed in.
     Ended(usize, Option<Exit>),
     /// The answer to [`Action::Ask`]: the step is ready, or why the answer does not say so.
@@ -186,6 +188,7 @@ impl Machine {
                     self.decide_on(index);
                 }
             }
+            Event::MayEnd(index) => self.steps[index].may_end = true,
             Event::Ended(index, exit) => {
                 self.steps[index].ended(&mut self.result.steps[index], exit, now);
                 self.ended.push(index);

@@ -20,6 +20,7 @@ mod ranks;
 pub mod srun_output;
 pub(crate) mod summary;
 mod supervisor;
+mod test_files;
 mod watch;
 mod work;
 
@@ -91,6 +92,7 @@ pub fn run(
     let directory = directory::RunDirectory::create(plan, &mut run.id)?;
     let search = Search::new(plan, Some(&run.id));
     let figures = search.stamps().map(|before| (search, before));
+    test_files::prepare(plan)?;
     let clock = supervisor::Clock::start();
     let precheck = plan.precheck.map(|check| Duration::from_secs(check.timeout_s.into()));
     (settings.limits.precheck, settings.max_failed) = (precheck, plan.max_failed.value);
@@ -110,8 +112,15 @@ pub fn run(
     };
     let targets = work.watches.clone();
     let machine = machine::Machine::new(result, work.watches, settings);
-    let (steps, variables) = (work.commands.into_iter().zip(targets).collect(), work.variables);
-    let supervisor =
-        supervisor::Supervisor::new(machine, clock, steps, variables, directory, limit, figures)?;
+    let steps = work.commands.into_iter().zip(targets).zip(work.test_files).collect();
+    let supervisor = supervisor::Supervisor::new(
+        machine,
+        clock,
+        steps,
+        work.variables,
+        directory,
+        limit,
+        figures,
+    )?;
     Ok(supervisor.run())
 }

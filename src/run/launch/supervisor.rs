@@ -25,6 +25,7 @@ use super::machine::{Action, Event, Machine};
 use super::pdeathsig::Gate;
 use super::probe::{Probe, Seen};
 use super::process::{self, Process};
+use super::test_files::TestFiles;
 use super::watch::Watch;
 use super::{cause, files, ranks};
 use crate::run::figures::{Figures, Search, Stamps};
@@ -66,6 +67,7 @@ impl Clock {
 struct Step {
     command: StepCommand,
     watch: Watch,
+    test_files: TestFiles,
     process: Option<Process>,
     /// The bytes of its output in srun.log.
     logged: usize,
@@ -100,15 +102,20 @@ impl Supervisor {
     pub fn new(
         machine: Machine,
         clock: Clock,
-        steps: Vec<(StepCommand, Watch)>,
+        steps: Vec<((StepCommand, Watch), TestFiles)>,
         variables: Variables,
         directory: RunDirectory,
         limit: Rlimit,
         figures: io::Result<(Search, Stamps)>,
     ) -> io::Result<Self> {
-        let ranks = ranks::Reader::default;
-        let step =
-            |(command, watch)| Step { command, watch, process: None, logged: 0, ranks: ranks() };
+        let step = |((command, watch), test_files)| Step {
+            command,
+            watch,
+            test_files,
+            process: None,
+            logged: 0,
+            ranks: ranks::Reader::default(),
+        };
         let signals = signals::take_over(&[SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
         let srun_log = directory.log(SRUN_LOG)?;
         files::save(&directory, machine.result())?;
@@ -192,18 +199,28 @@ impl Supervisor {
 
     fn take_output(&mut self, index: usize) {
         let Self { machine, clock, steps, srun_log, .. } = self;
-        let Step { process: slot, logged, .. } = &mut steps[index];
+        let Step { process: slot, test_files, logged, .. } = &mut steps[index];
         let Some(process) = slot else { return };
         let name = machine.result().steps[index].name.clone();
         let mut actions = Vec::new();
-        let mut on_line = |line: &str| {
-            log_line(srun_log, logged, &name, line);
-            actions.extend(machine.on(Event::Output(index, line), clock.now()));
-        };
-        process.read_lines(&mut on_line);
-        if let Some(exit) = process.try_wait() {
-            process.read_lines(&mut on_line);
+        let mut lines = Vec::new();
+        process.read_lines(|line| lines.push(line.to_owned()));
+        let exit = process.try_wait();
+        if exit.is_some() {
+            process.read_lines(|line| lines.push(line.to_owned()));
+        }
+        if (exit.is_some() || !lines.is_empty()) && test_files.may_end() {
+            actions.extend(machine.on(Event::MayEnd(index), clock.now()));
+        }
+        for line in lines {
+            log_line(srun_log, logged, &name, &line);
+            actions.extend(machine.on(Event::Output(index, &line), clock.now()));
+        }
+        if let Some(exit) = exit {
             *slot = None;
+            if let Err(error) = test_files.end() {
+                log(&format!("{name}: the mark that its log is complete: {error}"));
+            }
             actions.extend(machine.on(Event::Ended(index, exit), clock.now()));
         }
         self.carry_out(actions);
@@ -315,8 +332,10 @@ impl Supervisor {
             Some(gate) => gate,
             None => gate.insert(Gate::new()?),
         };
-        let log = self.directory.log(&self.machine.result().steps[index].log)?;
+        let name = &self.machine.result().steps[index].log;
+        let log = self.directory.log(name)?;
         let step = &mut self.steps[index];
+        step.test_files.start(&self.directory.file(name))?;
         let process = Process::start(&step.command, &self.variables, log, gate, &self.limit)?;
         step.process = Some(process);
         Ok(())

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::command::{self, CommandError, StepCommand};
 use super::directory::{INSTALL_LOG, UNPACK_LOG, name_in};
 use super::environment::{self, Variables};
+use super::test_files::TestFiles;
 use super::watch::Watch;
 use crate::plan::{Instance, Plan, StepSpec, resolve};
 use crate::run::result::{INSTALL, StepResult, UNPACK};
@@ -19,6 +20,8 @@ pub struct Work {
     pub commands: Vec<StepCommand>,
     /// How each step is watched, in the same order.
     pub watches: Vec<Watch>,
+    /// What the test finds of each step, in the same order.
+    pub test_files: Vec<TestFiles>,
     /// The environment of all of them.
     pub variables: Variables,
 }
@@ -32,19 +35,26 @@ impl Work {
         let mut all = environment::of_process();
         let variables = environment::for_all_steps(plan, &all)?;
         all.extend(variables.clone());
-        let mut work =
-            Self { steps: Vec::new(), commands: Vec::new(), watches: Vec::new(), variables };
+        let mut work = Self {
+            steps: Vec::new(),
+            commands: Vec::new(),
+            watches: Vec::new(),
+            test_files: Vec::new(),
+            variables,
+        };
         let tasks = plan.layout.total_nodes;
         let hosts = &nodes[..(tasks as usize).min(nodes.len())];
         if plan.container.is_some() {
             work.steps.push(StepResult::new(UNPACK, hosts, tasks, UNPACK_LOG));
             work.commands.push(command::of_unpack(plan, hosts, &all)?);
             work.watches.push(Watch::default());
+            work.test_files.push(TestFiles::default());
         }
         if let Some(script) = &plan.install_script {
             work.steps.push(StepResult::new(INSTALL, hosts, tasks, INSTALL_LOG));
             work.commands.push(command::of_install(plan, script, hosts, &all)?);
             work.watches.push(Watch::default());
+            work.test_files.push(TestFiles::default());
         }
         for instance in plan.checks().chain(plan.instances()) {
             let hosts = instance.hosts(nodes).unwrap_or_default();
@@ -52,6 +62,7 @@ impl Work {
             work.steps.push(step_result(plan, &instance, &spec, hosts));
             work.commands.push(command::of_instance(&instance, hosts, &all)?);
             work.watches.push(Watch::new(&instance, spec.ready, hosts)?);
+            work.test_files.push(TestFiles::new(plan, &instance));
         }
         Ok(work)
     }

@@ -33,6 +33,8 @@ pub struct Step {
     pub looked: Option<Moment>,
     /// Whether this is the second start, after a launch failure.
     pub is_second: bool,
+    /// Whether it may end before the benchmark does.
+    pub may_end: bool,
     tasks_started: u32,
     /// When the first failure of a rank was reported.
     failed_at: Option<Moment>,
@@ -104,7 +106,8 @@ impl Step {
             SrunOutput::RanksCompleted(end) => {
                 self.status = None;
                 // The first rank is the one that serves: without it, the others wait for ever.
-                let is_lost = result.is_server() && result.tasks > 1 && end.rank == Some(0);
+                let is_first = result.tasks > 1 && end.rank == Some(0);
+                let is_lost = result.is_server() && is_first && !self.may_end;
                 if is_lost && self.stop.is_none() && result.failure.is_none() {
                     (result.failure, self.failed_at) = (Some(end), Some(now));
                 }

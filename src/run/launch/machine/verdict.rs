@@ -131,6 +131,7 @@ impl Machine {
             Phase::Precheck => {
                 (VerdictKind::PrecheckFailed, format!("{name} failed{after}: {how}"))
             }
+            _ if !result.decides() && is_success && step.may_end => return None,
             _ if !result.decides() => {
                 let outside = match step.ended_from_outside {
                     true if step.reason.is_none() => {

@@ -49,6 +49,27 @@ fn a_step_s_own_end_is_final_at_once() {
     assert!(run.machine.is_over());
 }
 
+// ---- servers that end by themselves
+
+#[test]
+fn a_server_may_end_well_once_the_benchmark_has_written_its_file() {
+    for (may_end, exit, expected) in [
+        (true, OK, VerdictKind::Passed),
+        (true, Exit::Status(1), VerdictKind::ServerEnded),
+        (false, OK, VerdictKind::ServerEnded),
+    ] {
+        let mut run = Run::serving(settings());
+        if may_end {
+            run.on(Event::MayEnd(GEN));
+        }
+        run.ends(GEN, exit);
+        run.at(2.0);
+        run.ends(BENCHMARK, OK);
+        run.finish();
+        assert_eq!(run.verdict().kind, expected, "{may_end} {exit}");
+    }
+}
+
 // ---- stopping
 
 #[test]

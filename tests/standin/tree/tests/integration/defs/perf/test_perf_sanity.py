@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from standin import addresses, expected, faults, serving
 from standin.benchmark import Benchmark, setting, write_csv, write_log
+from standin.output import Output
 
 SERVER = ("CTX", "GEN", "DISAGG_SERVER")
 
@@ -17,8 +18,9 @@ SERVER = ("CTX", "GEN", "DISAGG_SERVER")
 class Role:
     """What every role has: its name, its faults, its log, and the wish that it end."""
 
-    def __init__(self, name, output_dir, log):
+    def __init__(self, name, output_dir, test_id, log):
         self.name, self.output_dir, self.log = name, output_dir, log
+        self.output = Output(output_dir, test_id, name)
         self.faults = faults.of(name, 0)
         self.stop = threading.Event()
         self.deadline = time.monotonic() + setting("STANDIN_START_TIMEOUT", 600.0)
@@ -52,13 +54,16 @@ class Role:
         return [found[role] for role in roles]
 
     def serve(self, server):
-        """Serves from now until SIGTERM."""
+        """Serves from now until SIGTERM, or until the benchmark is done."""
         server.start()
         addresses.publish(self.output_dir, self.name, server.address)
         self.write(f"standin {self.name}: ready at {server.address['host']}:{server.address['port']} {server.facts}")
         faults.once_ready(self.faults, self.write)
         if "exit_zero_early" not in self.faults:
-            self.stop.wait()
+            while not (self.output.is_measured() or self.stop.wait(0.2)):
+                pass
+        if self.name.startswith("GEN"):
+            self.output.step_times(self.write)
         addresses.withdraw(self.output_dir, self.name, server.address)
         self.write(f"standin {self.name}: ends after {server.requests} requests")
 
@@ -73,20 +78,21 @@ def role(request, capfd):
     output_dir = request.config.option.output_dir
     assert output_dir, "--output-dir says where the roles find each other"
     os.write(log, b"\n")  # pytest has left the test's name without a line end
-    yield Role(name, output_dir, log)
+    yield Role(name, output_dir, request.node.callspec.params["test_id"], log)
     os.close(log)
 
 
 def worker(role):
     ranks = setting("tllm_mpi_size", 1)
     assert os.environ.get("SLURM_PROCID", "0") == "0", "each rank runs the server: start it with trtllm-llmapi-launch"
-    facts = {"ranks": ranks, "barrier": os.environ.get("STANDIN_BARRIER", "alone")}
+    facts = {"ranks": ranks, "barrier": os.environ.get("STANDIN_BARRIER", "alone"), "token": role.output.token}
     time.sleep(setting("STANDIN_START_SECONDS", 0.0))
     return serving.Server(serving.WorkerHandler, role.name, role.faults, role.write, facts)
 
 
 def coordinator(role, ctx, gen):
     found = role.wait_for(ctx + gen)
+    assert {address["token"] for address in found} == {role.output.token}, f"servers of another run: {found}"
     server = serving.Server(serving.CoordinatorHandler, role.name, role.faults, role.write, {"ctx": len(ctx), "gen": len(gen)})
     server.ctx, server.gen = found[: len(ctx)], found[len(ctx) :]
     return server
@@ -99,9 +105,17 @@ def measure(role, address, ctx, gen, test_id, csv_path):
     faults.once_ready(role.faults, role.write)
     if "exit_zero_early" in role.faults:
         return
-    figures = Benchmark(address, ctx, gen, role.faults, role.write).run()
+    try:
+        figures = Benchmark(address, ctx, gen, role.faults, role.write).run()
+    finally:
+        role.output.measured()
     role.write(f"standin {role.name}: {figures['completed']} requests in {figures['duration']:.2f} s")
     write_log(Path(role.output_dir, test_id, "trtllm-benchmark.0.0.log"), figures)
+    is_alone = role.name == "AGGREGATED"
+    if is_alone:
+        role.output.step_times(role.write)
+    if step_time := role.output.read_step_times(gen, is_marked=not is_alone):
+        role.write(f"standin {role.name}: {step_time} ms per step")
     if csv_path:
         write_csv(csv_path, test_id, figures)
     assert "fail" not in role.faults, "standin: fault fail"

@@ -15,9 +15,10 @@ def main():
     parser.add_argument("--benchmark-mode", choices=["e2e", "gen_only"], required=True)
     parser.add_argument("--llm-src", type=Path, required=True)
     parser.add_argument("--role", choices=["gen", "ctx"], required=True)
+    parser.add_argument("--server-idx", type=int, required=True)
     arguments = parser.parse_args()
     step = os.environ["DISAGG_SERVING_TYPE"]
-    assert step.startswith(f"{arguments.role.upper()}_PRECHECK_"), step
+    assert step == f"{arguments.role.upper()}_PRECHECK_{arguments.server_idx}", step
     assert arguments.config.is_file() and arguments.llm_src.is_dir()
     rank = os.environ.get("SLURM_PROCID", "0")
     arguments.work_dir.mkdir(parents=True, exist_ok=True)
