@@ -83,7 +83,7 @@ impl Machine {
         let how = match (&step.reason, end_reason(result)) {
             (Some(cause::Failure { reason, node: Some(node), .. }), _) => {
                 match result.failure.as_ref().and_then(|end| end.rank) {
-                    Some(rank) => format!("{reason} (rank {rank} on {node})"),
+                    Some(rank) => format!("{reason} on {node} rank {rank}"),
                     None => format!("{reason} on {node}"),
                 }
             }
