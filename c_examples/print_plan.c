@@ -27,7 +27,7 @@ static void print_step(const disagg_step *step)
 {
     printf("\n%s: %" PRIu32 " nodes from number %" PRIu32 ", %" PRIu32 " tasks, MPI %s\n",
            step->name, step->nodes, step->first_node, step->tasks,
-           step->mpi != NULL ? step->mpi : "none");
+           step->mpi);
     if (step->hostlist != NULL)
         printf("  on       %s\n", step->hostlist);
     printf("  in       %s\n", step->directory);

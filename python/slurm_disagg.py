@@ -118,10 +118,12 @@ class Step(NamedTuple):
     directory: str
     argv: List[str]
     unset: List[str]
+    cleared: List[str]
+    kept: List[str]
     set: List[Variable]
     log_file: str
     junit_file: Optional[str]
-    mpi: Optional[str]
+    mpi: str
     hostlist: Optional[str]
     hosts: Optional[List[str]]
     task_hosts: Optional[List[str]]

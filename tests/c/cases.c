@@ -207,7 +207,9 @@ static void roles_and_steps_are_in_order(void)
         CHECK_TEXT(step->directory, "/src/tests/integration/defs");
         CHECK(step->purpose == role->purpose && step->tasks == role->tasks);
         CHECK(step->first_node == expected[i].first_node && step->nodes == role->nodes);
-        CHECK((step->mpi != NULL) == (i < 2) && step->gpus_per_node == role->gpus_per_node);
+        CHECK_TEXT(step->mpi, i < 2 ? "pmix" : "none");
+        CHECK(step->cleared[0] == NULL && step->kept[0] == NULL);
+        CHECK(step->gpus_per_node == role->gpus_per_node);
         CHECK(step->hostlist == NULL && step->hosts == NULL && step->task_hosts == NULL);
         disagg_instance_free(instance);
     }
