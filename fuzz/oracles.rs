@@ -203,8 +203,8 @@ fn check_plan(plan: &Plan) {
     }
     for instance in plan.checks().chain(plan.instances()).take(8) {
         let same = again.instance(&instance.name).expect("the same names");
-        assert_eq!(resolve(&same).argv, resolve(&instance).argv);
-        let _ = task::task(&resolve(&instance));
+        assert_eq!(resolve(&same, &[]).argv, resolve(&instance, &[]).argv);
+        let _ = task::task(&resolve(&instance, &[]));
     }
     let _ = (script::launch(plan), explain::entries(plan), without_secrets(plan));
 }
@@ -298,7 +298,7 @@ fn handed_over(text: &str) {
             let hosts: Vec<_> =
                 (0..plan.layout.total_nodes.min(64)).map(|i| format!("n{i}")).collect();
             for instance in plan.checks().chain(plan.instances()).take(64) {
-                let spec = resolve(&instance);
+                let spec = resolve(&instance, &[]);
                 let _ = (instance.host_of_each_task(&hosts), spec.log_file(), spec.junit_file());
                 let _ = (task::task(&spec), task::shell_command(&spec));
             }
@@ -655,7 +655,10 @@ fn steps_in_bash(cases: &[String]) {
                 unset: Vec::new(),
                 cleared: None,
                 set: env.iter().map(variable).collect(),
+                numbers: Vec::new(),
                 own_gpus: None,
+                followers: None,
+                files: Vec::new(),
                 argv: ["bash", "-c", &code].map(Template::literal).into(),
                 cwd: "/",
                 script: None,

@@ -15,7 +15,7 @@ use std::process::{Command, Output};
 use disagg::diagnostic::Source;
 use disagg::input::Context;
 use disagg::input::request::{Options, plan_text};
-use disagg::plan::{Origin, Traced};
+use disagg::plan::{Argument, Origin, Traced};
 
 const CONFIG: &str = "\
 benchmark: {mode: e2e}
@@ -300,7 +300,7 @@ fn printing_plan(directory: &Path) -> String {
     let role = plan.roles.get_mut("GEN").unwrap();
     let script = "pwd; echo \"$1 with ${UCX_TLS-no UCX_TLS}\"; env";
     role.argv = ["sh", "-c", script, "sh", "one $(argument)"]
-        .map(|argument| Traced::new(argument.to_owned(), Origin::default()))
+        .map(|argument| Traced::new(Argument::literal(argument), Origin::default()))
         .into();
     role.cwd = directory.to_str().unwrap().into();
     plan.to_json().unwrap()

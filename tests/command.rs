@@ -33,13 +33,13 @@ fn ctx_and_gen_run_under_the_launcher_on_several_nodes_or_gpus_and_the_others_ne
         ("two_nodes_of_1_gpu.yaml", config(1, (1, 1), (1, 1))),
     ] {
         let plan = place.plan(&place.write(name, text));
-        assert_eq!(plan["llmapi_launch"], true, "{name}");
+        assert_eq!(plan["suite"]["llmapi_launch"], true, "{name}");
         assert!(has_launcher(&plan, "GEN"), "{name}");
         assert!(plan["roles"].get("CTX").is_none() || has_launcher(&plan, "CTX"), "{name}");
         assert!(!has_launcher(&plan, "DISAGG_SERVER") && !has_launcher(&plan, "BENCHMARK"));
     }
     let plan = place.plan(&place.write("one_gpu.yaml", config(1, (0, 1), (1, 1))));
-    assert_eq!(plan["llmapi_launch"], false);
+    assert_eq!(plan["suite"]["llmapi_launch"], false);
     assert!(!has_launcher(&plan, "GEN"));
     assert_eq!(plan["roles"]["GEN"]["argv"][0], "pytest");
 }

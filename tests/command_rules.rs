@@ -71,14 +71,14 @@ fn a_plan_by_test_id_and_script_prefix_has_what_programs_look_for() {
          --trtllm-dir src --workspace /w --site site.yaml",
     );
     let plan: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!(plan["rules"], "unified");
+    assert_eq!(plan["suite"]["rules"], "unified");
     assert_eq!(plan["layout"]["gpus_per_node_per_gen_server"], 4);
     assert_eq!(plan["roles"]["GEN"]["env"]["A"], "x y");
     assert_eq!(plan["roles"]["GEN"]["export"], serde_json::json!({}));
     assert_eq!(plan["roles"]["CTX_PRECHECK"]["argv"][0], "python3");
-    assert_eq!(plan["variables"]["testOutputDir"], "/o/disagg-e2e-c");
+    assert_eq!(plan["suite"]["variables"]["testOutputDir"], "/o/disagg-e2e-c");
     assert_eq!(plan["container_env"], serde_json::json!(["DISAGG_SERVING_TYPE", "pytestCommand"]));
-    assert_eq!(plan["models_dir"], "/m");
+    assert_eq!(plan["suite"]["models_dir"], "/m");
 }
 
 #[test]

@@ -118,7 +118,7 @@ fn odd_test_lists_are_read_as_the_scripts_read_them() {
         check_list(LIST_DEVIATIONS, label, &planned, &edge["unified"]);
         if edge["seed"]["ok"] == true {
             let plan = planned.unwrap();
-            assert_eq!(plan.rules, Generation::Classic, "{label}");
+            assert_eq!(plan.suite.as_ref().unwrap().rules, Generation::Classic, "{label}");
             let layout = serde_json::to_value(&plan.layout).unwrap();
             for (number, value) in edge["seed"]["hardware"].as_object().unwrap() {
                 assert_eq!(layout[number], *value, "{label}: {number}");
@@ -188,8 +188,12 @@ fn the_environment_turns_the_precheck_on_and_off() {
         let options = Options { test_id: Some(format!("disagg-e2e-{config}")), ..tree.options() };
         let plan = tree.plan(&options, &[("TRTLLM_DISAGG_CT_PRECHECK", value)]).unwrap();
         let expected = case["ctPrecheckEnabled"].as_str().unwrap();
-        assert_eq!(plan.variables["ctPrecheckEnabled"], expected, "{config} {value:?}");
-        assert_eq!(plan.precheck.unwrap().enabled, expected == "1");
+        assert_eq!(
+            plan.suite.as_ref().unwrap().variables["ctPrecheckEnabled"],
+            expected,
+            "{config} {value:?}"
+        );
+        assert_eq!(plan.suite.as_ref().unwrap().precheck.unwrap().enabled, expected == "1");
         assert_eq!(plan.checks().count() > 0, expected == "1");
     }
 }
@@ -239,10 +243,18 @@ fn every_entry_of_every_test_list_is_planned_where_its_configuration_is_there() 
             match tree.plan(&options, &[]) {
                 Ok(plan) => {
                     planned += 1;
-                    assert_eq!(plan.test.module, "perf/test_perf_sanity.py");
-                    assert_eq!(plan.test.id, readings[0].text);
+                    assert_eq!(
+                        plan.suite.as_ref().unwrap().test.module,
+                        "perf/test_perf_sanity.py"
+                    );
+                    assert_eq!(plan.suite.as_ref().unwrap().test.id, readings[0].text);
                     if let Some(gpus) = gpus {
-                        assert_eq!(u64::from(plan.layout.total_gpus), gpus, "{}", plan.test.id);
+                        assert_eq!(
+                            u64::from(plan.layout.total_gpus),
+                            gpus,
+                            "{}",
+                            plan.suite.as_ref().unwrap().test.id
+                        );
                         agreeing += 1;
                     }
                 }

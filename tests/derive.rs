@@ -166,7 +166,7 @@ const DRAFT: &str = "# the draft\n  cat <<'EOF' > /dev/null\n    kept as it is\n
 
 fn derived(tree: &Tree, plan: &Plan, prefix: &Path, stage_has_gate: bool) -> String {
     let prefix = fs::read_to_string(prefix).unwrap();
-    let srun_args = tree.localized(srun_args(tree, plan.rules));
+    let srun_args = tree.localized(srun_args(tree, plan.suite.as_ref().unwrap().rules));
     let gate = stage_has_gate.then_some("run_cache_transceiver_precheck() { :; }");
     let parts = Parts { prefix: &prefix, srun_args: &srun_args, draft: DRAFT, gate };
     derive::launch_script(plan, &parts)
@@ -252,7 +252,7 @@ fn check_generation(rules: Generation, style: &str) {
                 .chain(container_env.iter().map(|name| format!("--container-env={name}")))
                 .collect();
             assert_eq!(rest[2], arguments.join(" "));
-            let models = plan.variables.get_key_value("LLM_MODELS_ROOT");
+            let models = plan.suite.as_ref().unwrap().variables.get_key_value("LLM_MODELS_ROOT");
             let exported: HashMap<_, _> = plan
                 .job_env
                 .iter()
@@ -474,10 +474,10 @@ proptest::proptest! {
         let commands = kinds.map(|kind| command_of(Generation::Unified, kind));
         let (_, ran) = stage.source(&text, &[], &commands);
         for (index, value) in values.iter().enumerate() {
-            let set = plan.base_command.env.get(&format!("V{index}")).unwrap();
+            let set = plan.suite.as_ref().unwrap().base_command.env.get(&format!("V{index}")).unwrap();
             proptest::prop_assert_eq!(&set.expand(|_| None).unwrap(), value);
         }
-        let options = plan.base_command.argv.iter().map(|word| word.value.as_str()).skip(2);
+        let options = plan.suite.as_ref().unwrap().base_command.argv.iter().map(|word| word.value.as_str()).skip(2);
         proptest::prop_assert_eq!(options.collect::<Vec<_>>(), words);
         for (kind, ran) in kinds.into_iter().zip(ran) {
             let role = &plan.roles[kind];
@@ -487,7 +487,7 @@ proptest::proptest! {
                     proptest::prop_assert_eq!(&set.expand(|_| None).unwrap(), value);
                 }
             }
-            let argv = role.argv.iter().map(|word| word.value.clone()).collect();
+            let argv = role.words().collect();
             let unset: Vec<_> = role.unset.iter().map(|name| name.value.as_str()).collect();
             let environment = role.environment().unwrap();
             let set: Vec<_> = environment.iter().map(|(n, v)| (n, v.value.expand(in_step).unwrap())).collect();

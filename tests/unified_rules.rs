@@ -119,7 +119,7 @@ fn a_site_s_row_of_ucx_comes_before_ours_and_the_role_s_own_value_wins() {
     tree.write("src/tests/scripts/perf-sanity/disaggregated/c.yaml", &own);
     let plan = tree.plan(&tree.options("disagg-e2e-c")).unwrap();
     let instance = plan.instance("GEN_0").unwrap();
-    let spec = resolve(&instance);
+    let spec = resolve(&instance, &[]);
     let tls = spec.set.iter().find(|variable| variable.name == "UCX_TLS").unwrap();
     assert_eq!(tls.value.as_str(), "rc,tcp");
 }
@@ -127,7 +127,7 @@ fn a_site_s_row_of_ucx_comes_before_ours_and_the_role_s_own_value_wins() {
 #[test]
 fn a_test_without_context_servers_is_one_server_made_like_a_generation_server() {
     let plan = planned("aggr_upload-gen_only_no_context-c");
-    assert_eq!(plan.test.kind, TestKind::GenNoContext);
+    assert_eq!(plan.suite.as_ref().unwrap().test.kind, TestKind::GenNoContext);
     assert_eq!((plan.layout.total_nodes, plan.layout.numbers["gpus_per_server"]), (2, 8));
     let kinds: Vec<_> = plan.roles.keys().collect();
     assert_eq!(kinds, ["AGGREGATED"]);
@@ -153,7 +153,7 @@ fn a_server_of_one_kind_of_test_has_no_part_in_a_disaggregated_one() {
     assert_eq!(instances, ["AGGREGATED"]);
     let server = plan.instances().next().unwrap();
     assert_eq!((server.nodes.clone(), server.gpus.clone()), (0..1, 0..8));
-    let spec = resolve(&server);
+    let spec = resolve(&server, &[]);
     assert!(spec.set.iter().all(|variable| variable.name != "DISAGG_SERVING_TYPE"));
     assert_eq!(spec.junit_file().as_deref(), Some("/w/results-AGGREGATED.xml"));
     assert_eq!(plan.roles["AGGREGATED"].step.mpi.as_deref(), Some("pmix"));
@@ -162,7 +162,13 @@ fn a_server_of_one_kind_of_test_has_no_part_in_a_disaggregated_one() {
 #[test]
 fn prechecks_run_where_their_servers_will_and_only_when_they_are_enabled() {
     let plan = planned("disagg-e2e-c");
-    assert_eq!((plan.precheck.unwrap().enabled, plan.precheck.unwrap().timeout_s), (true, 900));
+    assert_eq!(
+        (
+            plan.suite.as_ref().unwrap().precheck.unwrap().enabled,
+            plan.suite.as_ref().unwrap().precheck.unwrap().timeout_s
+        ),
+        (true, 900)
+    );
     let names: Vec<_> = plan.checks().map(|precheck| precheck.name.to_string()).collect();
     assert_eq!(names, ["GEN_PRECHECK_0", "GEN_PRECHECK_1", "GEN_PRECHECK_2", "CTX_PRECHECK_0"]);
     for precheck in plan.checks() {
@@ -182,12 +188,14 @@ fn prechecks_run_where_their_servers_will_and_only_when_they_are_enabled() {
         let text_is_on = Tree::new(&format!("{CONFIG}{check}"));
         let options = text_is_on.options("disagg-e2e-c");
         let (plan, warnings) = text_is_on.plan_and_warnings(&options).unwrap();
-        assert_eq!(plan.precheck.unwrap().enabled, enabled, "{written}");
+        assert_eq!(plan.suite.as_ref().unwrap().precheck.unwrap().enabled, enabled, "{written}");
         let warned = warnings.iter().any(|one| one.to_string().contains("write true or false"));
         assert_eq!(warned, !written.is_empty(), "{written}: {warnings:?}");
     }
     tree.write("site.yaml", "models_dir: /m\nprecheck: true\n");
-    assert!(tree.plan(&tree.options("disagg-e2e-c")).unwrap().precheck.unwrap().enabled);
+    assert!(
+        tree.plan(&tree.options("disagg-e2e-c")).unwrap().suite.unwrap().precheck.unwrap().enabled
+    );
 }
 
 #[test]
@@ -217,16 +225,14 @@ fn the_launcher_of_a_given_command_counts_and_a_strange_one_is_noted() {
     options.prefix_script = Some("prefix.sh".into());
     tree.write("prefix.sh", "export pytestCommand='nsys profile pytest -v --csv=x t.py::t'\n");
     let plan = tree.plan(&options).unwrap();
-    assert!(!plan.llmapi_launch);
+    assert!(!plan.suite.as_ref().unwrap().llmapi_launch);
     assert!(plan.notes[0].contains("lacks trtllm-llmapi-launch"), "{:?}", plan.notes);
     tree.write(
         "prefix.sh",
         "export pytestCommand='nsys profile /l/trtllm-llmapi-launch pytest -v --csv=x t.py::t'\n",
     );
     let plan = tree.plan(&options).unwrap();
-    let argv = |kind: &str| -> Vec<String> {
-        plan.roles[kind].argv.iter().map(|word| word.value.clone()).collect()
-    };
+    let argv = |kind: &str| -> Vec<String> { plan.roles[kind].words().collect() };
     let worker = ["nsys", "profile", "/l/trtllm-llmapi-launch", "pytest", "-v", "t.py::t"];
     assert_eq!(argv("GEN"), worker);
     let client = ["nsys", "profile", "pytest", "-v", "--csv=x", "t.py::t"];
@@ -258,18 +264,21 @@ fn every_kind_of_plan_is_read_back_from_its_json() {
 #[test]
 fn the_plan_says_which_rules_were_followed_and_why() {
     let plan = planned("disagg-e2e-c");
-    assert_eq!(plan.rules, Generation::Unified);
-    assert_eq!(plan.rules_reason, "the form of the test id disagg-e2e-c");
+    assert_eq!(plan.suite.as_ref().unwrap().rules, Generation::Unified);
+    assert_eq!(plan.suite.as_ref().unwrap().rules_reason, "the form of the test id disagg-e2e-c");
     let tree = Tree::new(CONFIG);
     let mut options = tree.options("disagg-e2e-c");
     options.rules = Some(Generation::Classic);
     let error = tree.plan(&options).unwrap_err().to_string();
     assert!(error.contains("/e2e-c.yaml"), "{error}");
     options = Options { test_id: None, config: "c".into(), ..options };
-    assert_eq!(tree.plan(&options).unwrap().rules_reason, "--rules");
+    assert_eq!(tree.plan(&options).unwrap().suite.unwrap().rules_reason, "--rules");
     options.rules = None;
     let plan = tree.plan(&options).unwrap();
-    assert_eq!((plan.rules, plan.test.id.as_str()), (Generation::Classic, "disagg_upload-c"));
+    assert_eq!(
+        (plan.suite.as_ref().unwrap().rules, plan.suite.as_ref().unwrap().test.id.as_str()),
+        (Generation::Classic, "disagg_upload-c")
+    );
 }
 
 #[test]
@@ -285,9 +294,9 @@ fn a_test_list_says_module_function_and_prefix() {
     assert!(error.contains("has 2 tests") && error.contains("2: aggr-a-s-1"), "{error}");
     options.test_match = Some("e2e".into());
     let plan = tree.plan(&options).unwrap();
-    assert_eq!(plan.test.node_id(), "perf/other.py::test_it[disagg-e2e-c]");
-    let argv = &plan.roles["BENCHMARK"].argv;
-    assert!(argv.iter().any(|word| word.value == "--test-prefix=disagg"));
+    assert_eq!(plan.suite.as_ref().unwrap().test.node_id(), "perf/other.py::test_it[disagg-e2e-c]");
+    let argv: Vec<_> = plan.roles["BENCHMARK"].words().collect();
+    assert!(argv.iter().any(|word| word == "--test-prefix=disagg"));
 }
 
 /// Marks the source tree as one with the newest launcher.
@@ -303,7 +312,10 @@ fn the_launcher_of_the_source_tree_decides_on_the_rules() {
     let named = Options { test_id: None, config: "c".into(), ..tree.options("") };
     let chosen = |options: &Options| {
         let plan = tree.plan(options).unwrap();
-        (plan.rules.name(), plan.test.id, plan.rules_reason)
+        {
+            let suite = plan.suite.unwrap();
+            (suite.rules.name(), suite.test.id, suite.rules_reason)
+        }
     };
     let (rules, id, _) = chosen(&named);
     assert_eq!((rules, id.as_str()), ("unified", "disagg_upload-e2e-c"));
@@ -318,7 +330,9 @@ fn the_launcher_of_the_source_tree_decides_on_the_rules() {
     assert_eq!(chosen(&Options { rules: Some(Generation::Unified), ..named.clone() }).2, "--rules");
     fs::remove_file(tree.path("src/jenkins/scripts/perf/submit.py")).unwrap();
     let (plan, warnings) = tree.plan_and_warnings(&named).unwrap();
-    assert!(plan.rules_reason.contains("is unknown, so the newest rules apply"));
+    assert!(
+        plan.suite.as_ref().unwrap().rules_reason.contains("is unknown, so the newest rules apply")
+    );
     assert!(warnings[0].to_string().contains("choose with --rules"), "{warnings:?}");
 }
 
@@ -426,9 +440,15 @@ fn the_list_of_waived_tests_turns_the_precheck_off() {
         tree.write(waives, &format!("# none\n{line}\n"));
         options.prefix_script = prefix.then(|| "prefix.sh".to_owned());
         let plan = tree.plan(&options).unwrap();
-        assert_eq!(plan.precheck.unwrap().enabled, !is_skipped, "{line}");
-        assert_eq!(plan.variables.contains_key("LLM_MODELS_ROOT"), !is_skipped);
-        assert_eq!(plan.variables["ctPrecheckModelRootEnv"], "LLM_MODELS_ROOT=/m");
+        assert_eq!(plan.suite.as_ref().unwrap().precheck.unwrap().enabled, !is_skipped, "{line}");
+        assert_eq!(
+            plan.suite.as_ref().unwrap().variables.contains_key("LLM_MODELS_ROOT"),
+            !is_skipped
+        );
+        assert_eq!(
+            plan.suite.as_ref().unwrap().variables["ctPrecheckModelRootEnv"],
+            "LLM_MODELS_ROOT=/m"
+        );
         assert_eq!(env(&plan, "GEN_PRECHECK", "LLM_MODELS_ROOT").as_deref(), Some("/m"));
     }
 }

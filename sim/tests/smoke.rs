@@ -67,7 +67,11 @@ fn traits(config: &Path) -> Option<String> {
         let refers = role.env.iter().any(|(_, value)| !value.value.is_literal());
         (name.clone(), role.count.min(2), step.nodes.min(2), is_full, refers)
     };
-    Some(format!("{} {:?}", plan.test.mode, plan.roles.iter().map(role).collect::<Vec<_>>()))
+    Some(format!(
+        "{} {:?}",
+        plan.suite.as_ref().unwrap().test.mode,
+        plan.roles.iter().map(role).collect::<Vec<_>>()
+    ))
 }
 
 /// One configuration of the corpus for each kind of steps.

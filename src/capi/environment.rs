@@ -22,16 +22,25 @@ pub struct disagg_environment(Lent<*const *mut c_char>);
 
 /// What a step's task has: what is in `base` and neither removed nor set by the step, then what the
 /// step sets.
-fn environment(instance: &Instance<'_>, base: &[&[u8]]) -> Result<Vec<Vec<u8>>, Failure> {
-    let mut spec = resolve(instance);
-    let lookup = |name: &str| {
+fn environment(
+    instance: &Instance<'_>,
+    nodes: &[String],
+    base: &[&[u8]],
+) -> Result<Vec<Vec<u8>>, Failure> {
+    let mut spec = resolve(instance, nodes);
+    let given = |name: &str| {
         base.iter().find_map(|entry| entry.strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+    };
+    let text = |name: &str| given(name).and_then(|value| std::str::from_utf8(value).ok());
+    let numbers: Vec<_> = spec.numbers.iter().map(|n| (n.name.as_str(), n.value(text))).collect();
+    let lookup = |name: &str| {
+        let number = numbers.iter().find(|(known, _)| *known == name);
+        number.map(|(_, value)| value.as_bytes()).or_else(|| given(name))
     };
     let mut set: Vec<(Cow<'_, str>, Vec<u8>)> = Vec::new();
     for variable in &spec.set {
         set.push((variable.name.into(), expanded(&variable.value, lookup)));
     }
-    let text = |name: &str| lookup(name).and_then(|value| std::str::from_utf8(value).ok());
     let gpus = gpu_variables(text, instance.own_gpus())
         .map_err(|error| Failure::argument(error.to_string()))?;
     set.extend(gpus.into_iter().map(|(name, value)| (name.into(), value.into_bytes())));
@@ -90,7 +99,8 @@ pub unsafe extern "C" fn disagg_environment_new(
     error: Option<&mut MaybeUninit<*mut disagg_error>>,
 ) -> disagg_status {
     entry(environment, "environment", error, || {
-        let instance = given(instance, "instance")?.instance()?;
+        let given = given(instance, "instance")?;
+        let (instance, nodes) = (given.instance()?, given.nodes());
         let own: Vec<Vec<u8>>;
         let base = if base.is_null() {
             let pair = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
@@ -102,7 +112,7 @@ pub unsafe extern "C" fn disagg_environment_new(
             // SAFETY: the caller gives an array of texts that ends with NULL.
             unsafe { strings(base) }
         };
-        let entries = self::environment(&instance, &base)?;
+        let entries = self::environment(&instance, nodes, &base)?;
         Ok(handle(disagg_environment(Lent::new(|texts| texts.keep_all(entries))?)))
     })
 }

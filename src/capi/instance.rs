@@ -90,14 +90,23 @@ pub struct disagg_step {
 pub struct disagg_instance {
     plan: Arc<Plan>,
     name: String,
+    /// The allocation's nodes; none where they are not known.
+    nodes: Option<Vec<String>>,
     step: Lent<(disagg_step, Vec<disagg_variable>)>,
 }
 
 impl disagg_instance {
     fn new(plan: &Arc<Plan>, name: &str, nodes: Option<&str>) -> Result<Self, Failure> {
         let instance = plan.instance(name).map_err(|error| not_found(&error))?;
-        let step = Lent::new(|texts| step(&instance, nodes, texts))?;
-        Ok(Self { plan: plan.clone(), name: name.to_owned(), step })
+        let nodes = nodes.map(hostlist::expand).transpose();
+        let nodes = nodes.map_err(|error| bad_nodes(error.to_string()))?;
+        let step = Lent::new(|texts| step(&instance, nodes.as_deref(), texts))?;
+        Ok(Self { plan: plan.clone(), name: name.to_owned(), nodes, step })
+    }
+
+    /// The allocation's nodes; empty where they are not known.
+    pub(super) fn nodes(&self) -> &[String] {
+        self.nodes.as_deref().unwrap_or_default()
     }
 
     /// The step in the core's form.
@@ -112,10 +121,10 @@ fn not_found(error: &NoSuchStep) -> Failure {
 
 fn step(
     instance: &Instance<'_>,
-    nodes: Option<&str>,
+    nodes: Option<&[String]>,
     texts: &mut Texts,
 ) -> Result<(disagg_step, Vec<disagg_variable>), Failure> {
-    let spec = resolve(instance);
+    let spec = resolve(instance, nodes.unwrap_or_default());
     let mut set = Vec::with_capacity(spec.set.len() + 1);
     for variable in &spec.set {
         set.push(disagg_variable {
@@ -163,11 +172,13 @@ fn step(
 
 type Hosts = (*const c_char, *const *mut c_char, *const *mut c_char);
 
-fn hosts(instance: &Instance<'_>, nodes: &str, texts: &mut Texts) -> Result<Hosts, Failure> {
-    let bad = |message| Failure::because(disagg_status::BadNodes, message);
-    let nodes = hostlist::expand(nodes).map_err(|error| bad(error.to_string()))?;
-    let hosts = instance.hosts(&nodes).ok_or_else(|| {
-        bad(format!(
+fn bad_nodes(message: String) -> Failure {
+    Failure::because(disagg_status::BadNodes, message)
+}
+
+fn hosts(instance: &Instance<'_>, nodes: &[String], texts: &mut Texts) -> Result<Hosts, Failure> {
+    let hosts = instance.hosts(nodes).ok_or_else(|| {
+        bad_nodes(format!(
             "{} needs an allocation of at least {} nodes; this one has {}",
             instance.name,
             instance.nodes.end,

@@ -46,7 +46,7 @@ pub fn launch_script(plan: &Plan, parts: &Parts<'_>) -> String {
         let _ = writeln!(script, "    {}", quote::word(&format!("--container-env={name}")));
     }
     script.push_str(")\n");
-    if plan.precheck.is_some() {
+    if plan.suite.as_ref().is_some_and(|suite| suite.precheck.is_some()) {
         script.push_str(&ended_line(parts.gate.unwrap_or(GATE)));
     }
     script.push_str(parts.draft);

@@ -12,7 +12,7 @@ use super::shown;
 use crate::diagnostic::Printable;
 use crate::plan::command::{PYTEST, file_name};
 use crate::plan::step::compose;
-use crate::plan::{Env, Plan, Role, pytest};
+use crate::plan::{Env, Plan, Role, Suite, pytest};
 
 /// Something that is not the same in both plans.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -183,15 +183,18 @@ fn fact(name: &str, value: impl ToString) -> (String, String) {
 }
 
 fn test(plan: &Plan) -> Facts {
-    let test = &plan.test;
-    vec![
-        fact("rules", plan.rules.name()),
-        fact("id", &test.id),
-        fact("mode", &test.mode),
-        fact("function", format!("{}::{}", test.module, test.function)),
-        fact("configuration", &test.config_path),
-        fact("configuration's SHA-256", &test.config_sha256),
-    ]
+    let mut facts = Vec::new();
+    if let Some(Suite { rules, test, .. }) = &plan.suite {
+        facts.extend([
+            fact("rules", rules.name()),
+            fact("id", &test.id),
+            fact("mode", &test.mode),
+            fact("function", format!("{}::{}", test.module, test.function)),
+        ]);
+    }
+    facts.push(fact("configuration", &plan.config.path));
+    facts.push(fact("configuration's SHA-256", &plan.config.sha256));
+    facts
 }
 
 fn layout(plan: &Plan) -> Facts {
@@ -202,10 +205,13 @@ fn layout(plan: &Plan) -> Facts {
     let mut facts: Facts = numbers.iter().map(|(name, value)| fact(name, value)).collect();
     facts.push(fact("placement", format!("{:?}", plan.placement).to_lowercase()));
     facts.push(fact("frontend node", format!("{:?}", plan.frontend_node).to_lowercase()));
-    facts.push(fact("trtllm-llmapi-launch", if plan.llmapi_launch { "used" } else { "not used" }));
-    if let Some(precheck) = plan.precheck {
-        let runs = if precheck.enabled { "on" } else { "off" };
-        facts.push(fact("precheck", format!("{runs}, {} s", precheck.timeout_s)));
+    if let Some(suite) = &plan.suite {
+        let launcher = if suite.llmapi_launch { "used" } else { "not used" };
+        facts.push(fact("trtllm-llmapi-launch", launcher));
+        if let Some(precheck) = suite.precheck {
+            let runs = if precheck.enabled { "on" } else { "off" };
+            facts.push(fact("precheck", format!("{runs}, {} s", precheck.timeout_s)));
+        }
     }
     facts
 }
@@ -261,7 +267,8 @@ const UNSET: &str = "(unset)";
 
 /// The words of a command: each option of pytest by its name, the other words by what they are.
 fn command(role: &Role) -> Facts {
-    let words: Vec<_> = role.argv.iter().map(|word| word.value.as_str()).collect();
+    let words: Vec<_> = role.words().collect();
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
     let program = words.iter().position(|word| file_name(word) == PYTEST);
     let (before, options) = words.split_at(program.map_or(words.len(), |at| at + 1));
     let mut facts: Facts = before.iter().map(|word| fact(word, word)).collect();
@@ -339,7 +346,7 @@ environment: {worker_env_var: A=1 HF_TOKEN=one}
         };
         let context = Context { env: &|_| None, current_dir: "/".into() };
         let (mut plan, _) = plan(&options, &context).unwrap();
-        plan.test.config_path = "/c.yaml".into();
+        plan.config.path = "/c.yaml".into();
         plan
     }
 

@@ -35,8 +35,10 @@ pub fn entries(plan: &Plan) -> Vec<Entry> {
             source: origin.to_string(),
         });
     };
-    let why = Origin::rule(plan.rules_reason.clone());
-    add("rules", "job", "rules", plan.rules.name(), &why);
+    if let Some(suite) = &plan.suite {
+        let why = Origin::rule(suite.rules_reason.clone());
+        add("rules", "job", "rules", suite.rules.name(), &why);
+    }
     let most = format!("{}%", plan.max_failed.value);
     add("rules", "job", "max_failed", &most, &plan.max_failed.origin);
     let job = &plan.job;
@@ -91,8 +93,11 @@ pub fn entries(plan: &Plan) -> Vec<Entry> {
             add("env", whose, variable.name, variable.value.as_str(), &variable.origin);
         }
         for argument in &role.argv {
-            let (name, value) = argument.value.split_once('=').unwrap_or((&argument.value, ""));
-            add("argument", whose, name, value, &argument.origin);
+            for word in argument.value.words() {
+                let word = word.readable();
+                let (name, value) = word.split_once('=').unwrap_or((&word, ""));
+                add("argument", whose, name, value, &argument.origin);
+            }
         }
         let step = &role.step;
         let mut srun = |name, value: &str, rule: &'static str| {

@@ -6,8 +6,9 @@ use std::fmt::Write;
 
 use super::quote;
 use super::task::COMMAND;
+use crate::plan::command::BaseCommand;
 use crate::plan::rules::Export as Known;
-use crate::plan::{Plan, Role, Template, Traced};
+use crate::plan::{Plan, Role, Suite, Template, Traced};
 
 /// The script that runs a precheck's step, below the source tree.
 const PRECHECK_RUN_SCRIPT: &str = "jenkins/scripts/perf/disaggregated/slurm_precheck_run.sh";
@@ -25,39 +26,41 @@ pub struct Export {
 
 /// What a script prefix has before all others; pipelines bring their own.
 pub fn prefix(plan: &Plan) -> Vec<Export> {
+    let Some(suite) = &plan.suite else { return Vec::new() };
     let workspace = plan.workspace.trim_end_matches('/');
     let mut exports = List(plan, Vec::new());
     exports.text("jobWorkspace", &format!("{workspace}/disagg_workspace"));
-    exports.text("llmSrcNode", &plan.source_dir);
-    exports.text("stageName", &format!("disagg_perf_test_{}", plan.test.config));
+    exports.text("llmSrcNode", &suite.source_dir);
+    exports.text("stageName", &format!("disagg_perf_test_{}", plan.config.name));
     exports.text("perfMode", "true");
-    exports.text("resourcePathNode", &plan.source_dir);
-    exports.command(COMMAND, &base_command(plan, plan.llmapi_launch));
+    exports.text("resourcePathNode", &suite.source_dir);
+    exports.command(COMMAND, &base_command(&suite.base_command, suite.llmapi_launch));
     exports.text("coverageConfigFile", &format!("{workspace}/coverage_config.json"));
     exports.1
 }
 
 /// All others, in order.
 pub fn exports(plan: &Plan) -> Vec<Export> {
+    let Some(suite) = &plan.suite else { return Vec::new() };
     let mut exports = List(plan, Vec::new());
     for (name, value) in plan.job_env.iter() {
         exports.add(name, value.value.clone(), plan.is_secret(name));
     }
-    for (name, what) in plan.rules.exports(plan.test.kind) {
+    for (name, what) in suite.rules.exports(suite.test.kind) {
         match what {
             Known::RunScript => exports.text(name, plan.run_script.as_deref().unwrap_or_default()),
             Known::InstallScript => {
                 exports.text(name, plan.install_script.as_deref().unwrap_or_default());
             }
             Known::PrecheckRunScript => {
-                exports.text(name, &format!("{}/{PRECHECK_RUN_SCRIPT}", plan.source_dir));
+                exports.text(name, &format!("{}/{PRECHECK_RUN_SCRIPT}", suite.source_dir));
             }
             Known::Stage => {
-                if let Some(stage) = plan.stage.as_deref().filter(|stage| !stage.is_empty()) {
+                if let Some(stage) = suite.stage.as_deref().filter(|stage| !stage.is_empty()) {
                     exports.text(name, stage);
                 }
             }
-            command => match (command_text(plan, command), plan.variables.get(name)) {
+            command => match (command_text(plan, suite, command), suite.variables.get(name)) {
                 (Some(text), _) => exports.command(name, &text),
                 (None, Some(value)) => exports.text(name, value),
                 (None, None) => {}
@@ -86,9 +89,7 @@ impl List<'_> {
 
 /// Whether a command of the plan has a variable whose value is never shown.
 pub fn has_secrets(plan: &Plan) -> bool {
-    let roles = plan.roles.values().chain(plan.unused_roles.values());
-    let envs = roles.flat_map(|role| [&role.export, &role.env]);
-    let mut envs = envs.chain([&plan.base_command.env]);
+    let mut envs = plan.environments();
     envs.any(|env| env.iter().any(|(name, _)| plan.is_secret(name)))
 }
 
@@ -119,17 +120,16 @@ pub fn quietly(secret: bool, script: &mut String, write: impl FnOnce(&mut String
 }
 
 /// A command or a part of one; nothing for a role that the plan lacks, and for other variables.
-fn command_text(plan: &Plan, what: Known) -> Option<String> {
-    let role = |name: &str| plan.roles.get(name).or_else(|| plan.unused_roles.get(name));
+fn command_text(plan: &Plan, suite: &Suite, what: Known) -> Option<String> {
+    let role = |name: &str| plan.roles.get(name).or_else(|| suite.unused_roles.get(name));
+    let base = &suite.base_command;
     Some(match what {
         Known::Empty => String::new(),
-        Known::WithoutLauncher => base_command(plan, false),
+        Known::WithoutLauncher => base_command(base, false),
         Known::Whole(name) => role_command(role(name)?),
-        Known::WithoutOwnEnvironment(name) => {
-            assigned(plan.base_command.env.iter()) + &words(&role(name)?.argv)
-        }
+        Known::WithoutOwnEnvironment(name) => assigned(base.env.iter()) + &words_of(role(name)?),
         Known::OwnEnvironment(name) => {
-            let of_base = |name: &str| plan.base_command.env.get(name).is_some();
+            let of_base = |name: &str| base.env.get(name).is_some();
             let own = role(name)?.env.iter().filter(|(name, _)| !of_base(name));
             assigned(own).trim_end().to_owned()
         }
@@ -149,16 +149,15 @@ fn role_command(role: &Role) -> String {
     }
     // `export` expands all its arguments before it sets any; assignments take effect one by one.
     match role.env.first_out_of_order() {
-        None => text + &assigned(role.env.iter()) + &words(&role.argv),
+        None => text + &assigned(role.env.iter()) + &words_of(role),
         Some(_) => {
-            format!("{text}(export {}&& {})", assigned(role.env.iter()), words(&role.argv))
+            format!("{text}(export {}&& {})", assigned(role.env.iter()), words_of(role))
         }
     }
 }
 
 /// The base command as shell text.
-fn base_command(plan: &Plan, with_launcher: bool) -> String {
-    let base = &plan.base_command;
+fn base_command(base: &BaseCommand, with_launcher: bool) -> String {
     let mut argv = base.argv.clone();
     if with_launcher {
         argv.insert(base.launcher_at, base.launcher.clone());
@@ -172,6 +171,12 @@ fn assigned<'e>(variables: impl Iterator<Item = (&'e str, &'e Traced<Template>)>
         format!("{name}={} ", quote::shell(&quote::assigned(&value.value)))
     };
     variables.map(assignment).collect()
+}
+
+fn words_of(role: &Role) -> String {
+    let words = role.argv.iter().flat_map(|argument| argument.value.words());
+    let words: Vec<_> = words.map(Template::literal_text).collect();
+    quote::words(words.iter().map(|word| &**word))
 }
 
 fn words(argv: &[Traced<String>]) -> String {

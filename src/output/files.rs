@@ -45,18 +45,22 @@ pub enum FilesError {
     Json(#[from] serde_json::Error),
 }
 
-/// The files of a submission, [`PLAN`] last. `slurm_srun_args.txt` is absent without a container.
+/// The files of a submission, [`PLAN`] last. `slurm_srun_args.txt` is absent without a container;
+/// those that pipelines know are absent from plans that are not the test suite's.
 ///
 /// # Errors
 /// [`FilesError`]; no plan that `input` made gives one.
 pub fn all(plan: &Plan) -> Result<Vec<File>, FilesError> {
     let file =
         |name: &'static str, content, executable| File { name: name.into(), content, executable };
-    let mut files = vec![
-        file("test_list_disagg.txt", format!("{}\n", plan.test.node_id()), false),
-        file("node_info.json", json(&node_info(plan))?, false),
-        file("slurm_launch_prefix.sh", script::prefix(plan)?, true),
-    ];
+    let mut files = Vec::new();
+    if let Some(suite) = &plan.suite {
+        files.extend([
+            file("test_list_disagg.txt", format!("{}\n", suite.test.node_id()), false),
+            file("node_info.json", json(&node_info(plan))?, false),
+            file("slurm_launch_prefix.sh", script::prefix(plan)?, true),
+        ]);
+    }
     if plan.container.is_some() {
         // One argument a line; a reference to a variable stands as the shell writes it.
         let arguments = script::container_arguments(plan, None);
@@ -64,10 +68,12 @@ pub fn all(plan: &Plan) -> Result<Vec<File>, FilesError> {
         files.push(file("slurm_srun_args.txt", lines.collect(), false));
     }
     if let Some(text) = &plan.changed_config {
-        let name = file_in_workspace(&plan.test.config).into();
+        let name = file_in_workspace(&plan.config.name).into();
         files.push(File { name, content: text.clone(), executable: false });
     }
-    files.push(file(LAUNCH, script::launch(plan)?, true));
+    if plan.suite.is_some() {
+        files.push(file(LAUNCH, script::launch(plan)?, true));
+    }
     files.push(file(PLAN, json(plan)?, false));
     Ok(files)
 }

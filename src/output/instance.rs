@@ -46,7 +46,7 @@ pub struct View<'p> {
 impl<'p> View<'p> {
     /// The view of an instance in an allocation.
     pub fn new(instance: &Instance<'p>, nodes: Option<&[String]>) -> Self {
-        let spec: StepSpec<'p> = resolve(instance);
+        let spec: StepSpec<'p> = resolve(instance, nodes.unwrap_or_default());
         let shown = |variable: &Variable<'_>| {
             let value = shown(instance.plan, variable.name, variable.value.as_str());
             (variable.name.to_owned(), value.to_owned())

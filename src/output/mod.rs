@@ -28,14 +28,18 @@ pub fn without_secrets(plan: &Plan) -> Plan {
     let mut plan = plan.clone();
     plan.changed_config = None;
     let hidden = Template::literal(HIDDEN);
-    let environments = plan
-        .roles
-        .values_mut()
-        .chain(plan.unused_roles.values_mut())
+    let Plan { roles, suite, job_env, secrets, .. } = &mut plan;
+    let (unused, base) = match suite {
+        Some(suite) => (Some(&mut suite.unused_roles), Some(&mut suite.base_command.env)),
+        None => (None, None),
+    };
+    let roles = roles.values_mut().chain(unused.into_iter().flat_map(|roles| roles.values_mut()));
+    let environments = roles
         .flat_map(|role| [&mut role.export, &mut role.env, &mut role.own.env])
-        .chain([&mut plan.job_env, &mut plan.base_command.env]);
+        .chain(base)
+        .chain([job_env]);
     for env in environments {
-        for secret in &plan.secrets {
+        for secret in &*secrets {
             env.replace(secret, &hidden);
         }
     }
@@ -44,16 +48,23 @@ pub fn without_secrets(plan: &Plan) -> Plan {
 
 /// `NAME=VALUE` lines of the plan's sizes, to be sourced by a shell.
 pub fn env(plan: &Plan) -> String {
-    let sizes = plan.variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let suite = plan.suite.as_ref();
+    let sizes = suite.into_iter().flat_map(|suite| &suite.variables);
+    let sizes = sizes.map(|(name, value)| (name.as_str(), value.as_str()));
     let nodes = plan.job.nodes.value.to_string();
     let tasks = plan.job.ntasks.value.to_string();
     let job = [
         ("DISAGG_NODES", nodes.as_str()),
         ("DISAGG_NTASKS", tasks.as_str()),
-        ("DISAGG_LLMAPI_LAUNCH", if plan.llmapi_launch { "1" } else { "0" }),
-        ("DISAGG_TEST_ID", plan.test.id.as_str()),
-        ("DISAGG_MODE", plan.test.mode.as_str()),
         ("DISAGG_WORKSPACE", plan.workspace.as_str()),
     ];
+    let of_suite = suite.into_iter().flat_map(|suite| {
+        [
+            ("DISAGG_LLMAPI_LAUNCH", if suite.llmapi_launch { "1" } else { "0" }),
+            ("DISAGG_TEST_ID", suite.test.id.as_str()),
+            ("DISAGG_MODE", suite.test.mode.as_str()),
+        ]
+    });
+    let job = job.into_iter().chain(of_suite);
     sizes.chain(job).map(|(name, value)| format!("{name}={}\n", quote::word(value))).collect()
 }

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::plan::template::{Part, Slot, Template};
+use crate::plan::template::{Fact, Part, Template};
 
 /// A word that a POSIX shell reads as this text.
 pub fn word(text: &str) -> Cow<'_, str> {
@@ -52,9 +52,13 @@ pub fn shell(text: &Template) -> String {
     let write = |part| match part {
         Part::Text(text) => text.to_owned(),
         Part::Variable(name) => format!("\"${{{name}-}}\""),
-        Part::Slot(Slot::Name) => "\"${name}\"".to_owned(),
-        Part::Slot(Slot::Index) => "\"${index}\"".to_owned(),
-        Part::Slot(Slot::FirstGpu) => "\"${first_gpu}\"".to_owned(),
+        Part::Slot(slot) => match slot.fact {
+            Fact::Name => "\"${name}\"".to_owned(),
+            Fact::Index => "\"${index}\"".to_owned(),
+            Fact::FirstGpu => "\"${first_gpu}\"".to_owned(),
+            // Only plans of the test suite have a script, and none of the other facts.
+            _ => String::new(),
+        },
     };
     text.parts().map(write).collect()
 }

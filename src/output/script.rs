@@ -226,7 +226,7 @@ fn ends(plan: &Plan) -> BTreeMap<String, Vec<String>> {
 }
 
 fn start_line(instance: &Instance<'_>) -> String {
-    let spec = step::resolve(instance);
+    let spec = step::resolve(instance, &[]);
     let own = |file: &Option<Template>| {
         let path = |file: &Template| below(&instance.plan.output_dir, &file.literal_text());
         quote::word(&file.as_ref().map(path).unwrap_or_default()).into_owned()

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use crate::diagnostic::Printable;
 use crate::plan::layout::saved_by_packing;
-use crate::plan::{FrontendNode, Instance, Layout, Placement, Plan, Purpose, Role, resolve};
+use crate::plan::{FrontendNode, Instance, Layout, Placement, Plan, Purpose, Role, Suite, resolve};
 
 /// Rows of a table, aligned; the first row is its head. Numbers align right.
 fn table(rows: &[Vec<String>]) -> String {
@@ -40,26 +40,31 @@ pub fn aligned(rows: &[Vec<String>], is_right: fn(usize, &str) -> bool) -> Strin
 /// The whole plan. With the allocation's node names, the nodes of each instance.
 pub fn plan(plan: &Plan, nodes: Option<&[String]>) -> String {
     let mut text = String::new();
-    let test = &plan.test;
-    let _ = writeln!(text, "{}", Printable(&test.node_id()));
+    let suite = plan.suite.as_ref();
+    let title = suite.map_or_else(|| plan.config.name.clone(), |suite| suite.test.node_id());
+    let _ = writeln!(text, "{}", Printable(&title));
     let _ = writeln!(
         text,
         "  configuration  {} (sha256 {})",
-        Printable(&test.config_path),
-        &test.config_sha256.get(..12).unwrap_or("")
+        Printable(&plan.config.path),
+        &plan.config.sha256.get(..12).unwrap_or("")
     );
-    let _ = writeln!(
-        text,
-        "  mode           {} ({} rules: {})",
-        Printable(&test.mode),
-        plan.rules.name(),
-        Printable(&plan.rules_reason)
-    );
+    if let Some(suite) = suite {
+        let _ = writeln!(
+            text,
+            "  mode           {} ({} rules: {})",
+            Printable(&suite.test.mode),
+            suite.rules.name(),
+            Printable(&suite.rules_reason)
+        );
+    }
     let _ = writeln!(text, "  job            {}", job_line(plan));
     if let Some(line) = saving_line(plan) {
         let _ = writeln!(text, "  placement      {line}");
     }
-    let _ = writeln!(text, "  {}", launcher_line(plan));
+    if let Some(suite) = suite {
+        let _ = writeln!(text, "  {}", launcher_line(suite));
+    }
     text.push('\n');
     let head = ["role", "servers", "nodes", "GPUs", "tasks", "per node", "where"];
     let mut rows = vec![head.map(str::to_owned).to_vec()];
@@ -126,8 +131,8 @@ fn plural(count: u32) -> &'static str {
 }
 
 /// Whether the launcher is used, and why.
-pub fn launcher_line(plan: &Plan) -> &'static str {
-    if plan.llmapi_launch {
+pub fn launcher_line(suite: &Suite) -> &'static str {
+    if suite.llmapi_launch {
         "trtllm-llmapi-launch: used (multi-node or multi-GPU)"
     } else {
         "trtllm-llmapi-launch: not used (one node, one GPU)"
@@ -135,8 +140,8 @@ pub fn launcher_line(plan: &Plan) -> &'static str {
 }
 
 /// The same in the words that people's checks look for under a Chinese locale.
-pub fn launcher_line_zh(plan: &Plan) -> &'static str {
-    if plan.llmapi_launch {
+pub fn launcher_line_zh(suite: &Suite) -> &'static str {
+    if suite.llmapi_launch {
         "✓ 将使用 trtllm-llmapi-launch (多节点/多GPU)"
     } else {
         "✓ 单节点单GPU，不使用 trtllm-llmapi-launch"
@@ -181,15 +186,12 @@ fn shortened(role: &Role) -> String {
         words.push(format!("unset {};", names.join(" ")));
     }
     words.push(format!("{} variable{};", role.env.len(), plural(role.env.len() as u32)));
-    if let Some(first) = role.argv.first() {
-        words.push(name(&first.value));
-    }
-    if let Some(second) = role.argv.get(1).filter(|second| !second.value.starts_with('-')) {
-        words.push(second.value.clone());
-    }
-    if let Some(last) = role.argv.last() {
+    let command: Vec<_> = role.words().collect();
+    words.extend(command.first().map(|first| name(first)));
+    words.extend(command.get(1).filter(|second| !second.starts_with('-')).cloned());
+    if let Some(last) = command.last() {
         words.push("…".into());
-        words.push(last.value.clone());
+        words.push(last.clone());
     }
     words.join(" ")
 }
@@ -228,7 +230,7 @@ pub fn instance(instance: &Instance<'_>, nodes: Option<&[String]>) -> String {
     if let Some(hosts) = nodes.and_then(|nodes| instance.hosts(nodes)) {
         let _ = writeln!(text, "  on {}", crate::slurm::hostlist::compress(hosts));
     }
-    let spec = resolve(instance);
+    let spec = resolve(instance, nodes.unwrap_or_default());
     for name in &spec.unset {
         let _ = writeln!(text, "  unset {name}");
     }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use super::quote;
 use crate::plan::Cleared;
-use crate::plan::step::StepSpec;
+use crate::plan::step::{Number, StepSpec};
 use crate::plan::template::{Part, Template};
 
 /// The step's command in one line of shell, where run scripts look for it.
@@ -26,6 +26,13 @@ pub struct Task {
     /// The command.
     pub argv: Vec<Template>,
 }
+
+/// Runs, of two commands, the first on a step's first node and the second on its others: arguments
+/// are the number of the first's words, and both.
+const BY_NODE_SH: &str = r#"words=$1; shift; all=$#
+if [ "${SLURM_NODEID:-0}" -ne 0 ]; then shift "$words"; exec "$@"; fi
+for word; do [ "$words" -eq 0 ] || { set -- "$@" "$word"; words=$((words - 1)); }; done
+shift "$all"; exec "$@""#;
 
 /// The command of a step.
 pub fn task(spec: &StepSpec<'_>) -> Task {
@@ -76,43 +83,94 @@ exec "$@""#,
     )
 }
 
-/// `env` changes to the directory, removes and sets the variables, and expands in each task those
-/// that refer to others: all at a time, before it removes or sets any.
+/// The command in words that need no shell of the caller's.
 fn env_command(
     spec: &StepSpec<'_>,
     environment: &mut Vec<(Cow<'static, str>, Template)>,
 ) -> Vec<Template> {
-    let mut split = Vec::new();
-    let mut literal = Vec::new();
-    let mut unset: Vec<Cow<'_, str>> = spec.unset.iter().map(|name| Cow::Borrowed(*name)).collect();
-    for variable in &spec.set {
-        let name = variable.name;
-        if variable.is_secret {
-            let value = hidden(&variable.value, environment, &mut unset);
-            split.push(env_split(name, &value));
-        } else if variable.value.is_literal() {
-            let mut assignment = Template::literal(&format!("{name}="));
-            assignment.push(&variable.value);
-            literal.push(assignment);
-        } else {
-            split.push(env_split(name, &variable.value));
-        }
+    let mut argv = Vec::new();
+    if !spec.numbers.is_empty() {
+        let set: Vec<_> = spec.numbers.iter().map(number_sh).collect();
+        let script = format!("export {}; exec \"$@\"", set.join(" "));
+        argv.extend(["sh", "-c", &script, "sh"].map(Template::literal));
     }
-    let mut argv: Vec<_> = ["env", "-C", spec.cwd].map(Template::literal).into();
-    for name in unset {
-        argv.extend(["-u", &name].map(Template::literal));
+    let env = EnvCommand::new(spec, environment);
+    let own = env.before(&spec.argv);
+    if let Some(followers) = &spec.followers {
+        let words = own.len().to_string();
+        argv.extend(["sh", "-c", BY_NODE_SH, "sh", &words].map(Template::literal));
+        argv.extend(own);
+        argv.extend(env.before(followers));
+    } else {
+        argv.extend(own);
     }
-    if !split.is_empty() {
-        let mut joined = Template::default();
-        for (at, assignment) in split.iter().enumerate() {
-            joined.push_text(if at > 0 { " " } else { "" });
-            joined.push(assignment);
-        }
-        argv.extend([Template::literal("-S"), joined]);
-    }
-    argv.extend(literal);
-    argv.extend(spec.argv.iter().cloned());
     argv
+}
+
+/// An assignment that a POSIX shell computes.
+fn number_sh(number: &Number) -> String {
+    let Number { name, variable, times, plus } = number;
+    format!("{name}=$(( ${{{variable}:-0}} * {times} + {plus} ))")
+}
+
+/// `env` changes to the directory, removes and sets the variables, and expands in each task what
+/// refers to others: all at a time, before it removes or sets any.
+struct EnvCommand<'s> {
+    cwd: &'s str,
+    unset: Vec<Cow<'s, str>>,
+    /// Assignments in the language of `env -S`, those that it has to expand.
+    split: Vec<Template>,
+    /// The others, in that language and as they are.
+    literal: Vec<(Template, Template)>,
+}
+
+impl<'s> EnvCommand<'s> {
+    fn new(spec: &'s StepSpec<'_>, environment: &mut Vec<(Cow<'static, str>, Template)>) -> Self {
+        let unset = spec.unset.iter().map(|name| Cow::Borrowed(*name)).collect();
+        let mut env = Self { cwd: spec.cwd, unset, split: Vec::new(), literal: Vec::new() };
+        for variable in &spec.set {
+            let name = variable.name;
+            if variable.is_secret {
+                let value = hidden(&variable.value, environment, &mut env.unset);
+                env.split.push(env_split(name, &value));
+            } else if variable.value.is_literal() {
+                let mut assignment = Template::literal(&format!("{name}="));
+                assignment.push(&variable.value);
+                env.literal.push((env_split(name, &variable.value), assignment));
+            } else {
+                env.split.push(env_split(name, &variable.value));
+            }
+        }
+        env
+    }
+
+    /// The words that run a command so.
+    fn before(&self, command: &[Template]) -> Vec<Template> {
+        let mut argv: Vec<_> = ["env", "-C", self.cwd].map(Template::literal).into();
+        for name in &self.unset {
+            argv.extend(["-u", name].map(Template::literal));
+        }
+        // What stands before a word that `env` expands is read by it too.
+        let expanded = command.iter().rposition(|word| !word.is_literal()).map_or(0, |at| at + 1);
+        let mut split = self.split.clone();
+        if expanded > 0 {
+            split.extend(self.literal.iter().map(|(split, _)| split.clone()));
+            split.extend(command[..expanded].iter().map(env_word));
+        }
+        if !split.is_empty() {
+            let mut joined = Template::default();
+            for (at, word) in split.iter().enumerate() {
+                joined.push_text(if at > 0 { " " } else { "" });
+                joined.push(word);
+            }
+            argv.extend([Template::literal("-S"), joined]);
+        }
+        if expanded == 0 {
+            argv.extend(self.literal.iter().map(|(_, assignment)| assignment.clone()));
+        }
+        argv.extend(command[expanded..].iter().cloned());
+        argv
+    }
 }
 
 /// A value whose texts are replaced by references to variables that hold them, and that are removed
@@ -154,7 +212,14 @@ fn hidden(
 /// An assignment in the language of `env -S` (coreutils 8.30): double quotes, backslashes,
 /// `${NAME}`.
 fn env_split(name: &str, value: &Template) -> Template {
-    let mut text = Template::literal(&format!("{name}=\""));
+    let mut text = Template::literal(&format!("{name}="));
+    text.push(&env_word(value));
+    text
+}
+
+/// A word in that language.
+fn env_word(value: &Template) -> Template {
+    let mut text = Template::literal("\"");
     for part in value.parts() {
         match part {
             Part::Variable(name) => text.push_text(&format!("${{{name}}}")),
@@ -209,10 +274,29 @@ fn cleared(spec: &StepSpec<'_>) -> Template {
 
 fn shell_text(spec: &StepSpec<'_>) -> Template {
     let mut text = Template::literal(&format!("cd {} && ", quote::word(spec.cwd)));
+    for number in &spec.numbers {
+        text.push_text(&format!("{} && ", number_sh(number)));
+    }
     if !spec.unset.is_empty() {
         text.push_text(&format!("unset {} && ", spec.unset.join(" ")));
     }
     text.push(&cleared(spec));
+    match &spec.followers {
+        None => text.push(&assigned(spec, &spec.argv)),
+        Some(followers) => {
+            text.push_text("if [ \"${SLURM_NODEID:-0}\" -eq 0 ]; then ");
+            text.push(&assigned(spec, &spec.argv));
+            text.push_text("; else ");
+            text.push(&assigned(spec, followers));
+            text.push_text("; fi");
+        }
+    }
+    text
+}
+
+/// A command with the step's variables before it, in shell.
+fn assigned(spec: &StepSpec<'_>, argv: &[Template]) -> Template {
+    let mut text = Template::default();
     let mut seen = std::collections::HashSet::new();
     let is_in_order = spec.set.iter().all(|variable| {
         let is_late = variable.value.variables().any(|name| seen.contains(name));
@@ -231,7 +315,7 @@ fn shell_text(spec: &StepSpec<'_>) -> Template {
     if !is_in_order {
         text.push_text("&& ");
     }
-    text.push(&joined(&spec.argv));
+    text.push(&joined(argv));
     if !is_in_order {
         text.push_text(")");
     }

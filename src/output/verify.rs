@@ -36,7 +36,9 @@ type Parts = IndexMap<String, String>;
 
 /// All that differs between two scripts for a plan.
 pub fn differences(plan: &Plan, ours: &Script, theirs: &Script) -> Vec<Difference> {
-    let exports: IndexMap<_, _> = plan.rules.exports(plan.test.kind).collect();
+    let suite = plan.suite.iter();
+    let exports: IndexMap<_, _> =
+        suite.flat_map(|suite| suite.rules.exports(suite.test.kind)).collect();
     let names: IndexSet<_> = ours.keys().chain(theirs.keys()).map(String::as_str).collect();
     let mut found: IndexMap<(String, Option<String>, Option<String>), Vec<String>> =
         IndexMap::new();

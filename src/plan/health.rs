@@ -100,7 +100,7 @@ impl Ready {
     }
 
     /// The same for one plan and one step: `fill` replaces what differs between steps.
-    pub(super) fn resolve(&mut self, roles: &Roles, fill: impl Fn(&mut Template)) {
+    pub(super) fn resolve(&mut self, roles: &Roles, mut fill: impl FnMut(&mut Template)) {
         match self {
             Self::Http(http) => {
                 fill(&mut http.port);

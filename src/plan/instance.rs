@@ -89,6 +89,14 @@ impl Plan {
         checks.chain(others).filter_map(range).collect::<Vec<_>>().join(", ")
     }
 
+    /// The steps of a role, in their order.
+    pub fn instances_of(&self, role: &str) -> impl Iterator<Item = Instance<'_>> {
+        let role = self.roles.get_key_value(role);
+        role.into_iter().flat_map(|(name, role)| {
+            (0..role.count).filter_map(|index| self.derive(name, role, index))
+        })
+    }
+
     fn derive<'p>(
         &'p self,
         role_name: &'p str,
@@ -105,6 +113,12 @@ impl Plan {
 }
 
 impl Instance<'_> {
+    /// The number of one of its ports.
+    pub fn port(&self, name: &str) -> Option<u32> {
+        let ports = self.role.ports.get(name)?;
+        u32::try_from(ports.end(self.index)).ok()
+    }
+
     /// Its hosts among the allocation's; `None` when the allocation is smaller than the plan.
     pub fn hosts<'h, H>(&self, allocation: &'h [H]) -> Option<&'h [H]> {
         allocation.get(self.nodes.start as usize..self.nodes.end as usize)

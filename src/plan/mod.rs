@@ -4,9 +4,12 @@
 //! Pure computation: no I/O, no environment, no clock. The same [`Plan`] is what the user sees,
 //! what Slurm is asked for and what runs.
 
+pub mod argument;
 pub mod assignments;
+mod check;
 pub mod command;
 pub mod config;
+pub mod content;
 pub mod env;
 pub mod health;
 pub mod instance;
@@ -19,24 +22,25 @@ pub mod role;
 pub mod rules;
 pub mod secret;
 pub mod step;
+pub mod suite;
 pub mod template;
 pub mod test_id;
 pub mod ucx;
 pub mod words;
 
-use std::path::{Component, Path};
-
-use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+pub use argument::Argument;
+pub use content::Content;
 pub use env::Env;
 pub use instance::Instance;
 pub use layout::{FrontendNode, Layout, MAX_COUNT, Placement};
 pub use origin::{Origin, Traced};
 pub use planner::plan;
 pub use request::{GpuRequest, Request};
-pub use role::{Cleared, Purpose, Role, Roles, Step};
+pub use role::{Cleared, Ports, Purpose, Role, Roles, Step};
 pub use step::{StepSpec, resolve};
+pub use suite::{Precheck, Suite};
 pub use template::Template;
 pub use test_id::{Generation, Test, TestId, TestKind};
 
@@ -51,38 +55,22 @@ pub const MAX_JSON: usize = 4 << 20;
 pub struct Plan {
     /// The version of the JSON form: [`SCHEMA`].
     pub schema: u32,
-    /// The generation of rules that was followed.
-    pub rules: Generation,
-    /// Why these rules were followed.
-    #[serde(default)]
-    pub rules_reason: String,
-    /// The test.
-    pub test: Test,
+    /// The file that it was made from.
+    pub config: ConfigFile,
+    /// What only plans of the test suite have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suite: Option<Suite>,
     /// Counts and sizes.
     pub layout: Layout,
     /// How servers share nodes.
     pub placement: Placement,
     /// The node of the router and the client.
     pub frontend_node: FrontendNode,
-    /// Whether the servers run under `trtllm-llmapi-launch`.
-    pub llmapi_launch: bool,
-    /// The command that every role's command started from.
-    pub base_command: command::BaseCommand,
     /// The kinds of steps, by name.
     pub roles: Roles,
-    /// Roles of the rules that this test has no steps of: drafts of launch scripts refer to their
-    /// commands all the same.
-    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
-    pub unused_roles: Roles,
-    /// The check that caches travel between the servers; none in tests that have no such check.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub precheck: Option<Precheck>,
     /// The part of the benchmark's requests that may fail in a run that passes, in percent.
     #[serde(default)]
     pub max_failed: Traced<f64>,
-    /// The name of the pipeline's stage.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stage: Option<String>,
     /// Variables of the whole job.
     pub job_env: Env,
     /// Variables that must win over a container image's own.
@@ -91,17 +79,10 @@ pub struct Plan {
     /// (`JOB.RESTART.PID`); the launch sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_token: Option<String>,
-    /// The launch script's variables for the sizes, by the names that run scripts know, in the order
-    /// in which it exports them.
-    pub variables: IndexMap<String, String>,
     /// What Slurm is asked for.
     pub job: Job,
     /// The container, when there is one.
     pub container: Option<Container>,
-    /// The source tree.
-    pub source_dir: String,
-    /// The models.
-    pub models_dir: String,
     /// The workspace.
     pub workspace: String,
     /// The text of the configuration, where options changed it: a file of the workspace.
@@ -119,14 +100,15 @@ pub struct Plan {
     pub notes: Vec<String>,
 }
 
-/// The check that caches travel between the servers, before any of them starts: the steps of
-/// [`Plan::checks`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Precheck {
-    /// Whether it runs.
-    pub enabled: bool,
-    /// How long each of its steps may take, in seconds.
-    pub timeout_s: u32,
+/// The file that a plan was made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigFile {
+    /// Its name, without the folder and `.yaml`.
+    pub name: String,
+    /// Its path, as found.
+    pub path: String,
+    /// SHA-256 of its bytes, in lower-case hexadecimal.
+    pub sha256: String,
 }
 
 /// The allocation that is asked for, in sbatch's terms.
@@ -263,78 +245,25 @@ impl Plan {
         Ok(plan)
     }
 
+    /// What people call it: the test's id, or the configuration's name.
+    pub fn title(&self) -> &str {
+        self.suite.as_ref().map_or(&self.config.name, |suite| &suite.test.id)
+    }
+
+    /// All roles, those included that have no steps.
+    pub fn all_roles(&self) -> impl Iterator<Item = &Role> {
+        let unused = self.suite.iter().flat_map(|suite| suite.unused_roles.values());
+        self.roles.values().chain(unused)
+    }
+
+    /// The variables of all roles, and of what they are made from.
+    pub fn environments(&self) -> impl Iterator<Item = &Env> {
+        let base = self.suite.iter().map(|suite| &suite.base_command.env);
+        self.all_roles().flat_map(|role| [&role.export, &role.env, &role.own.env]).chain(base)
+    }
+
     /// Whether the value of a variable must not be seen by anybody else.
     pub fn is_secret(&self, name: &str) -> bool {
         self.secrets.iter().any(|secret| secret == name)
-    }
-
-    /// Whether the numbers of a plan that anybody may have written fit each other.
-    fn check(&self) -> Result<(), BadPlan> {
-        let Layout { gpus_per_node, total_nodes, total_gpus, .. } = self.layout;
-        let counts = [gpus_per_node, total_nodes, total_gpus];
-        let product = u64::from(gpus_per_node) * u64::from(total_nodes);
-        if counts.iter().any(|count| !(1..=MAX_COUNT).contains(count))
-            || product != u64::from(total_gpus)
-        {
-            return Err(BadPlan::Inconsistent("the layout's totals do not fit each other"));
-        }
-        for (name, role) in &self.roles {
-            if !template::is_name(name) {
-                return Err(BadPlan::Inconsistent("a role's name cannot be a variable's value"));
-            }
-            let places: u64 = role.places.iter().map(|run| u64::from(run.count)).sum();
-            if places != u64::from(role.count) || role.count > MAX_COUNT {
-                return Err(BadPlan::Inconsistent("a role's count is not that of its places"));
-            }
-            let step = &role.step;
-            let sizes = [step.nodes, step.tasks, step.tasks_per_node];
-            if (role.count > 0 || sizes != [0; 3])
-                && (sizes.iter().any(|size| !(1..=MAX_COUNT).contains(size))
-                    || step.tasks.div_ceil(step.tasks_per_node) != step.nodes)
-            {
-                return Err(BadPlan::Inconsistent("the numbers of a role's step do not fit"));
-            }
-            let is_outside = |run: &layout::Run| {
-                let gpus =
-                    u64::from(run.first_gpu) + u64::from(run.per_node) * u64::from(role.gpus);
-                run.per_node == 0
-                    || (run.per_node > 1 && step.nodes > 1)
-                    || run.end(step.nodes) > u64::from(total_nodes)
-                    || gpus > u64::from(gpus_per_node)
-            };
-            if role.places.iter().any(is_outside) {
-                return Err(BadPlan::Inconsistent(
-                    "a role's steps do not fit onto the job's nodes",
-                ));
-            }
-        }
-        let mut health = self.roles.values().map(|role| health::contradiction(&self.roles, role));
-        if let Some(found) = health.find_map(|found| found) {
-            return Err(BadPlan::Inconsistent(found));
-        }
-        if !health::all_start(&self.roles) {
-            return Err(BadPlan::Inconsistent("a role waits for one that never starts"));
-        }
-        for role in self.roles.values().chain(self.unused_roles.values()) {
-            let unusable = |text: &str| text.contains('\0');
-            if role.argv.is_empty()
-                || role.argv.iter().any(|argument| unusable(&argument.value))
-                || role.own.args.values().any(|argument| unusable(argument.as_str()))
-                || role.unset.iter().any(|name| !template::is_name(&name.value))
-            {
-                return Err(BadPlan::Inconsistent("a role's command cannot be run"));
-            }
-            let mut cleared =
-                role.cleared.iter().flat_map(|all| all.prefixes.iter().chain(&all.except));
-            let is_below = |file: &str| {
-                Path::new(file).components().all(|part| matches!(part, Component::Normal(_)))
-            };
-            let own = [&role.own.test_log, &role.own.done].into_iter().flatten();
-            let mut files = own.map(Template::as_str).chain(role.ends_after.as_deref());
-            if cleared.any(|name| !template::is_name(name)) || files.any(|file| !is_below(file)) {
-                return Err(BadPlan::Inconsistent("a role's variables or files have no names"));
-            }
-        }
-        Ok(())
     }
 }

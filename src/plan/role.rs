@@ -8,6 +8,8 @@ use std::ops::Range;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
+use super::argument::Argument;
+use super::content::Content;
 use super::env::{Env, TooLong};
 use super::health::{Alive, Ready};
 use super::layout::Run;
@@ -59,8 +61,14 @@ pub struct Role {
     pub export: Env,
     /// Variables that are set then; their values win.
     pub env: Env,
-    /// The command as an argument vector.
-    pub argv: Vec<Traced<String>>,
+    /// The command.
+    pub argv: Vec<Traced<Argument>>,
+    /// Its ports, by name.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub ports: IndexMap<String, Ports>,
+    /// The files that exist before an instance starts: paths in the workspace, and what is in them.
+    #[serde(default, skip_serializing_if = "IndexMap::is_empty")]
+    pub files: IndexMap<Template, Content>,
     /// The working directory.
     pub cwd: String,
     /// The size and the flags of its Slurm step.
@@ -84,6 +92,23 @@ pub struct Role {
     /// Texts that mean death: the run fails when a line of a step's log contains one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fatal: Vec<String>,
+}
+
+/// The numbers of a port in the instances of a role. They are counted over the whole job, so those
+/// of steps that share a node are distinct.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ports {
+    /// That of the first instance.
+    pub first: u16,
+    /// How many numbers each instance has for itself.
+    pub each: u16,
+}
+
+impl Ports {
+    /// The number after the last of so many instances.
+    pub fn end(self, count: u32) -> u64 {
+        u64::from(self.first) + u64::from(self.each) * u64::from(count)
+    }
 }
 
 /// What differs from one instance of a role to the next.
@@ -136,6 +161,31 @@ impl Role {
     /// [`TooLong`].
     pub fn environment(&self) -> Result<Env, TooLong> {
         self.export.and_then(&self.env)
+    }
+
+    /// The words of the command for people, without regard to conditions.
+    pub fn words(&self) -> impl Iterator<Item = String> {
+        self.argv.iter().flat_map(|argument| argument.value.words()).map(Template::readable)
+    }
+
+    /// Whether the tasks of an instance run different commands on its first and its other nodes.
+    pub(super) fn differs_by_node(&self) -> bool {
+        let is_so = |argument: &Traced<Argument>| match &argument.value {
+            Argument::Group(group) => group.on.is_some(),
+            Argument::Word(_) => false,
+        };
+        self.argv.iter().any(is_so)
+    }
+
+    /// All templates in its command, files and names of files, but not in words that are repeated
+    /// for another role.
+    pub(super) fn templates(&self) -> impl Iterator<Item = &Template> {
+        let own = |argument: &&Traced<Argument>| !matches!(&argument.value, Argument::Group(group) if group.each.is_some());
+        let words = self.argv.iter().filter(own).flat_map(|argument| argument.value.words());
+        let files =
+            self.files.iter().flat_map(|(path, file)| std::iter::once(path).chain(file.texts()));
+        let own = self.own.args.values().chain(self.own.junit.as_ref()).chain([&self.own.log]);
+        words.chain(files).chain(own)
     }
 
     /// The nodes of an instance, counted from the allocation's first, and its GPUs on each of them.

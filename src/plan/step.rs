@@ -7,14 +7,20 @@ use std::borrow::Cow;
 use std::ops::Range;
 
 use super::Plan;
+use super::argument::{Argument, Tasks};
+use super::content::Content;
 use super::health::Ready;
 use super::instance::Instance;
 use super::origin::Origin;
 use super::role::{Cleared, Purpose, Role, Step};
-use super::template::{Part, Slot, Template};
+use super::template::{Fact, Part, Slot, Template};
 
 /// The variable that tells a step which role it plays.
 pub const SERVING_TYPE: &str = "DISAGG_SERVING_TYPE";
+
+/// Numbers that differ from task to task and are no variable of Slurm's are in variables of this
+/// name and a number.
+const NUMBER: &str = "DISAGG_NUMBER_";
 
 /// All that a step is started with.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,15 +34,21 @@ pub struct StepSpec<'p> {
     /// Variables that are set then, all at a time: references are to the task's environment as it
     /// is before any of them is set. A removed name that is referred to counts as empty.
     pub set: Vec<Variable<'p>>,
+    /// Numbers that each task computes before all that, for references to them.
+    pub numbers: Vec<Number>,
     /// The GPUs that are its own where it shares its node: places in the list of GPUs that Slurm
     /// gives its tasks.
     pub own_gpus: Option<OwnGpus>,
-    /// The command.
+    /// The command; of the tasks on its first node, where those on others have another.
     pub argv: Vec<Template>,
+    /// The command of the tasks on its other nodes, where it is another.
+    pub followers: Option<Vec<Template>>,
     /// The working directory.
     pub cwd: &'p str,
     /// The user's script that is run in place of the command; it finds the command in a variable.
     pub script: Option<&'p str>,
+    /// The files that exist before it starts: paths in the workspace and what is in them.
+    pub files: Vec<(Template, Cow<'p, Content>)>,
     /// The file in the workspace that its output goes to.
     pub log: Template,
     /// The JUnit file that its command writes.
@@ -58,6 +70,27 @@ pub struct OwnGpus {
     pub count: u32,
 }
 
+/// A number that each task computes from a variable of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Number {
+    /// The variable that holds it.
+    pub name: String,
+    /// The variable that it is made from.
+    pub variable: &'static str,
+    /// What that is multiplied with.
+    pub times: u32,
+    /// What is added then.
+    pub plus: i32,
+}
+
+impl Number {
+    /// Its value for a task; what is no number counts as 0.
+    pub fn value<'v>(&self, lookup: impl Fn(&str) -> Option<&'v str>) -> String {
+        let of_task = lookup(self.variable).and_then(|text| text.parse().ok()).unwrap_or(0_u32);
+        (i64::from(of_task) * i64::from(self.times) + i64::from(self.plus)).to_string()
+    }
+}
+
 /// A variable of a step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Variable<'p> {
@@ -73,29 +106,146 @@ pub struct Variable<'p> {
     pub is_secret: bool,
 }
 
-/// The step of an instance.
-pub fn resolve<'p>(instance: &Instance<'p>) -> StepSpec<'p> {
-    let (index, first_gpu) = (instance.index.to_string(), instance.gpus.start.to_string());
-    let text = |slot| match slot {
-        Slot::Name => instance.name.as_str(),
-        Slot::Index => index.as_str(),
-        Slot::FirstGpu => first_gpu.as_str(),
-    };
-    let fill = |template: &mut Template| {
-        *template = template.replace(|part| match part {
-            Part::Slot(slot) => Some(Template::literal(text(slot))),
-            _ => None,
-        });
-    };
+/// The step of an instance on the job's nodes, by their addresses. Without them, `{node0}` and so on
+/// stand for the addresses.
+pub fn resolve<'p>(instance: &Instance<'p>, addresses: &[String]) -> StepSpec<'p> {
+    let mut filler = Filler { plan: instance.plan, addresses, numbers: Vec::new() };
     let mut spec = compose(instance.plan, instance.role);
-    spec.set.iter_mut().for_each(|variable| fill(&mut variable.value));
-    spec.argv.iter_mut().for_each(fill);
-    fill(&mut spec.log);
-    let files = [&mut spec.junit, &mut spec.test_log, &mut spec.done];
-    files.into_iter().flatten().for_each(fill);
-    spec.own_gpus.iter_mut().for_each(|gpus| fill(&mut gpus.first));
-    spec.ready.iter_mut().for_each(|ready| ready.resolve(&instance.plan.roles, fill));
+    for variable in &mut spec.set {
+        variable.value = filler.fill(&variable.value, instance);
+    }
+    let of = |tasks| move |on: &Option<Tasks>| on.is_none_or(|on| on == tasks);
+    spec.argv = filler.argv(instance, of(Tasks::Leader));
+    spec.followers = match instance.role.differs_by_node() && instance.nodes.len() > 1 {
+        true => Some(filler.argv(instance, of(Tasks::Followers))),
+        false => None,
+    };
+    for (path, content) in &mut spec.files {
+        *path = filler.fill(path, instance);
+        *content = Cow::Owned(content.filled(&mut |text| filler.items(text, instance)));
+    }
+    spec.log = filler.fill(&spec.log, instance);
+    for file in [&mut spec.junit, &mut spec.test_log, &mut spec.done].into_iter().flatten() {
+        *file = filler.fill(file, instance);
+    }
+    if let Some(gpus) = &mut spec.own_gpus {
+        gpus.first = filler.fill(&gpus.first, instance);
+    }
+    if let Some(ready) = &mut spec.ready {
+        ready.resolve(&instance.plan.roles, |text| *text = filler.fill(text, instance));
+    }
+    spec.numbers = filler.numbers;
     spec
+}
+
+/// Puts what a plan does not know into templates.
+struct Filler<'a> {
+    plan: &'a Plan,
+    addresses: &'a [String],
+    numbers: Vec<Number>,
+}
+
+impl Filler<'_> {
+    fn argv(
+        &mut self,
+        instance: &Instance<'_>,
+        has: impl Fn(&Option<Tasks>) -> bool,
+    ) -> Vec<Template> {
+        let mut argv = Vec::with_capacity(instance.role.argv.len());
+        for (at, argument) in instance.role.argv.iter().enumerate() {
+            match (&argument.value, instance.role.own.args.get(&at)) {
+                (_, Some(own)) => argv.push(self.fill(own, instance)),
+                (Argument::Word(word), None) => argv.extend(self.items(word, instance)),
+                (Argument::Group(group), None) if has(&group.on) => {
+                    let others = group.each.as_deref().map(|role| self.plan.instances_of(role));
+                    let others: Vec<_> = others.into_iter().flatten().collect();
+                    let each = match &group.each {
+                        Some(_) => &others[..],
+                        None => std::slice::from_ref(instance),
+                    };
+                    for instance in each {
+                        for word in &group.words {
+                            argv.extend(self.items(word, instance));
+                        }
+                    }
+                }
+                (Argument::Group(_), None) => {}
+            }
+        }
+        let behind = instance.role.own.args.range(instance.role.argv.len()..);
+        argv.extend(behind.map(|(_, own)| self.fill(own, instance)));
+        argv
+    }
+
+    /// The values of a template: one, unless it is a list as a whole.
+    fn items(&mut self, template: &Template, instance: &Instance<'_>) -> Vec<Template> {
+        match template.only_slot().filter(|slot| slot.fact.is_list()) {
+            Some(slot) => self.list(slot).iter().map(|item| Template::literal(item)).collect(),
+            None => vec![self.fill(template, instance)],
+        }
+    }
+
+    fn fill(&mut self, template: &Template, instance: &Instance<'_>) -> Template {
+        template.replace(|part| match part {
+            Part::Slot(slot) => Some(self.value(slot, instance)),
+            _ => None,
+        })
+    }
+
+    fn value(&mut self, slot: Slot<'_>, own: &Instance<'_>) -> Template {
+        let other = slot.role.and_then(|role| self.plan.instances_of(role).next());
+        let instance = if slot.role.is_some() { other.as_ref() } else { Some(own) };
+        let Some(instance) = instance else { return Template::default() };
+        let number = |number: u32| {
+            let number = i64::from(number) * i64::from(slot.times) + i64::from(slot.plus);
+            Template::literal(&number.to_string())
+        };
+        match slot.fact {
+            Fact::Name => Template::literal(&instance.name),
+            Fact::Index => number(instance.index),
+            Fact::FirstGpu => number(instance.gpus.start),
+            Fact::LeaderAddr => Template::literal(&self.address(instance)),
+            Fact::Port => number(instance.port(slot.port.unwrap_or_default()).unwrap_or_default()),
+            Fact::Addrs | Fact::Urls => Template::literal(&self.list(slot).join(",")),
+            Fact::NodeRank | Fact::Rank | Fact::LocalRank | Fact::NodeAddr => self.of_task(slot),
+        }
+    }
+
+    /// A reference to what each task knows of itself.
+    fn of_task(&mut self, slot: Slot<'_>) -> Template {
+        let mut reference = Template::default();
+        let Some(variable) = slot.fact.variable() else { return reference };
+        let (times, plus) = (slot.times, slot.plus);
+        if (times, plus) == (1, 0) {
+            reference.push_variable(variable);
+            return reference;
+        }
+        let same =
+            |known: &&Number| (known.variable, known.times, known.plus) == (variable, times, plus);
+        let known = self.numbers.iter().find(same).map(|known| known.name.clone());
+        let name = known.unwrap_or_else(|| {
+            let name = format!("{NUMBER}{}", self.numbers.len());
+            self.numbers.push(Number { name: name.clone(), variable, times, plus });
+            name
+        });
+        reference.push_variable(&name);
+        reference
+    }
+
+    fn list(&self, slot: Slot<'_>) -> Vec<String> {
+        let scheme = if slot.fact == Fact::Urls { "http://" } else { "" };
+        let item = |instance: Instance<'_>| {
+            let port = instance.port(slot.port.unwrap_or_default()).unwrap_or_default();
+            format!("{scheme}{}:{port}", self.address(&instance))
+        };
+        self.plan.instances_of(slot.role.unwrap_or_default()).map(item).collect()
+    }
+
+    fn address(&self, instance: &Instance<'_>) -> String {
+        let node = instance.nodes.start;
+        let known = self.addresses.get(node as usize);
+        known.cloned().unwrap_or_else(|| format!("{{node{node}}}"))
+    }
 }
 
 /// The step of any instance of a role: what differs between instances is left as slots.
@@ -124,23 +274,26 @@ pub fn compose<'p>(plan: &'p Plan, role: &'p Role) -> StepSpec<'p> {
             set.push(variable(name, value, &planned.origin, false));
         }
     }
-    let argument = |(at, argument): (usize, &super::Traced<String>)| match role.own.args.get(&at) {
-        Some(own) => own.clone(),
-        None => Template::literal(&argument.value),
+    let argument = |(at, argument): (usize, &'p super::Traced<Argument>)| {
+        let own = role.own.args.get(&at).map(std::slice::from_ref);
+        own.unwrap_or_else(|| argument.value.words())
     };
     let behind = role.own.args.range(role.argv.len()..).map(|(_, own)| own.clone());
     let mut first_gpu = Template::default();
-    first_gpu.push_slot(Slot::FirstGpu);
+    first_gpu.push_slot(Slot::own(Fact::FirstGpu));
     StepSpec {
         step: &role.step,
         cleared,
         unset,
         set,
+        numbers: Vec::new(),
         own_gpus: role.own.gpus.then_some(OwnGpus { first: first_gpu, count: role.gpus }),
-        argv: role.argv.iter().enumerate().map(argument).chain(behind).collect(),
+        argv: role.argv.iter().enumerate().flat_map(argument).cloned().chain(behind).collect(),
+        followers: None,
         cwd: &role.cwd,
         // A run script is made for the test's own steps.
         script: plan.run_script.as_deref().filter(|_| role.purpose != Purpose::Check),
+        files: role.files.iter().map(|(path, c)| (path.clone(), Cow::Borrowed(c))).collect(),
         log: role.own.log.clone(),
         junit: role.own.junit.clone(),
         ready: role.ready.clone(),

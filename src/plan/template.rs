@@ -6,6 +6,7 @@
 //! to expand anywhere.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,31 +30,140 @@ pub enum Part<'a> {
     Text(&'a str),
     /// The value of a variable of the step's environment; empty when it is not set.
     Variable(&'a str),
-    /// What differs between the instances of a role; `plan::step` fills it in.
-    Slot(Slot),
+    /// What is not known when the plan is made; `plan::step` fills it in.
+    Slot(Slot<'a>),
 }
 
-/// What differs between the instances of a role.
+/// A fact that is not known when a plan is made, with its written form: `${.FACT}`, and where they
+/// matter a role, a port and an arithmetic: `${.port:ROUTER.http}`, `${.node_rank*4+1}`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Slot {
+pub struct Slot<'a> {
+    /// Which fact.
+    pub fact: Fact,
+    /// The role whose instances are meant; the step's own instance without one.
+    pub role: Option<&'a str>,
+    /// The name of a port.
+    pub port: Option<&'a str>,
+    /// What a number is multiplied with.
+    pub times: u32,
+    /// What is added then.
+    pub plus: i32,
+}
+
+/// What a [`Slot`] stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fact {
     /// The instance's name: `GEN_3`.
     Name,
     /// Its index in its role, from 0.
     Index,
     /// Its first GPU on each of its nodes, counted from the node's first of the job.
     FirstGpu,
+    /// The address of its first node; with a role, of that role's first instance.
+    LeaderAddr,
+    /// The number of a port; with a role, of that role's first instance.
+    Port,
+    /// `ADDRESS:PORT` of each instance of a role.
+    Addrs,
+    /// `http://ADDRESS:PORT` of each instance of a role.
+    Urls,
+    /// The task's node among those of its step, from 0.
+    NodeRank,
+    /// The task's rank in its step.
+    Rank,
+    /// The task's rank on its node.
+    LocalRank,
+    /// The address of the task's node.
+    NodeAddr,
 }
 
-impl Slot {
-    const ALL: [(Self, &'static str); 3] =
-        [(Self::Name, "name"), (Self::Index, "index"), (Self::FirstGpu, "first_gpu")];
+impl Fact {
+    const ALL: [(Self, &'static str); 11] = [
+        (Self::Name, "name"),
+        (Self::Index, "index"),
+        (Self::FirstGpu, "first_gpu"),
+        (Self::LeaderAddr, "leader_addr"),
+        (Self::Port, "port"),
+        (Self::Addrs, "addrs"),
+        (Self::Urls, "urls"),
+        (Self::NodeRank, "node_rank"),
+        (Self::Rank, "rank"),
+        (Self::LocalRank, "local_rank"),
+        (Self::NodeAddr, "node_addr"),
+    ];
 
-    fn written(self) -> &'static str {
-        Self::ALL.iter().find(|(slot, _)| *slot == self).map_or("", |(_, written)| written)
+    /// Its name in written form.
+    pub fn written(self) -> &'static str {
+        Self::ALL.iter().find(|(fact, _)| *fact == self).map_or("", |(_, written)| written)
     }
 
     fn read(text: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, written)| *written == text).map(|(slot, _)| *slot)
+        Self::ALL.iter().find(|(_, written)| *written == text).map(|(fact, _)| *fact)
+    }
+
+    /// Whether it is several texts.
+    pub fn is_list(self) -> bool {
+        matches!(self, Self::Addrs | Self::Urls)
+    }
+
+    /// Whether it needs the name of a port.
+    pub fn has_port(self) -> bool {
+        self == Self::Port || self.is_list()
+    }
+
+    /// The variable in which each task has it, when it differs from task to task.
+    pub fn variable(self) -> Option<&'static str> {
+        match self {
+            Self::NodeRank => Some("SLURM_NODEID"),
+            Self::Rank => Some("SLURM_PROCID"),
+            Self::LocalRank => Some("SLURM_LOCALID"),
+            Self::NodeAddr => Some("SLURMD_NODENAME"),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> Slot<'a> {
+    /// A fact of the step's own instance.
+    pub const fn own(fact: Fact) -> Self {
+        Self { fact, role: None, port: None, times: 1, plus: 0 }
+    }
+
+    /// Reads a written form without its `${.` and `}`.
+    fn read(text: &'a str) -> Option<Self> {
+        let (text, plus) = match text.rfind(['+', '-']) {
+            Some(at) => (&text[..at], text[at..].parse().ok()?),
+            None => (text, 0),
+        };
+        let (text, times) = match text.split_once('*') {
+            Some((text, times)) => (text, times.parse().ok()?),
+            None => (text, 1),
+        };
+        let (fact, whose) = text.split_once(':').unwrap_or((text, ""));
+        let (role, port) = match whose.split_once('.') {
+            Some((role, port)) => (role, Some(port)),
+            None => (whose, None),
+        };
+        let role = (!role.is_empty()).then_some(role);
+        let named = role.is_none_or(is_name) && port.is_none_or(is_name);
+        let fact = Fact::read(fact).filter(|_| named)?;
+        Some(Self { fact, role, port, times, plus })
+    }
+}
+
+impl fmt::Display for Slot<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.fact.written())?;
+        if self.role.is_some() || self.port.is_some() {
+            write!(f, ":{}", self.role.unwrap_or_default())?;
+        }
+        if let Some(port) = self.port {
+            write!(f, ".{port}")?;
+        }
+        if self.times != 1 {
+            write!(f, "*{}", self.times)?;
+        }
+        if self.plus != 0 { write!(f, "{:+}", self.plus) } else { Ok(()) }
     }
 }
 
@@ -91,10 +201,8 @@ impl Template {
     }
 
     /// Adds a slot.
-    pub fn push_slot(&mut self, slot: Slot) {
-        self.0.push_str("${.");
-        self.0.push_str(slot.written());
-        self.0.push('}');
+    pub fn push_slot(&mut self, slot: Slot<'_>) {
+        self.0.push_str(&format!("${{.{slot}}}"));
     }
 
     /// The same template with some of its references and slots replaced by other templates.
@@ -126,12 +234,39 @@ impl Template {
         })
     }
 
+    /// The slots in it, in order, with repetitions.
+    pub fn slots(&self) -> impl Iterator<Item = Slot<'_>> {
+        self.parts().filter_map(|part| match part {
+            Part::Slot(slot) => Some(slot),
+            Part::Text(_) | Part::Variable(_) => None,
+        })
+    }
+
+    /// The slot that the whole template is, when it is one.
+    pub fn only_slot(&self) -> Option<Slot<'_>> {
+        let mut parts = self.parts();
+        match (parts.next(), parts.next()) {
+            (Some(Part::Slot(slot)), None) => Some(slot),
+            _ => None,
+        }
+    }
+
     /// The text of a template without references; those that it has stand as they are written.
     pub fn literal_text(&self) -> Cow<'_, str> {
         match self.0.contains("$$") {
             true => Cow::Owned(self.0.replace("$$", "$")),
             false => Cow::Borrowed(&self.0),
         }
+    }
+
+    /// The text for people: slots in braces, references as they are written.
+    pub fn readable(&self) -> String {
+        let part = |part| match part {
+            Part::Text(text) => text.to_owned(),
+            Part::Variable(name) => format!("${{{name}}}"),
+            Part::Slot(slot) => format!("{{{slot}}}"),
+        };
+        self.parts().map(part).collect()
     }
 
     /// Whether it refers to no variable.
@@ -188,8 +323,8 @@ impl<'a> Iterator for Parts<'a> {
             self.rest = rest;
             return Some(Part::Text("$"));
         }
-        if let Some((name, rest)) = after.strip_prefix("{.").and_then(bare)
-            && let (Some(slot), Some(rest)) = (Slot::read(name), rest.strip_prefix('}'))
+        if let Some((written, rest)) = after.strip_prefix("{.").and_then(|s| s.split_once('}'))
+            && let Some(slot) = Slot::read(written)
         {
             self.rest = rest;
             return Some(Part::Slot(slot));
@@ -252,6 +387,25 @@ mod tests {
         assert_eq!(expand("$A$A").unwrap().len(), MAX_VALUE);
         assert_eq!(expand("$A${A}x"), Err(TooLong));
         assert_eq!(expand(&"$A".repeat(1000)), Err(TooLong));
+    }
+
+    #[test]
+    fn a_slot_is_read_as_it_is_written_and_what_is_none_is_text() {
+        for written in [
+            "name",
+            "port:ROUTER.http",
+            "port:.http+1",
+            "urls:PREFILL.http",
+            "leader_addr:ROUTER",
+            "node_rank*4-1",
+        ] {
+            let template = Template::from_written(format!("${{.{written}}}"));
+            assert_eq!(template.only_slot().unwrap().to_string(), written);
+        }
+        for written in ["${.nothing}", "${.port:a b}", "${.index*x}", "${.index", "${.index*9+}"] {
+            assert_eq!(value(written), written);
+            assert!(Template::from_written(written).slots().next().is_none());
+        }
     }
 
     proptest! {

@@ -340,12 +340,6 @@ pub struct Test {
     pub kind: TestKind,
     /// What is measured: `e2e`, `gen_only`, …; `aggregated` for a test that has no mode.
     pub mode: String,
-    /// The configuration's name.
-    pub config: String,
-    /// The configuration's path.
-    pub config_path: String,
-    /// SHA-256 of the configuration's bytes, in lower-case hexadecimal.
-    pub config_sha256: String,
     /// The entry of `server_configs`, in an aggregated test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,

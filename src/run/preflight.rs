@@ -17,18 +17,20 @@ pub fn check(plan: &Plan) -> Result<(), Diagnostics> {
         let help = format!("{setting}; --no-preflight submits what only the nodes see");
         errors.push(Diagnostic::error(what).help(help));
     };
-    let (tree, models) = (&plan.source_dir, &plan.models_dir);
-    let module = format!("{TEST_ROOT}/{}", plan.test.module);
-    if !Path::new(tree).is_dir() {
-        missing(format!("the source tree {tree} does not exist"), "set --trtllm-dir");
-    } else if !Path::new(tree).join(&module).is_file() {
-        missing(
-            format!("the source tree {tree} has no test {module}"),
-            "set --trtllm-dir, or PERF_TEST_MODULE for a test elsewhere",
-        );
-    }
-    if !Path::new(models).is_dir() {
-        missing(format!("the models directory {models} does not exist"), "set --models-dir");
+    if let Some(suite) = &plan.suite {
+        let (tree, models) = (&suite.source_dir, &suite.models_dir);
+        let module = format!("{TEST_ROOT}/{}", suite.test.module);
+        if !Path::new(tree).is_dir() {
+            missing(format!("the source tree {tree} does not exist"), "set --trtllm-dir");
+        } else if !Path::new(tree).join(&module).is_file() {
+            missing(
+                format!("the source tree {tree} has no test {module}"),
+                "set --trtllm-dir, or PERF_TEST_MODULE for a test elsewhere",
+            );
+        }
+        if !Path::new(models).is_dir() {
+            missing(format!("the models directory {models} does not exist"), "set --models-dir");
+        }
     }
     // Other images are names in a registry.
     let image = plan.container.as_ref().map(|container| container.image.value.as_str());

@@ -172,13 +172,14 @@ impl PlanSummary {
     pub fn new(plan: &Plan) -> Result<Self, serde_json::Error> {
         use sha2::{Digest, Sha256};
         let digest = Sha256::digest(plan.to_json()?);
+        let suite = plan.suite.as_ref();
         Ok(Self {
             sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
-            test: plan.test.node_id(),
-            config: plan.test.config.clone(),
-            config_sha256: plan.test.config_sha256.clone(),
-            mode: plan.test.mode.clone(),
-            rules: plan.rules.name().to_owned(),
+            test: suite.map_or_else(|| plan.title().to_owned(), |suite| suite.test.node_id()),
+            config: plan.config.name.clone(),
+            config_sha256: plan.config.sha256.clone(),
+            mode: suite.map(|suite| suite.test.mode.clone()).unwrap_or_default(),
+            rules: suite.map(|suite| suite.rules.name().to_owned()).unwrap_or_default(),
             total_nodes: plan.layout.total_nodes,
             total_gpus: plan.layout.total_gpus,
         })

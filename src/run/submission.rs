@@ -262,7 +262,7 @@ pub fn submit(
         schema: SCHEMA,
         job_id: submitted.job_id,
         cluster: submitted.cluster.clone(),
-        test: plan.test.id.clone(),
+        test: plan.title().to_owned(),
         launcher,
         submitted: Moment::now(),
         before,

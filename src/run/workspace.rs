@@ -86,8 +86,8 @@ fn foreign(plan: &Plan, workspace: &Path) -> Option<String> {
         let there = source::read(&plan_file, files::PLAN).ok();
         let there = there.and_then(|source| Plan::from_json(&source.text).ok());
         return match there {
-            Some(there) if there.test.id == plan.test.id => None,
-            Some(there) => Some(format!("the files of another test, {}", there.test.id)),
+            Some(there) if there.title() == plan.title() => None,
+            Some(there) => Some(format!("the files of another test, {}", there.title())),
             None => Some(format!("a {} that cannot be read", files::PLAN)),
         };
     }

@@ -297,7 +297,7 @@ pub fn differences(plan: &Plan, case: &Case) -> Vec<String> {
     for (kind, role) in &plan.roles {
         let Some(theirs) = expected.get(kind) else { continue };
         let unset: Vec<_> = role.unset.iter().map(|name| name.value.as_str()).collect();
-        let argv: Vec<_> = role.argv.iter().map(|word| word.value.as_str()).collect();
+        let argv: Vec<_> = role.words().collect();
         compare(format!("{kind} unset"), format!("{unset:?}"), format!("{:?}", theirs.unset));
         compare(
             format!("{kind} export"),
@@ -322,11 +322,17 @@ pub fn differences(plan: &Plan, case: &Case) -> Vec<String> {
         format!("{:?}", pairs(case.job_env.as_ref().unwrap())),
     );
     let plain = |value: &str| value.parse().map_or(value.to_owned(), |n: f64| n.to_string());
-    let mut ours: Vec<_> =
-        plan.variables.iter().map(|(name, v)| (name.as_str(), plain(v))).collect();
+    let mut ours: Vec<_> = plan
+        .suite
+        .as_ref()
+        .unwrap()
+        .variables
+        .iter()
+        .map(|(name, v)| (name.as_str(), plain(v)))
+        .collect();
     let theirs = pairs(case.variables.as_ref().unwrap());
     let mut theirs: Vec<_> = theirs.into_iter().map(|(name, v)| (name, plain(v))).collect();
-    if plan.rules == Generation::Current {
+    if plan.suite.as_ref().unwrap().rules == Generation::Current {
         // Those records have all exports of the script, in another order.
         theirs.retain(|(name, _)| !OTHER_EXPORTS.contains(name));
         ours.sort_unstable();
@@ -430,14 +436,16 @@ pub fn check_list(
 ) {
     let deviation = deviations.iter().find(|(deviating, _)| *deviating == label);
     match (deviation, planned) {
-        (Some((_, Ok(id))), Ok(plan)) => assert!(plan.test.id.starts_with(id), "{label}"),
+        (Some((_, Ok(id))), Ok(plan)) => {
+            assert!(plan.suite.as_ref().unwrap().test.id.starts_with(id), "{label}")
+        }
         (Some((_, Err(part))), Err(errors)) => {
             assert!(errors.to_string().contains(part), "{label}: {errors}");
         }
         (None, Ok(plan)) => {
             assert!(expected["ok"].as_bool().unwrap(), "{label} is planned");
             for (name, value) in expected["exports"].as_object().unwrap() {
-                let ours = plan.variables.get(name).map(String::as_str);
+                let ours = plan.suite.as_ref().unwrap().variables.get(name).map(String::as_str);
                 assert_eq!(ours, value.as_str(), "{label}: {name}");
             }
             if !expected["hardware"].is_null() {

@@ -114,7 +114,7 @@ pub fn demand(spank: Spank, plan: &Plan) -> Result<(), String> {
         tasks: job.ntasks.value,
         tasks_per_node: job.ntasks_per_node.value,
         gpus_per_node: job.gpus_per_node.value,
-        config: Demand::config_label(&plan.test.config),
+        config: Demand::config_label(&plan.config.name),
         segment: job.segment.as_ref().map(|segment| segment.value),
         time_min: minutes_of_the_test(plan),
     };

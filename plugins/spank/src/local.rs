@@ -187,7 +187,8 @@ fn without_the_remote_side(
     in_container: bool,
     environment: &Mutable,
 ) -> Result<(), String> {
-    let spec = resolve(instance);
+    let nodes = hosts_of_the_job(&CommandLine::default())?.unwrap_or_default();
+    let spec = resolve(instance, &nodes);
     for name in &spec.unset {
         environment.unset(name);
     }
@@ -243,7 +244,7 @@ pub fn instance<'p>(plan: &'p Plan, role: &str) -> Result<Instance<'p>, String> 
     plan.instance(role).map_err(|error| {
         format!(
             "disagg: the plan of {} has no role '{role}'; it has {}",
-            plan.test.config, error.known
+            plan.config.name, error.known
         )
     })
 }
@@ -311,7 +312,7 @@ fn pin(
         return Err(format!(
             "disagg: the job has {}, but the plan of {} needs {}: submit it with --nodes={}",
             step::plural(hosts.len() as u32, "node"),
-            instance.plan.test.config,
+            instance.plan.config.name,
             instance.plan.layout.total_nodes,
             instance.plan.layout.total_nodes
         ));

@@ -122,11 +122,11 @@ mod tests {
         let tree = tree();
         let classic = of(&tree, Some("x-y.yaml"), "disagg_upload-x-y").unwrap();
         assert_eq!(
-            (classic.rules.name(), classic.test.id.as_str()),
+            (classic.suite.as_ref().unwrap().rules.name(), classic.title()),
             ("classic", "disagg_upload-x-y")
         );
         let unified = of(&tree, Some("x-y.yaml"), "disagg_upload-gen_only-x-y").unwrap();
-        assert_eq!(unified.rules.name(), "unified");
+        assert_eq!(unified.suite.as_ref().unwrap().rules.name(), "unified");
         assert_eq!(
             unified.names(),
             "GEN_PRECHECK_0, CTX_PRECHECK_0..CTX_PRECHECK_1, GEN_0, CTX_0..CTX_1, DISAGG_SERVER, BENCHMARK"
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn a_test_id_alone_names_the_config() {
         let plan = of(&tree(), None, "aggr_upload-one-config-small").unwrap();
-        assert_eq!(plan.test.config, "one-config");
+        assert_eq!(plan.config.name, "one-config");
         assert_eq!(plan.names(), "AGGREGATED");
     }
 

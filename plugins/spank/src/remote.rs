@@ -100,7 +100,9 @@ fn apply(
     instance: &Instance<'_>,
     variables: &HashMap<String, String>,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let mut spec = resolve(instance);
+    let nodes =
+        variables.get("SLURM_JOB_NODELIST").map(|list| hostlist::expand(list)).transpose()?;
+    let mut spec = resolve(instance, &nodes.unwrap_or_default());
     // Slurm tells every task of a pinned step that its distribution is arbitrary; a srun in the task
     // would then look for a host file.
     let pinned = variables.get(DISTRIBUTION).is_some_and(|how| how == "arbitrary");
@@ -121,7 +123,12 @@ fn apply(
     }
     // The command's own assignments hold this task's values, so that they mean the same where they
     // are set already.
-    let lookup = |name: &str| variables.get(name).map(String::as_str);
+    let given = |name: &str| variables.get(name).map(String::as_str);
+    let numbers: Vec<_> = spec.numbers.iter().map(|n| (n.name.as_str(), n.value(given))).collect();
+    let lookup = |name: &str| {
+        let number = numbers.iter().find(|(known, _)| *known == name);
+        number.map(|(_, value)| value.as_str()).or_else(|| given(name))
+    };
     for variable in &mut spec.set {
         let value = variable.value.expand(lookup)?;
         spank.set_env(variable.name, &value)?;

@@ -64,7 +64,7 @@ pub fn summary(plan: &Plan) -> String {
     let servers: Vec<String> = servers.collect();
     format!(
         "disagg: {}: {} x {} = {}: {}",
-        plan.test.config,
+        plan.config.name,
         crate::step::plural(layout.total_nodes, "node"),
         crate::step::plural(layout.gpus_per_node, "GPU"),
         crate::step::plural(layout.total_gpus, "GPU"),

@@ -273,7 +273,7 @@ fn on_every_release_a_test_id_of_the_unified_form_is_planned_by_its_rules() {
         assert_eq!(run.ranks().len(), 8, "{release:?}");
         for rank in run.ranks() {
             let plan = Plan::from_json(rank.environment.get("SLURM_DISAGG_PLAN").unwrap()).unwrap();
-            assert_eq!(plan.test.id, "disagg_upload-gen_only-three");
+            assert_eq!(plan.title(), "disagg_upload-gen_only-three");
             let command = rank.environment.get("pytestCommand").unwrap();
             assert!(command.contains("disagg_upload-gen_only-three]"), "{command}");
         }

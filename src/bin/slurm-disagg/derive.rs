@@ -32,6 +32,9 @@ pub fn run(args: &DeriveArgs, context: &Context) -> Outcome {
     };
     let (plan, warnings) = request::plan(&options, context)?;
     report(&warnings);
+    let Some(suite) = &plan.suite else {
+        return Err(Diagnostic::error("the test list names no test of the test suite").into());
+    };
     for note in &plan.notes {
         report(&[Diagnostic::note(note.clone())]);
     }
@@ -39,7 +42,7 @@ pub fn run(args: &DeriveArgs, context: &Context) -> Outcome {
     let prefix = read(Path::new(&args.script_prefix))?;
     let srun_args = read(&args.srun_args)?;
     let draft = read(&args.draft_launch_sh)?;
-    let of_tree = Path::new(&plan.source_dir).join(GATE_DIR).join(GATE_FILE);
+    let of_tree = Path::new(&suite.source_dir).join(GATE_DIR).join(GATE_FILE);
     let gates = [args.draft_launch_sh.with_file_name(GATE_FILE), of_tree];
     let gate = gates.iter().find(|gate| gate.exists()).map(|gate| read(gate)).transpose()?;
     let script = derive::launch_script(
@@ -56,7 +59,7 @@ pub fn run(args: &DeriveArgs, context: &Context) -> Outcome {
     write(&args.launch_sh, &script, mode).map_err(|error| {
         Failure::Other(format!("{} cannot be written: {error}", args.launch_sh.display()))
     })?;
-    print(&format!("{}: wrote {}\n", plan.test.id, args.launch_sh.display()))?;
+    print(&format!("{}: wrote {}\n", suite.test.id, args.launch_sh.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 

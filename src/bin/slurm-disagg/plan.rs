@@ -43,9 +43,11 @@ pub fn launcher_line_zh(plan: &Plan, context: &Context) -> String {
     let locale = ["LC_ALL", "LC_MESSAGES", "LANG"]
         .iter()
         .find_map(|name| (context.env)(name).filter(|value| !value.is_empty()));
-    match locale.is_some_and(|locale| locale.starts_with("zh")) {
-        true => format!("{}\n", table::launcher_line_zh(plan)),
-        false => String::new(),
+    match &plan.suite {
+        Some(suite) if locale.is_some_and(|locale| locale.starts_with("zh")) => {
+            format!("{}\n", table::launcher_line_zh(suite))
+        }
+        _ => String::new(),
     }
 }
 
@@ -67,7 +69,7 @@ fn text(args: &PlanArgs, plan: &Plan, nodes: Option<&[String]>) -> Result<String
             serde_json::to_string_pretty(&view)? + "\n"
         }
         PlanFormat::Env => {
-            let set = resolve(&instance).set;
+            let set = resolve(&instance, nodes.unwrap_or_default()).set;
             let line = |variable: &Variable<'_>| {
                 format!("{}={}\n", variable.name, output::quote::template(&variable.value))
             };

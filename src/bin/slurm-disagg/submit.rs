@@ -49,7 +49,7 @@ pub fn run(args: &SubmitArgs, context: &Context) -> Outcome {
             entries.push(Entry::of_job(job, client));
             continue;
         }
-        let mut entry = Entry::new(&plan.test.id, &plan.workspace);
+        let mut entry = Entry::new(plan.title(), &plan.workspace);
         entry.files = write(plan, args.force)?;
         if args.dry_run {
             let prepared = submission::prepare(plan, launcher(args), &args.launch_options)
@@ -134,8 +134,8 @@ fn submit(
                     workspace: Some(plan.workspace.clone().into()),
                     launcher: Some(launcher),
                     title: match args.sweep.is_empty() {
-                        true => plan.test.id.clone(),
-                        false => format!("{} {}", plan.test.id, plan.workspace),
+                        true => plan.title().to_owned(),
+                        false => format!("{} {}", plan.title(), plan.workspace),
                     },
                     roles: target::roles_of(plan),
                 });
@@ -192,15 +192,14 @@ fn plans(args: &SubmitArgs, context: &Context) -> Result<Vec<Plan>, Failure> {
     if errors.has_errors() {
         return Err(errors.into());
     }
-    match plans
-        .iter()
-        .find(|plan| plan.changed_config.is_some() && !plan.rules.is_in(CONFIG_FOLDERS))
-    {
-        Some(plan) if !args.test_only => {
+    let changed = plans.iter().filter(|plan| plan.changed_config.is_some());
+    let mut suites = changed.filter_map(|plan| plan.suite.as_ref());
+    match suites.find(|suite| !suite.rules.is_in(CONFIG_FOLDERS)) {
+        Some(suite) if !args.test_only => {
             let message = format!(
                 "by the {} rules the test reads its configuration from the source tree, not what \
                  --set or --sweep makes of it",
-                plan.rules
+                suite.rules
             );
             let help = "write the values into the configuration, or submit with --rules current if the \
                         tree's test knows DISAGG_CONFIG_FOLDER";
@@ -274,7 +273,7 @@ fn check_launch_options(args: &SubmitArgs, plan: &Plan) -> Result<(), Failure> {
 }
 
 fn test_only(plan: &Plan) -> Result<Entry, Failure> {
-    let entry = Entry::new(&plan.test.id, &plan.workspace);
+    let entry = Entry::new(plan.title(), &plan.workspace);
     match submission::test_only(plan) {
         Ok(output) => Ok(entry.ended(TestOutcome::Accepted, output)),
         Err(SubmitError::Slurm(error)) => Ok(entry.ended(TestOutcome::Refused, error.to_string())),
@@ -332,5 +331,7 @@ fn write(plan: &Plan, force: bool) -> Result<Vec<String>, Failure> {
 fn planned(plan: &Plan, context: &Context) -> String {
     let saving = table::saving_line(plan).map(|line| line + "\n").unwrap_or_default();
     let chinese = launcher_line_zh(plan, context);
-    format!("{}\n{}\n{saving}{chinese}", table::launcher_line(plan), table::job_line(plan))
+    let launcher = plan.suite.as_ref().map(table::launcher_line);
+    let launcher = launcher.map(|line| format!("{line}\n")).unwrap_or_default();
+    format!("{launcher}{}\n{saving}{chinese}", table::job_line(plan))
 }

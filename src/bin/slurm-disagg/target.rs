@@ -124,7 +124,7 @@ fn roles(workspace: &Path) -> Vec<Role> {
 pub fn roles_of(plan: &Plan) -> Vec<Role> {
     let role = |instance: disagg::plan::Instance<'_>| Role {
         name: instance.name.clone(),
-        log: resolve(&instance).log_file().into_owned(),
+        log: resolve(&instance, &[]).log_file().into_owned(),
     };
     plan.instances().map(role).collect()
 }

@@ -98,7 +98,10 @@ fn lines(options: &Options, context: &Context) -> Result<Vec<String>, Failure> {
     }
     match &options.test_list {
         Some(list) if !picks_one => Ok(of_list(list)?),
-        _ => Ok(vec![request::plan(options, context)?.0.test.node_id()]),
+        _ => {
+            let (plan, _) = request::plan(options, context)?;
+            Ok(plan.suite.iter().map(|suite| suite.test.node_id()).collect())
+        }
     }
 }
 
@@ -195,8 +198,8 @@ impl Case<'_> {
         let text = text.replace(&*self.scratch.to_string_lossy(), "SCRATCH");
         match plan {
             Some(plan) => {
-                let file = format!("/{}.yaml", plan.test.config);
-                text.replace(&plan.test.id, "ID").replace(&file, "/CONFIG.yaml")
+                let file = format!("/{}.yaml", plan.config.name);
+                text.replace(plan.title(), "ID").replace(&file, "/CONFIG.yaml")
             }
             None => text,
         }

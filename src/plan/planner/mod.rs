@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use indexmap::IndexMap;
 
 use self::sizes::{Places, Sizes};
+use super::argument::Argument;
 use super::assignments::Assignment;
 use super::command::{BaseCommand, MODELS_ROOT, PYTEST, TEST_ROOT, file_name, uses_launcher};
 use super::config::{Config, Field, ServerEntry};
@@ -27,10 +28,11 @@ use super::rules::{
     RUN_TOKEN, RoleRule, Run, TEST_DIRS, is_gen_only,
 };
 use super::step::SERVING_TYPE;
-use super::template::{Slot, Template};
+use super::suite::{Precheck, Suite};
+use super::template::{Fact, Slot, Template};
 use super::test_id::{Generation, Mode, Test, TestId, TestKind, node_id};
 use super::ucx::Row;
-use super::{Plan, Precheck, SCHEMA};
+use super::{ConfigFile, Plan, SCHEMA};
 use crate::diagnostic::{Diagnostic, Diagnostics, nearest};
 
 /// Computes a plan.
@@ -131,39 +133,44 @@ impl<'r> Planner<'r> {
             .chain(["pytestCommand".to_owned()])
             .chain(self.models_of_precheck(&subject).map(|_| MODELS_ROOT.to_owned()))
             .collect();
-        Some(Plan {
-            schema: SCHEMA,
+        let suite = Suite {
             rules: self.rules,
             rules_reason: self.rules_reason(),
-            variables,
             test: Test {
                 module: request.test.module.value.clone(),
                 function: request.test.function.value.clone(),
                 id: subject.id.text,
                 kind: subject.id.kind,
                 mode: subject.mode,
-                config: self.config.name.clone(),
-                config_path: self.config.path.clone(),
-                config_sha256: self.config.sha256.clone(),
                 server: subject.id.server,
             },
-            placement: request.placement.value,
-            frontend_node: request.frontend_node.value,
             llmapi_launch: launcher,
             base_command: subject.base,
-            roles,
             unused_roles,
             precheck,
-            max_failed: request.max_failed.clone(),
             stage: request.stage.as_ref().map(|stage| stage.value.clone()),
+            variables,
+            source_dir: request.directories.source.value.clone(),
+            models_dir: request.directories.models.value.clone(),
+        };
+        Some(Plan {
+            schema: SCHEMA,
+            config: ConfigFile {
+                name: self.config.name.clone(),
+                path: self.config.path.clone(),
+                sha256: self.config.sha256.clone(),
+            },
+            suite: Some(suite),
+            max_failed: request.max_failed.clone(),
+            placement: request.placement.value,
+            frontend_node: request.frontend_node.value,
+            roles,
             job_env,
             container_env,
             run_token: self.rules.is_in(RUN_TOKEN.0).then(|| RUN_TOKEN.1.to_owned()),
             job: self.job(&layout),
             layout,
             container: self.container(),
-            source_dir: request.directories.source.value.clone(),
-            models_dir: request.directories.models.value.clone(),
             workspace: request.directories.workspace.value.clone(),
             changed_config: self.config.changed.clone(),
             output_dir: subject.output_dir,
@@ -370,6 +377,9 @@ impl<'r> Planner<'r> {
             Purpose::Check if !runs_checks => 0,
             _ => sizes.servers(rule.size).count,
         };
+        let argument = |Traced { value, origin }: Traced<String>| {
+            Traced::new(Argument::literal(&value), origin)
+        };
         Role {
             purpose: rule.purpose,
             count,
@@ -382,7 +392,9 @@ impl<'r> Planner<'r> {
             env,
             ends_after: rule.ends_after.map(str::to_owned),
             own: self.own(rule, &argv, shares_nodes),
-            argv,
+            argv: argv.into_iter().map(argument).collect(),
+            ports: IndexMap::new(),
+            files: IndexMap::new(),
             cwd: format!("{}/{TEST_ROOT}", request.directories.source.value),
             step,
             // The test decides on ports itself and says in no log of ours when it serves.
@@ -409,7 +421,7 @@ impl<'r> Planner<'r> {
         let mut env = Env::default();
         if rule.has_serving_type() {
             let mut name = Template::default();
-            name.push_slot(Slot::Name);
+            name.push_slot(Slot::own(Fact::Name));
             let origin = Origin::rule("the name of the step's role");
             self.set(&mut env, SERVING_TYPE, &name, origin);
         }
@@ -425,7 +437,7 @@ impl<'r> Planner<'r> {
             let (option, path) = words[at].split_at(start);
             let (stem, end) = path.strip_suffix(".xml").map_or((path, ""), |stem| (stem, ".xml"));
             let mut own = Template::literal(&format!("{stem}-"));
-            own.push_slot(Slot::Name);
+            own.push_slot(Slot::own(Fact::Name));
             own.push_text(end);
             let mut argument = Template::literal(option);
             argument.push(&own);
@@ -434,7 +446,7 @@ impl<'r> Planner<'r> {
         }
         if let Command::Precheck(_) = rule.command {
             let mut index = Template::default();
-            index.push_slot(Slot::Index);
+            index.push_slot(Slot::own(Fact::Index));
             args.insert(argv.len(), Template::literal("--server-idx"));
             args.insert(argv.len() + 1, index);
         }

@@ -72,7 +72,7 @@ impl Search {
         Self {
             workspace: PathBuf::from(&plan.workspace),
             run: run.map(str::to_owned),
-            logs: clients.map(|client| resolve(&client).log_file().into_owned()).collect(),
+            logs: clients.map(|client| resolve(&client, &[]).log_file().into_owned()).collect(),
         }
     }
 

@@ -39,16 +39,17 @@ pub enum CommandError {
 /// srun opens what its own standard output is: so no path goes through srun's file name patterns.
 const OUTPUT: &str = "/dev/fd/1";
 
-/// The command of an instance on its hosts.
+/// The command of an instance on the job's nodes.
 ///
 /// # Errors
 /// [`CommandError`].
 pub fn of_instance(
     instance: &Instance<'_>,
-    hosts: &[String],
+    nodes: &[String],
     variables: &Variables,
 ) -> Result<StepCommand, CommandError> {
-    let spec = resolve(instance);
+    let spec = resolve(instance, nodes);
+    let hosts = instance.hosts(nodes).unwrap_or_default();
     let task = task(&spec);
     let mut extra = vec![format!("--distribution=plane={}", spec.step.tasks_per_node)];
     let container = container_arguments(instance.plan, None);

@@ -209,7 +209,7 @@ fn names(plan: &Plan) -> BTreeSet<String> {
     names.extend(plan.container.is_some().then(|| UNPACK_LOG.to_owned()));
     names.extend(plan.install_script.is_some().then(|| INSTALL_LOG.to_owned()));
     for instance in plan.instances().chain(plan.checks()) {
-        let spec = resolve(&instance);
+        let spec = resolve(&instance, &[]);
         names.insert(spec.log_file().into_owned());
         let junit = spec.junit_file();
         names.extend(junit.as_deref().and_then(|path| name_in(workspace, path)).map(str::to_owned));

@@ -94,7 +94,8 @@ pub fn run(
     let figures = search.stamps().map(|before| (search, before));
     test_files::prepare(plan)?;
     let clock = supervisor::Clock::start();
-    let precheck = plan.precheck.map(|check| Duration::from_secs(check.timeout_s.into()));
+    let precheck = plan.suite.as_ref().and_then(|suite| suite.precheck);
+    let precheck = precheck.map(|check| Duration::from_secs(check.timeout_s.into()));
     (settings.limits.precheck, settings.max_failed) = (precheck, plan.max_failed.value);
     let result = RunResult {
         schema: SCHEMA,

@@ -21,7 +21,7 @@ impl TestFiles {
     /// Of an instance.
     #[must_use]
     pub fn new(plan: &Plan, instance: &Instance<'_>) -> Self {
-        let spec = resolve(instance);
+        let spec = resolve(instance, &[]);
         let below = |file: &str| Path::new(&plan.output_dir).join(file);
         let filled =
             |file: &Option<Template>| file.as_ref().map(|file| below(&file.literal_text()));

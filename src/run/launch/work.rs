@@ -58,9 +58,9 @@ impl Work {
         }
         for instance in plan.checks().chain(plan.instances()) {
             let hosts = instance.hosts(nodes).unwrap_or_default();
-            let spec = resolve(&instance);
+            let spec = resolve(&instance, nodes);
             work.steps.push(step_result(plan, &instance, &spec, hosts));
-            work.commands.push(command::of_instance(&instance, hosts, &all)?);
+            work.commands.push(command::of_instance(&instance, nodes, &all)?);
             work.watches.push(Watch::new(&instance, spec.ready, hosts)?);
             work.test_files.push(TestFiles::new(plan, &instance));
         }

@@ -53,7 +53,7 @@ pub fn steps(plan: &Plan) -> Vec<Planned> {
                 overlap: step.overlap,
                 kill_on_bad_exit: step.kill_on_bad_exit,
             };
-            let spec = resolve(&instance);
+            let spec = resolve(&instance, &[]);
             let set = spec.set.iter().map(|set| (set.name.to_owned(), set.value.clone()));
             // Simulated nodes have no GPUs that Slurm could list.
             let gpus = gpu_variables(|_| None, instance.own_gpus()).into_iter().flatten();
