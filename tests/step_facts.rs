@@ -129,7 +129,7 @@ fn a_plan_that_refers_to_what_it_lacks_is_refused() {
         (json!(["${.urls:GEN.other}"]), "refers to what does not exist"),
         (json!([{"each": "NOBODY", "words": ["x"]}]), "refers to what does not exist"),
         (json!([{"each": "GEN", "words": ["${.urls:.http}"]}]), "refers to what does not exist"),
-        (json!(vec!["${.urls:GEN.http}"; 30_000]), "names too many instances"),
+        (json!(vec!["${.urls:GEN.http}"; 110_000]), "names too many instances"),
         (json!([{"each": "GEN", "words": ["a"], "other": 1}]), "cannot be read"),
     ] {
         let error = plan(|json| json["roles"]["BENCHMARK"]["argv"] = argv.clone()).unwrap_err();

@@ -35,7 +35,17 @@ pub struct Section<'d> {
 }
 
 impl<'d> Section<'d> {
-    fn path_of(&self, key: &str) -> String {
+    /// A node with the path that leads to it.
+    pub(super) fn of(path: &str, node: &'d Node) -> Self {
+        Self { path: path.to_owned(), node: Some(node) }
+    }
+
+    /// The value of a key, where there is one.
+    pub(super) fn get(&self, key: &str) -> Option<&'d Node> {
+        self.node?.get(key)
+    }
+
+    pub(super) fn path_of(&self, key: &str) -> String {
         if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
@@ -81,7 +91,7 @@ impl<'d> Fields<'d> {
         self.diagnostics.push(Diagnostic::error(message).at(self.at(position)));
     }
 
-    fn wrong(&self, position: Position, message: impl Into<String>) -> Diagnostic {
+    pub(super) fn wrong(&self, position: Position, message: impl Into<String>) -> Diagnostic {
         Diagnostic::error(message).at(self.at(position))
     }
 
@@ -98,7 +108,7 @@ impl<'d> Fields<'d> {
         self.diagnostics.push(Diagnostic::warning(message).at(self.at(position)).help(help));
     }
 
-    fn origin(&self, path: String, position: Position) -> Origin {
+    pub(super) fn origin(&self, path: String, position: Position) -> Origin {
         Origin { rule: "".into(), input: path.into(), location: Some(self.at(position)) }
     }
 
@@ -265,7 +275,7 @@ impl<'d> Fields<'d> {
         Field::Good(Traced::new(whole, self.origin(path, node.position)))
     }
 
-    fn whole_number(&mut self, path: &str, node: &Node) -> Result<i128, Diagnostic> {
+    pub(super) fn whole_number(&mut self, path: &str, node: &Node) -> Result<i128, Diagnostic> {
         let at = node.position;
         let Value::Scalar { text, plain } = &node.value else {
             let message = format!("{path} must be a whole number, not {}", node.kind());
@@ -298,7 +308,13 @@ impl<'d> Fields<'d> {
         }
     }
 
-    fn ambiguous(&self, path: &str, at: Position, yaml11: Reading, yaml12: Reading) -> Diagnostic {
+    pub(super) fn ambiguous(
+        &self,
+        path: &str,
+        at: Position,
+        yaml11: Reading,
+        yaml12: Reading,
+    ) -> Diagnostic {
         self.wrong(
             at,
             format!(
@@ -312,7 +328,7 @@ impl<'d> Fields<'d> {
         self.field(section, key, |fields, path, node| fields.one_text(path, node))
     }
 
-    fn one_text(&self, path: &str, node: &Node) -> Result<String, Diagnostic> {
+    pub(super) fn one_text(&self, path: &str, node: &Node) -> Result<String, Diagnostic> {
         let Value::Scalar { text, plain } = &node.value else {
             let message = format!("{path} must be text, not {}", node.kind());
             return Err(self.wrong(node.position, message));
@@ -437,7 +453,7 @@ impl<'d> Fields<'d> {
 
     /// The position of a byte of a scalar's text, where the file has the text as it is, on one
     /// line or in a `|` block; else that of the scalar.
-    fn inside(&self, node: &Node, text: &str, offset: usize) -> Position {
+    pub(super) fn inside(&self, node: &Node, text: &str, offset: usize) -> Position {
         let start = node.position;
         let source = &self.document.source;
         let shown = source.rest_of_line(start);

@@ -4,6 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+mod engine;
+
+pub use self::engine::profiles_folder;
 pub use super::settings::Options;
 use super::settings::{self, Setting, Settings};
 use super::slurm_args::{self, Program};
@@ -338,52 +341,24 @@ fn build_test(
         config.path =
             format!("{}/{}", directories.workspace.value, file_in_workspace(&config.name));
     }
-    let mut extra =
-        |program, of_site: &Option<_>, setting: &Setting, given_here: &Option<Vec<_>>| {
-            let option = Origin::input(setting.option.unwrap_or(setting.name));
-            let here = given_here
-                .iter()
-                .flatten()
-                .map(|word: &String| Traced::new(word.clone(), option.clone()));
-            slurm_args::check(program, each(of_site.clone()).chain(here), &given, &mut errors)
-        };
-    let settings_args =
-        extra(Program::Sbatch, &site.sbatch_args, &settings::SBATCH_ARGS, &options.sbatch_args);
-    let srun_args = extra(Program::Srun, &site.srun_args, &settings::SRUN_ARGS, &options.srun_args);
-    let asked = &config.slurm;
-    let of_config =
-        |own: Option<Traced<String>>, field: &Field<String>, errors: &mut Diagnostics| {
-            own.or_else(|| field.get(errors).cloned())
-        };
-    let mut sbatch_args = match asked.extra_args.get(&mut errors) {
-        Some(line) => {
-            let gpus = match &config.hardware.gpus_per_node {
-                Field::Good(gpus) => Some(gpus.value),
-                _ => None,
-            };
-            slurm_args::of_config(line, gpus, &given, &mut warnings)
-        }
-        None => Vec::new(),
-    };
-    sbatch_args.extend(settings_args);
-    warnings.extend(unused(&asked.unused));
-    let job = JobSettings {
-        sbatch_args,
-        srun_args,
-        partition: of_config(given.partition, &asked.partition, &mut errors),
-        account: of_config(given.account, &asked.account, &mut errors),
+    let mut job = JobSettings {
         // The configuration's time limit stands between the two.
-        time: options.time.as_ref().and(given.time),
-        default_time: site.time,
-        name: given.job_name,
-        segment: given.segment,
-        qos: given.qos,
-        constraint: given.constraint,
-        reservation: given.reservation,
-        exclusive: given.exclusive,
-        mem: given.mem,
-        gpu_request: choice(given.gpu_request, &settings::GPU_REQUEST),
+        time: options.time.as_ref().and(given.time.clone()),
+        default_time: site.time.clone(),
+        ..job_settings(&[&site], &given, options, &mut errors)
     };
+    let asked = &config.slurm;
+    job.partition = job.partition.or_else(|| asked.partition.get(&mut errors).cloned());
+    job.account = job.account.or_else(|| asked.account.get(&mut errors).cloned());
+    if let Some(line) = asked.extra_args.get(&mut errors) {
+        let gpus = match &config.hardware.gpus_per_node {
+            Field::Good(gpus) => Some(gpus.value),
+            _ => None,
+        };
+        let of_config = slurm_args::of_config(line, gpus, &given, &mut warnings);
+        job.sbatch_args.splice(0..0, of_config);
+    }
+    warnings.extend(unused(&asked.unused));
     let variable = |name: &'static str| {
         let value = (context.env)(name).filter(|value| !value.is_empty())?;
         Some(Traced::new(value, Origin::input(format!("environment variable {name}"))))
@@ -428,10 +403,7 @@ fn build_test(
         stage: given.stage_name,
         ucx: given.ucx.map(|rows| rows.value).unwrap_or_default(),
         precheck: given.precheck,
-        max_failed: {
-            let text = or_default(given.max_failed, &settings::MAX_FAILED);
-            Traced::new(percent(&text.value).unwrap_or_default(), text.origin)
-        },
+        max_failed: max_failed(given.max_failed),
         test,
         rules,
         placement: choice(given.placement, &settings::PLACEMENT),
@@ -470,6 +442,52 @@ fn unused(keys: &[Traced<()>]) -> Option<Diagnostic> {
     let help = "they are for the benchmark script beside TensorRT-LLM's examples; --time, \
                 --container-image and site.yaml's container_mounts ask for the like here";
     Some(Diagnostic::warning(message).at(first.origin.location.clone()).help(help))
+}
+
+/// What Slurm is asked for. The options for sbatch and srun of the given places are added to each
+/// other.
+fn job_settings(
+    places: &[&Settings],
+    given: &Settings,
+    options: &Options,
+    errors: &mut Diagnostics,
+) -> JobSettings {
+    let mut extra = |program,
+                     of_place: fn(&Settings) -> &Option<Traced<Vec<String>>>,
+                     setting: &Setting,
+                     given_here: &Option<Vec<String>>| {
+        let option = Origin::input(setting.option.unwrap_or(setting.name));
+        let here = given_here.iter().flatten();
+        let here = here.map(|word| Traced::new(word.clone(), option.clone()));
+        let words = places.iter().flat_map(|place| each(of_place(place).clone()));
+        slurm_args::check(program, words.chain(here), given, errors)
+    };
+    let sbatch =
+        extra(Program::Sbatch, |s| &s.sbatch_args, &settings::SBATCH_ARGS, &options.sbatch_args);
+    let srun = extra(Program::Srun, |s| &s.srun_args, &settings::SRUN_ARGS, &options.srun_args);
+    let given = given.clone();
+    JobSettings {
+        sbatch_args: sbatch,
+        srun_args: srun,
+        partition: given.partition,
+        account: given.account,
+        time: given.time,
+        default_time: None,
+        name: given.job_name,
+        segment: given.segment,
+        qos: given.qos,
+        constraint: given.constraint,
+        reservation: given.reservation,
+        exclusive: given.exclusive,
+        mem: given.mem,
+        gpu_request: choice(given.gpu_request, &settings::GPU_REQUEST),
+    }
+}
+
+/// The part of requests that may fail, in percent.
+fn max_failed(given: Option<Traced<String>>) -> Traced<f64> {
+    let text = or_default(given, &settings::MAX_FAILED);
+    Traced::new(percent(&text.value).unwrap_or_default(), text.origin)
 }
 
 /// What is unusual about a test id.
@@ -574,8 +592,17 @@ fn plan_from(
     text: Option<&Arc<Source>>,
     context: &Context,
 ) -> Result<(crate::plan::Plan, Vec<Diagnostic>), Diagnostics> {
-    let (request, mut warnings) = build_from(options, text, context)?;
-    match crate::plan::plan(&request) {
+    let (plan, mut warnings) = match engine::recipe_of(options, text, context)? {
+        Some(source) => {
+            let (request, warnings) = engine::build_recipe(options, &source, context)?;
+            (crate::plan::engine::plan(&request), warnings)
+        }
+        None => {
+            let (request, warnings) = build_from(options, text, context)?;
+            (crate::plan::plan(&request), warnings)
+        }
+    };
+    match plan {
         Ok(plan) => Ok((plan, warnings)),
         Err(Diagnostics(errors)) => {
             warnings.extend(errors);

@@ -281,6 +281,14 @@ macro_rules! settings {
                 })*
             }
 
+            /// These settings and over them those of another place.
+            pub(super) fn over(mut self, other: &Self) -> Self {
+                $(if other.$field.is_some() {
+                    self.$field = other.$field.clone();
+                })*
+                self
+            }
+
             /// These settings and over them those that are given on a command line.
             pub(super) fn with(&self, options: &Options, errors: &mut Diagnostics) -> Self {
                 let mut all = self.clone();
@@ -464,6 +472,11 @@ settings! {
         "How UCX is set up: a list of `cluster:` and `gpu:` (patterns with * and ?, such as aws*; at \
          least one of them), `unset:` (names of variables) and `export:` ('NAME=VALUE …')",
     ).key("ucx", "[{cluster: 'aws*', gpu: GB200, export: 'UCX_NET_DEVICES=mlx5_0:1'}]");
+
+    PROFILES profiles: String = Setting::new(
+        "Folder of engines' profiles; those in it come before those that are built in",
+    ).option("--profiles", "DIR").key("profiles", "/lustre/share/profiles")
+        .default("/etc/slurm-disagg/profiles");
 
     SECRETS secrets: Vec<String> = Setting::new(
         "Variables whose values are never shown, besides those whose names say so (`*_TOKEN`, \

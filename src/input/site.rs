@@ -22,9 +22,26 @@ pub const USER_FILE: &str = ".config/slurm-disagg/site.yaml";
 /// Reads the settings files and the environment.
 ///
 /// # Errors
-/// A file cannot be read, or has an unknown key or a wrong value; the file of `--site` is missing;
-/// an environment variable has a wrong value.
+/// As [`files`] and [`environment`].
 pub fn load(context: &Context, explicit: Option<&Path>) -> Result<Settings, Diagnostics> {
+    Ok(files(context, explicit)?.over(&environment(context)?))
+}
+
+/// Reads the environment.
+///
+/// # Errors
+/// A variable has a wrong value.
+pub fn environment(context: &Context) -> Result<Settings, Diagnostics> {
+    let (mut settings, mut errors) = (Settings::default(), Diagnostics::default());
+    settings.read_environment(context.env, &mut errors);
+    if errors.has_errors() { Err(errors) } else { Ok(settings) }
+}
+
+/// Reads the settings files.
+///
+/// # Errors
+/// A file cannot be read, or has an unknown key or a wrong value; the file of `--site` is missing.
+pub fn files(context: &Context, explicit: Option<&Path>) -> Result<Settings, Diagnostics> {
     let mut settings = Settings::default();
     match explicit {
         Some(path) => read_file(&mut settings, &context.current_dir.join(path), path)?,
@@ -37,9 +54,7 @@ pub fn load(context: &Context, explicit: Option<&Path>) -> Result<Settings, Diag
             }
         }
     }
-    let mut errors = Diagnostics::default();
-    settings.read_environment(context.env, &mut errors);
-    if errors.has_errors() { Err(errors) } else { Ok(settings) }
+    Ok(settings)
 }
 
 /// Reads a file, under the name that messages show.

@@ -192,6 +192,11 @@ fn test(plan: &Plan) -> Facts {
             fact("function", format!("{}::{}", test.module, test.function)),
         ]);
     }
+    if let Some(engine) = &plan.engine {
+        facts.push(fact("engine", &engine.name));
+        facts.push(fact("model", &engine.model));
+        facts.push(fact("served name", &engine.served_name));
+    }
     facts.push(fact("configuration", &plan.config.path));
     facts.push(fact("configuration's SHA-256", &plan.config.sha256));
     facts

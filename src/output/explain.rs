@@ -39,6 +39,10 @@ pub fn entries(plan: &Plan) -> Vec<Entry> {
         let why = Origin::rule(suite.rules_reason.clone());
         add("rules", "job", "rules", suite.rules.name(), &why);
     }
+    if let Some(engine) = &plan.engine {
+        let why = Origin::input("engine (recipe)");
+        add("rules", "job", "engine", &engine.name, &why);
+    }
     let most = format!("{}%", plan.max_failed.value);
     add("rules", "job", "max_failed", &most, &plan.max_failed.origin);
     let job = &plan.job;

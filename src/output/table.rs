@@ -58,6 +58,15 @@ pub fn plan(plan: &Plan, nodes: Option<&[String]>) -> String {
             Printable(&suite.rules_reason)
         );
     }
+    if let Some(engine) = &plan.engine {
+        let (name, model) = (Printable(&engine.name), Printable(&engine.model));
+        let served = Printable(&engine.served_name);
+        let _ =
+            writeln!(text, "  engine         {name}\n  model          {model}, served as {served}");
+        let asks = Printable(&engine.url.readable()).to_string();
+        let until = if engine.serve_only { ", until the job ends" } else { "" };
+        let _ = writeln!(text, "  clients ask    {asks}{until}");
+    }
     let _ = writeln!(text, "  job            {}", job_line(plan));
     if let Some(line) = saving_line(plan) {
         let _ = writeln!(text, "  placement      {line}");

@@ -11,7 +11,7 @@ use super::template::{self, Template};
 use super::{BadPlan, Plan};
 
 /// The most instances that the commands and files of a role may name: what a command line holds.
-pub const MAX_ITEMS: u64 = 50_000;
+pub const MAX_ITEMS: u64 = 200_000;
 
 impl Plan {
     /// Whether the numbers of a plan that anybody may have written fit each other.

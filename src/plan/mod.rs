@@ -10,13 +10,17 @@ mod check;
 pub mod command;
 pub mod config;
 pub mod content;
+pub mod engine;
 pub mod env;
+pub mod expr;
 pub mod health;
 pub mod instance;
 pub mod layout;
 pub mod origin;
 pub mod planner;
+pub mod profile;
 pub mod pytest;
+pub mod recipe;
 pub mod request;
 pub mod role;
 pub mod rules;
@@ -32,6 +36,7 @@ use serde::{Deserialize, Serialize};
 
 pub use argument::Argument;
 pub use content::Content;
+pub use engine::Engine;
 pub use env::Env;
 pub use instance::Instance;
 pub use layout::{FrontendNode, Layout, MAX_COUNT, Placement};
@@ -60,6 +65,9 @@ pub struct Plan {
     /// What only plans of the test suite have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suite: Option<Suite>,
+    /// What only plans of an engine have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub engine: Option<Engine>,
     /// Counts and sizes.
     pub layout: Layout,
     /// How servers share nodes.

@@ -2,6 +2,10 @@
 //! Which variables hold secrets, judged by their names alone: the one list of patterns that plans,
 //! logs and diagnostics hide values by.
 
+use std::collections::BTreeSet;
+
+use super::env::Env;
+
 /// Whether a variable of this name holds a secret, in either case: `*TOKEN`, `*SECRET*`,
 /// `*PASSWORD*`, `*PASSPHRASE*`, `*CREDENTIAL*`, `*_KEY` (so `*_API_KEY`), `AWS_*` and the like,
 /// where a word begins the name or follows `_` or `-`.
@@ -15,6 +19,31 @@ pub fn is_secret_name(name: &str) -> bool {
         || *last == "KEY" && !before.is_empty()
         || matches!(*last, "TOKEN" | "APIKEY" | "PAT")
         || words.iter().any(contained)
+}
+
+/// The names of the variables that are secret: those that are listed, those whose names say so
+/// unless `-NAME` is listed, and those whose values were made from a secret one.
+pub fn names<'e>(listed: &[String], envs: impl Iterator<Item = &'e Env> + Clone) -> Vec<String> {
+    let (removed, listed): (Vec<&String>, _) =
+        listed.iter().partition(|name| name.starts_with('-'));
+    let mut secrets: BTreeSet<String> = listed.into_iter().cloned().collect();
+    let is_secret_name =
+        |name: &str| is_secret_name(name) && !removed.iter().any(|removed| removed[1..] == *name);
+    let names = envs.clone().flat_map(|env| env.iter().map(|(name, _)| name));
+    secrets.extend(names.filter(|name| is_secret_name(name)).map(str::to_owned));
+    loop {
+        let before = secrets.len();
+        let is_secret = |name: &str| secrets.contains(name) || is_secret_name(name);
+        let made_from = envs.clone().flat_map(Env::written_with);
+        let found: Vec<_> = made_from
+            .filter(|(name, used)| !secrets.contains(*name) && used.iter().any(|u| is_secret(u)))
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        secrets.extend(found);
+        if secrets.len() == before {
+            return secrets.into_iter().collect();
+        }
+    }
 }
 
 /// How words of a name begin that make it a secret wherever they stand in it.

@@ -178,7 +178,11 @@ impl PlanSummary {
             test: suite.map_or_else(|| plan.title().to_owned(), |suite| suite.test.node_id()),
             config: plan.config.name.clone(),
             config_sha256: plan.config.sha256.clone(),
-            mode: suite.map(|suite| suite.test.mode.clone()).unwrap_or_default(),
+            mode: match (suite, &plan.engine) {
+                (Some(suite), _) => suite.test.mode.clone(),
+                (None, Some(engine)) => engine.name.clone(),
+                (None, None) => String::new(),
+            },
             rules: suite.map(|suite| suite.rules.name().to_owned()).unwrap_or_default(),
             total_nodes: plan.layout.total_nodes,
             total_gpus: plan.layout.total_gpus,

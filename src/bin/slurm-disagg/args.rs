@@ -45,6 +45,7 @@ pub enum Command {
     Explain(ExplainArgs),
     Submit(SubmitArgs),
     Derive(DeriveArgs),
+    Profiles(ProfilesArgs),
     Verify(VerifyArgs),
     Diff(DiffArgs),
     Launch(LaunchArgs),
@@ -548,6 +549,33 @@ pub enum CompareFormat {
     Csv,
     /// For programs.
     Json,
+}
+
+/// List the profiles of engines, or print one.
+///
+/// A profile says how an engine's servers are started; a recipe names it by `engine:`. A folder of
+/// the site comes before those that are built in.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  slurm-disagg profiles
+  slurm-disagg profiles vllm > mine.yaml                  a start for one of your own")]
+pub struct ProfilesArgs {
+    /// Engine whose profile is printed, or the path of a profile.
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
+
+    /// Output format of the list.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+
+    /// Folder of profiles that come before those that are built in.
+    #[arg(long, value_name = "DIR")]
+    pub profiles: Option<String>,
+
+    /// Settings file to read instead of the usual ones.
+    #[arg(long, value_name = "FILE")]
+    pub site: Option<PathBuf>,
 }
 
 /// Write a pipeline's launch script from its own draft.

@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use disagg::diagnostic::{Diagnostic, Diagnostics, Location, Position, Severity};
 use disagg::input::request::Options;
-use disagg::input::{Context, config, find, request, site, source};
+use disagg::input::{Context, config, find, recipe, request, set, site, source};
+use disagg::output::table;
 use disagg::plan::config::{Config, Field};
 use disagg::plan::{Generation, Origin, Plan, TestId};
 
@@ -92,11 +93,18 @@ struct Checked {
 
 /// Everything that is wrong with a file. What prevents a plan is an error; what is wrong with a
 /// field that the plan does not use is a warning.
-fn check(file: &Path, set: &[String], context: &Context) -> Checked {
+fn check(file: &Path, changes: &[String], context: &Context) -> Checked {
     let shown = as_path(&file.to_string_lossy());
     let path = context.current_dir.join(&shown);
-    let (config, mut found) = match config::read(&path, &shown, set) {
-        Ok(read) => read,
+    let read = source::read(&path, &shown).map_err(Diagnostics::from).and_then(|source| {
+        match recipe::is_recipe(&source) {
+            true => Ok(None),
+            false => config::read_text(&path, &source, &set::sources(changes)).map(Some),
+        }
+    });
+    let (config, mut found) = match read {
+        Ok(Some(read)) => read,
+        Ok(None) => return check_recipe(&shown, changes, context),
         Err(Diagnostics(found)) => return Checked { found, ..Checked::default() },
     };
     // The check does not depend on the source tree and the models.
@@ -107,7 +115,7 @@ fn check(file: &Path, set: &[String], context: &Context) -> Checked {
             config: shown.clone(),
             test_id: test_id.cloned(),
             rules,
-            set: set.to_vec(),
+            set: changes.to_vec(),
             trtllm_dir: Some("/".into()),
             models_dir: Some("/".into()),
             ..Options::default()
@@ -156,6 +164,19 @@ fn check(file: &Path, set: &[String], context: &Context) -> Checked {
         tests.push('\n');
     }
     Checked { found, tests }
+}
+
+/// Everything that is wrong with a recipe or the profile of its engine.
+fn check_recipe(shown: &str, changes: &[String], context: &Context) -> Checked {
+    let options = Options { config: shown.to_owned(), set: changes.to_vec(), ..Options::default() };
+    match request::plan(&options, context) {
+        Err(Diagnostics(found)) => Checked { found, ..Checked::default() },
+        Ok((plan, found)) => {
+            let engine = plan.engine.as_ref().map_or("", |engine| &engine.name);
+            let tests = format!("{shown}: {engine}: {}\n", table::job_line(&plan));
+            Checked { found, tests }
+        }
+    }
 }
 
 /// The prefix of the test ids that are listed.

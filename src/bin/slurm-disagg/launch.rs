@@ -25,6 +25,9 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Outcome {
         (context.env)(handover::VARIABLE),
     )
     .map_err(refused)?;
+    if found.plan.suite.is_none() {
+        return Err(refused("the steps of a recipe cannot be launched yet"));
+    }
     let allocation = Allocation::from_env(context.env).map_err(refused)?;
     allocation.check(&found.plan).map_err(refused)?;
     let sees_ready = found.plan.roles.values().any(|role| role.ready.is_some());

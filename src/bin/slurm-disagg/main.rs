@@ -15,6 +15,7 @@ mod following;
 mod generate;
 mod launch;
 mod plan;
+mod profiles;
 mod report;
 mod roff;
 mod submit;
@@ -47,6 +48,7 @@ fn main() -> ExitCode {
             Command::Explain(args) => explain::run(args, &context),
             Command::Submit(args) => submit::run(args, &context),
             Command::Derive(args) => derive::run(args, &context),
+            Command::Profiles(args) => profiles::run(args, &context),
             Command::Verify(args) => verify::run(args, &context),
             Command::Diff(args) => diff::run(args, &context),
             Command::Launch(args) => launch::run(args, &context),

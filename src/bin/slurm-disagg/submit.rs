@@ -33,6 +33,11 @@ use crate::{Failure, Outcome, print, report};
 pub fn run(args: &SubmitArgs, context: &Context) -> Outcome {
     let plans = plans(args, context)?;
     plans.first().map_or(Ok(()), |plan| check_launch_options(args, plan))?;
+    if plans.iter().any(|plan| plan.suite.is_none()) && !args.dry_run {
+        let help = "use --dry-run, which writes the plan";
+        let message = "the steps of a recipe cannot be launched yet";
+        return Err(Diagnostic::error(message).help(help).into());
+    }
     let json = args.following.json;
     if args.test_only {
         let entries: Vec<_> = plans.iter().map(test_only).collect::<Result<_, _>>()?;

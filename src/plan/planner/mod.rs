@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From a request to a plan: the rules that all rule sets share, each in one function.
 
-mod container;
-mod job;
+pub(super) mod container;
+pub(super) mod job;
 mod precheck;
-mod secrets;
 pub mod sizes;
 mod ucx;
 
@@ -27,6 +26,7 @@ use super::rules::{
     CONFIG_FOLDERS, Command, EnvKey, EnvSource, Export, MODE_IN_ID, QUEUE_SIZE, RANK_VARIABLES,
     RUN_TOKEN, RoleRule, Run, TEST_DIRS, is_gen_only,
 };
+use super::secret;
 use super::step::SERVING_TYPE;
 use super::suite::{Precheck, Suite};
 use super::template::{Fact, Slot, Template};
@@ -117,7 +117,8 @@ impl<'r> Planner<'r> {
             };
         }
         let variables = self.variables(&subject, &sizes, precheck);
-        let secrets = self.secrets(
+        let secrets = secret::names(
+            &request.secrets,
             roles
                 .values()
                 .chain(unused_roles.values())
@@ -161,6 +162,7 @@ impl<'r> Planner<'r> {
                 sha256: self.config.sha256.clone(),
             },
             suite: Some(suite),
+            engine: None,
             max_failed: request.max_failed.clone(),
             placement: request.placement.value,
             frontend_node: request.frontend_node.value,

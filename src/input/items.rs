@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Values of any form, and texts with placeholders, as recipes and profiles have them.
+
+use indexmap::IndexMap;
+
+use super::fields::{Fields, Section};
+use super::scalar::{Scalar, classify};
+use super::yaml::{Node, Value};
+use crate::diagnostic::Diagnostic;
+use crate::plan::content::Content;
+use crate::plan::expr::{Expr, Pattern};
+use crate::plan::origin::Traced;
+use crate::plan::profile::{ConfigItem, Item};
+use crate::plan::template::Template;
+
+/// The most entries of a mapping of variables or arguments.
+const MAX_ENTRIES: usize = 1000;
+
+impl<'d> Fields<'d> {
+    /// A value of any form; its texts stand for themselves.
+    pub(super) fn content(&self, path: &str, node: &Node) -> Result<Content, Diagnostic> {
+        Ok(match &node.value {
+            Value::Scalar { text, plain: false } => Content::Text(Template::literal(text)),
+            Value::Scalar { text, plain: true } => {
+                let out_of_range = || {
+                    let message = format!("{path}: {text} is no number that JSON has");
+                    Err(self.wrong(node.position, message).help("put a text in quotes"))
+                };
+                let int = |number: i128| match i64::try_from(number) {
+                    Ok(number) => Ok(Content::Int(number)),
+                    Err(_) => out_of_range(),
+                };
+                match classify(text) {
+                    Scalar::Null => Content::Null,
+                    Scalar::Bool(value) => Content::Bool(value),
+                    Scalar::Int(number) => int(number)?,
+                    Scalar::Float(number) if number.is_finite() => Content::Float(number),
+                    Scalar::Float(_) => return out_of_range(),
+                    Scalar::Text => Content::Text(Template::literal(text)),
+                    Scalar::Ambiguous { yaml11, yaml12 } => {
+                        let help = "put a text in quotes, or write a number that both read alike";
+                        let error = self.ambiguous(path, node.position, yaml11, yaml12);
+                        return Err(error.help(help));
+                    }
+                }
+            }
+            Value::List(items) => {
+                let item = |(at, item)| self.content(&format!("{path}[{at}]"), item);
+                Content::List(items.iter().enumerate().map(item).collect::<Result<_, _>>()?)
+            }
+            Value::Map(entries) => {
+                let entry = |(key, node): &(super::yaml::Key, Node)| {
+                    let path = format!("{path}.{}", key.name);
+                    Ok((key.name.clone(), self.content(&path, node)?))
+                };
+                Content::Map(entries.iter().map(entry).collect::<Result<_, Diagnostic>>()?)
+            }
+        })
+    }
+
+    /// The entries of a mapping, each read by a function of its path and node. What is wrong with
+    /// one is an error.
+    pub(super) fn entries_of<T>(
+        &mut self,
+        parent: &Section<'d>,
+        key: &str,
+        mut read: impl FnMut(&mut Self, &str, &'d Node) -> Result<T, Diagnostic>,
+    ) -> IndexMap<String, Traced<T>> {
+        let section = self.section(parent, key);
+        let mut entries = IndexMap::new();
+        for (at, (key, node)) in section.entries().iter().enumerate() {
+            let path = section.path_of(&key.name);
+            if at >= MAX_ENTRIES {
+                self.error(key.position, format!("{path}: more than {MAX_ENTRIES} entries"));
+                break;
+            }
+            match read(self, &path, node) {
+                Ok(value) => {
+                    let traced = Traced::new(value, self.origin(path, node.position));
+                    entries.insert(key.name.clone(), traced);
+                }
+                Err(error) => self.diagnostics.push(error),
+            }
+        }
+        entries
+    }
+
+    /// A text with placeholders.
+    pub(super) fn pattern(&self, path: &str, node: &Node) -> Result<Traced<Pattern>, Diagnostic> {
+        let Value::Scalar { text, .. } = &node.value else {
+            let message = format!("{path} must be text, not {}", node.kind());
+            return Err(self.wrong(node.position, message));
+        };
+        let pattern = Pattern::parse(text);
+        let pattern =
+            pattern.map_err(|(offset, why)| self.inside_wrong(node, text, offset, path, &why));
+        Ok(Traced::new(pattern?, self.origin(path.to_owned(), node.position)))
+    }
+
+    /// An expression, without braces.
+    pub(super) fn expr(&self, path: &str, node: &Node) -> Result<Traced<Expr>, Diagnostic> {
+        let text = self.one_text(path, node)?;
+        let expr = Expr::parse(&text);
+        let expr = expr.map_err(|(offset, why)| self.inside_wrong(node, &text, offset, path, &why));
+        Ok(Traced::new(expr?, self.origin(path.to_owned(), node.position)))
+    }
+
+    fn inside_wrong(
+        &self,
+        node: &Node,
+        text: &str,
+        at: usize,
+        path: &str,
+        why: &str,
+    ) -> Diagnostic {
+        self.wrong(self.inside(node, text, at), format!("{path}: {why}"))
+    }
+
+    /// A part of a command: a word, a list of parts, `{if: …, then: …, else: …}` or
+    /// `{each: ROLE, words: […]}`.
+    pub(super) fn item(&mut self, path: &str, node: &'d Node) -> Result<Item, Diagnostic> {
+        match &node.value {
+            Value::Scalar { .. } => Ok(Item::Word(self.pattern(path, node)?)),
+            Value::List(items) => {
+                let item = |(at, item)| self.item(&format!("{path}[{at}]"), item);
+                Ok(Item::All(items.iter().enumerate().map(item).collect::<Result<_, _>>()?))
+            }
+            Value::Map(_) => {
+                let section = Section::of(path, node);
+                if let Some(condition) = node.get("if") {
+                    self.refuse_unknown(&section, &["if", "then", "else"]);
+                    let condition = self.expr(&format!("{path}.if"), condition)?;
+                    let mut part = |key: &str| match node.get(key) {
+                        Some(node) => self.item(&format!("{path}.{key}"), node).map(Box::new),
+                        None => Ok(Box::new(Item::nothing())),
+                    };
+                    return Ok(Item::If {
+                        condition,
+                        then: part("then")?,
+                        otherwise: part("else")?,
+                    });
+                }
+                self.refuse_unknown(&section, &["each", "words"]);
+                let (Some(role), Some(words)) = (node.get("each"), node.get("words")) else {
+                    let help = "write {if: …, then: …, else: …} or {each: ROLE, words: […]}";
+                    let message = format!("{path} has neither `if` nor `each` with `words`");
+                    return Err(self.wrong(node.position, message).help(help));
+                };
+                let role = self.one_text(&format!("{path}.each"), role)?;
+                let Value::List(words) = &words.value else {
+                    let message = format!("{path}.words must be a list, not {}", words.kind());
+                    return Err(self.wrong(words.position, message));
+                };
+                let word = |(at, word)| self.pattern(&format!("{path}.words[{at}]"), word);
+                let words = words.iter().enumerate().map(word).collect::<Result<_, _>>()?;
+                Ok(Item::Each { role, words })
+            }
+        }
+    }
+
+    /// A value of a configuration file whose texts have placeholders.
+    pub(super) fn config_item(&self, path: &str, node: &Node) -> Result<ConfigItem, Diagnostic> {
+        Ok(match &node.value {
+            Value::Scalar { text, plain } if !plain || classify(text) == Scalar::Text => {
+                ConfigItem::Text(self.pattern(path, node)?)
+            }
+            Value::Scalar { .. } => ConfigItem::Plain(self.content(path, node)?),
+            Value::List(items) => {
+                let item = |(at, item)| self.config_item(&format!("{path}[{at}]"), item);
+                ConfigItem::List(items.iter().enumerate().map(item).collect::<Result<_, _>>()?)
+            }
+            Value::Map(entries) => {
+                let entry = |(key, node): &(super::yaml::Key, Node)| {
+                    let path = format!("{path}.{}", key.name);
+                    Ok((key.name.clone(), self.config_item(&path, node)?))
+                };
+                ConfigItem::Map(entries.iter().map(entry).collect::<Result<_, Diagnostic>>()?)
+            }
+        })
+    }
+}

@@ -1,0 +1,578 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Profiles of engines: those that are compiled in, those of the site, and how their files are read.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use super::fields::{Fields, Section};
+use super::yaml::{Node, Value};
+use super::{source, yaml};
+use crate::diagnostic::{Diagnostic, Diagnostics, Source, nearest};
+use crate::plan::config::Field;
+use crate::plan::expr::Expr;
+use crate::plan::health::{Alive, Count, Http, Minimum, Ready};
+use crate::plan::origin::Traced;
+use crate::plan::profile::{
+    Client, ConfigItem, Item, ListSyntax, Profile, ProfileRole, Syntax, TaskPer,
+};
+use crate::plan::role::Purpose;
+use crate::plan::template::{Template, is_name};
+
+/// The folder of a site's own profiles.
+pub const SITE_FOLDER: &str = "/etc/slurm-disagg/profiles";
+
+/// The profiles that are compiled in, by their engines' names.
+pub const BUILT_IN: [(&str, &str); 7] = [
+    ("dynamo-mocker", include_str!("../../profiles/dynamo-mocker.yaml")),
+    ("dynamo-sglang", include_str!("../../profiles/dynamo-sglang.yaml")),
+    ("dynamo-trtllm", include_str!("../../profiles/dynamo-trtllm.yaml")),
+    ("dynamo-vllm", include_str!("../../profiles/dynamo-vllm.yaml")),
+    ("sglang", include_str!("../../profiles/sglang.yaml")),
+    ("trtllm-serve", include_str!("../../profiles/trtllm-serve.yaml")),
+    ("vllm", include_str!("../../profiles/vllm.yaml")),
+];
+
+const CLIENTS: &str = include_str!("../../profiles/clients.yaml");
+
+/// A profile's text.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Its engine's name.
+    pub engine: String,
+    /// Its text.
+    pub source: Arc<Source>,
+    /// Its file; none for one that is compiled in.
+    pub file: Option<PathBuf>,
+}
+
+/// The file names of a folder's profiles, without `.yaml`.
+fn names_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<_> =
+        names.filter_map(|name| Some(name.strip_suffix(".yaml")?.to_owned())).collect();
+    names.sort();
+    names
+}
+
+/// The names of all profiles: those of the folder and those that are compiled in.
+pub fn names(folder: &Path) -> Vec<String> {
+    let mut names = names_in(folder);
+    names.extend(BUILT_IN.iter().map(|(name, _)| (*name).to_owned()));
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Finds a profile by its engine's name, or by a path, which starts at `base`.
+///
+/// # Errors
+/// There is none, or it cannot be read.
+pub fn find(engine: &str, folder: &Path, base: &Path) -> Result<Found, Diagnostic> {
+    let read = |path: PathBuf, shown: &str| {
+        let source = source::read(&path, shown)?;
+        Ok(Found { engine: engine.to_owned(), source, file: Some(path) })
+    };
+    if engine.contains('/') {
+        return read(base.join(engine), engine);
+    }
+    let name = format!("{engine}.yaml");
+    let of_site = folder.join(&name);
+    if of_site.exists() {
+        return read(of_site.clone(), &of_site.to_string_lossy());
+    }
+    if let Some((_, text)) = BUILT_IN.iter().find(|(name, _)| *name == engine) {
+        let source = Arc::new(Source::new(format!("profiles/{name}"), *text));
+        return Ok(Found { engine: engine.to_owned(), source, file: None });
+    }
+    let names = names(folder);
+    let error = Diagnostic::error(format!("there is no profile of an engine {engine}"));
+    Err(error.help(match nearest(engine, names.iter().map(String::as_str), 1)[..] {
+        [near, ..] => format!("did you mean {near}?"),
+        _ => format!(
+            "known engines: {}; write a path, such as ./mine.yaml, for a profile of your own",
+            names.join(", ")
+        ),
+    }))
+}
+
+/// Reads a profile.
+///
+/// # Errors
+/// All that is wrong with it, with positions.
+pub fn parse(found: &Found) -> Result<Profile, Diagnostics> {
+    let document = yaml::parse(&found.source)?;
+    let (mut fields, root) = Fields::new(&document);
+    // What is below `common` is for YAML's anchors alone.
+    fields.refuse_unknown(
+        &root,
+        &["engine", "about", "sizes", "arguments", "clients_ask", "client", "common", "roles"],
+    );
+    let engine = required(&mut fields, &root, "engine");
+    if !found.engine.contains('/') && !engine.is_empty() && engine != found.engine {
+        let message = format!("the profile of {} says that it is of {engine}", found.engine);
+        fields.error(root.position(), message);
+    }
+    let sizes = fields.entries_of(&root, "sizes", |fields, path, node| fields.words(path, node));
+    let section = fields.section(&root, "roles");
+    let mut roles = IndexMap::new();
+    for (key, node) in section.entries() {
+        let path = section.path_of(&key.name);
+        let Value::Map(_) = &node.value else {
+            fields.error(node.position, format!("{path} must be a mapping, not {}", node.kind()));
+            continue;
+        };
+        if !is_name(&key.name) {
+            fields.error(key.position, format!("{path}: a role's name has letters, digits and _"));
+        }
+        let role = role(&mut fields, &Section::of(&path, node));
+        roles.insert(key.name.clone(), role);
+    }
+    if roles.is_empty() {
+        fields.error(section.position(), "the profile has no roles");
+    }
+    let asked = fields.texts(&root, "clients_ask");
+    let mut clients_ask = Vec::new();
+    for text in good(&mut fields, asked).unwrap_or_default().value {
+        let asked = text.split_once('.');
+        let known = asked.filter(|(role, port)| {
+            roles.get(*role).is_some_and(|role| role.ports.contains_key(*port))
+        });
+        match known {
+            Some((role, port)) => clients_ask.push((role.to_owned(), port.to_owned())),
+            None => fields.error(root.position(), format!("clients_ask: {text} is no ROLE.PORT")),
+        }
+    }
+    let profile = Profile {
+        about: required(&mut fields, &root, "about"),
+        sizes: sizes.into_iter().map(|(name, names)| (name, names.value)).collect(),
+        syntax: syntax(&mut fields, &root),
+        clients_ask,
+        client: optional(&mut fields, &root, "client"),
+        roles,
+        engine,
+    };
+    check(&mut fields, &profile);
+    finish(fields)?;
+    Ok(profile)
+}
+
+/// The clients that recipes may name.
+///
+/// # Errors
+/// None: the file is compiled in, and a test reads it.
+pub fn clients() -> Result<IndexMap<String, Client>, Diagnostics> {
+    let document = yaml::parse(&Arc::new(Source::new("profiles/clients.yaml", CLIENTS)))?;
+    let (mut fields, root) = Fields::new(&document);
+    let mut clients = IndexMap::new();
+    for (key, node) in root.entries() {
+        let section = Section::of(&key.name, node);
+        fields.refuse_unknown(&section, &["unset", "command"]);
+        let client = Client {
+            command: items(&mut fields, &section, "command"),
+            unset: names_of(&mut fields, &section, "unset"),
+        };
+        for word in client.command.iter().flat_map(Item::words) {
+            for (name, _) in
+                word.value.names().into_iter().filter(|(name, _)| !OF_CLIENTS.contains(name))
+            {
+                fields.error(node.position, format!("{}: there is no {{{name}}}", key.name));
+            }
+        }
+        clients.insert(key.name.clone(), client);
+    }
+    finish(fields)?;
+    Ok(clients)
+}
+
+fn finish(fields: Fields<'_>) -> Result<(), Diagnostics> {
+    let mut found = fields.diagnostics;
+    fields.bad_fields.0.into_iter().for_each(|bad| found.push_once(bad));
+    if found.has_errors() { Err(found) } else { Ok(()) }
+}
+
+/// A value that is there and right; what is wrong is kept by `fields`.
+pub(super) fn good<T>(_: &mut Fields<'_>, field: Field<T>) -> Option<Traced<T>> {
+    match field {
+        Field::Good(value) => Some(value),
+        Field::Missing | Field::Bad(_) => None,
+    }
+}
+
+fn optional<'d>(fields: &mut Fields<'d>, section: &Section<'d>, key: &str) -> Option<String> {
+    let text = fields.text(section, key);
+    good(fields, text).map(|text| text.value)
+}
+
+fn required<'d>(fields: &mut Fields<'d>, section: &Section<'d>, key: &str) -> String {
+    let text = fields.text(section, key);
+    if text.is_missing() {
+        fields.error(section.position(), format!("{} is missing", section.path_of(key)));
+    }
+    good(fields, text).unwrap_or_default().value
+}
+
+fn syntax<'d>(fields: &mut Fields<'d>, root: &Section<'d>) -> Syntax {
+    let section = fields.section(root, "arguments");
+    fields.refuse_unknown(&section, &["dashes", "list", "joined"]);
+    let usual = Syntax::default();
+    let (dashes, joined) = (fields.truth(&section, "dashes"), fields.truth(&section, "joined"));
+    let list = fields.choice(
+        &section,
+        "list",
+        &[
+            ("words", ListSyntax::Words),
+            ("repeat", ListSyntax::Repeat),
+            ("comma", ListSyntax::Comma),
+        ],
+    );
+    Syntax {
+        dashes: good(fields, dashes).map_or(usual.dashes, |dashes| dashes.value),
+        list: good(fields, list).map_or(usual.list, |list| list.value),
+        joined: good(fields, joined).map_or(usual.joined, |joined| joined.value),
+    }
+}
+
+fn role<'d>(fields: &mut Fields<'d>, section: &Section<'d>) -> ProfileRole {
+    fields.refuse_unknown(
+        section,
+        &[
+            "name",
+            "purpose",
+            "tasks",
+            "mpi",
+            "node",
+            "count",
+            "ports",
+            "unset",
+            "env",
+            "command",
+            "args",
+            "config_file",
+            "config",
+            "after",
+            "ready",
+            "alive",
+            "fatal",
+        ],
+    );
+    let name = required(fields, section, "name");
+    if !name.is_empty() && !is_name(&name) {
+        let message = format!("{} has letters, digits and _", section.path_of("name"));
+        fields.error(section.position(), message);
+    }
+    let purpose = fields.choice(
+        section,
+        "purpose",
+        &[("service", Purpose::Service), ("server", Purpose::Server), ("router", Purpose::Router)],
+    );
+    let tasks = fields.choice(
+        section,
+        "tasks",
+        &[("gpu", TaskPer::Gpu), ("node", TaskPer::Node), ("one", TaskPer::Step)],
+    );
+    let mpi = fields.truth(section, "mpi");
+    let count = section.get("count").map(|node| fields.expr(&section.path_of("count"), node));
+    let count = count.transpose().unwrap_or_else(|error| {
+        fields.diagnostics.push(error);
+        None
+    });
+    let ports = fields.entries_of(section, "ports", |fields, path, node| fields.port(path, node));
+    let env = fields.entries_of(section, "env", |fields, path, node| fields.item(path, node));
+    let args = fields.entries_of(section, "args", |fields, path, node| fields.content(path, node));
+    let config =
+        fields.entries_of(section, "config", |fields, path, node| fields.config_item(path, node));
+    for name in env.keys().filter(|name| !is_name(name)).chain(ports.keys().filter(|n| !is_name(n)))
+    {
+        fields
+            .error(section.position(), format!("{}: {name:?} is no name", section.path_of("env")));
+    }
+    let config_file = optional(fields, section, "config_file");
+    if config_file.as_ref().is_some_and(|file| file.contains('/') || file.starts_with('.')) {
+        let message = format!("{} is a file name without a folder", section.path_of("config_file"));
+        fields.error(section.position(), message);
+    }
+    let (after, fatal) = (fields.texts(section, "after"), fields.texts(section, "fatal"));
+    let command = items(fields, section, "command");
+    if command.is_empty() {
+        fields.error(section.position(), format!("{} is missing", section.path_of("command")));
+    }
+    ProfileRole {
+        name,
+        purpose: good(fields, purpose).map_or(Purpose::Server, |purpose| purpose.value),
+        tasks: good(fields, tasks).map_or(TaskPer::Step, |tasks| tasks.value),
+        mpi: good(fields, mpi).is_some_and(|mpi| mpi.value),
+        node: optional(fields, section, "node"),
+        count,
+        ports: ports.into_iter().map(|(name, port)| (name, port.value)).collect(),
+        unset: names_of(fields, section, "unset"),
+        env: env.into_iter().map(|(name, item)| (name, item.value)).collect(),
+        command,
+        args,
+        config_file,
+        config: config.into_iter().map(|(name, item)| (name, item.value)).collect(),
+        after: good(fields, after).unwrap_or_default().value,
+        ready: section.get("ready").and_then(|_| ready(fields, section)),
+        alive: section.get("alive").map(|_| alive(fields, section)),
+        fatal: good(fields, fatal).unwrap_or_default().value,
+    }
+}
+
+/// `{http: {port, path, status, counts}}`, `{tcp: {port}}` or `{log: [TEXT, …]}`.
+fn ready<'d>(fields: &mut Fields<'d>, role: &Section<'d>) -> Option<Ready> {
+    let section = fields.section(role, "ready");
+    fields.refuse_unknown(&section, &["http", "tcp", "log"]);
+    let port = |fields: &mut Fields<'d>, section: &Section<'d>| {
+        let port = required(fields, section, "port");
+        Template::literal(&port)
+    };
+    if section.get("log").is_some() {
+        let texts = fields.texts(&section, "log");
+        return good(fields, texts).map(|texts| Ready::Log(texts.value));
+    }
+    if section.get("tcp").is_some() {
+        let tcp = fields.section(&section, "tcp");
+        fields.refuse_unknown(&tcp, &["port"]);
+        return Some(Ready::Tcp { port: port(fields, &tcp) });
+    }
+    let http = fields.section(&section, "http");
+    fields.refuse_unknown(&http, &["port", "path", "status", "counts"]);
+    let (status, counts) =
+        (fields.integer(&http, "status", 100..=599), fields.sections(&http, "counts"));
+    let counts = good(fields, counts).map_or_else(Vec::new, |counts| counts.value);
+    let count = |section: &Section<'d>| {
+        fields.refuse_unknown(section, &["pointer", "having", "minimum", "steps_of"]);
+        let having = fields.entries_of(section, "having", |f, path, node| f.one_text(path, node));
+        let steps_of = fields.text(section, "steps_of");
+        let minimum = fields.integer(section, "minimum", 0..=1_000_000);
+        let minimum = good(fields, minimum).map_or(1, |minimum| minimum.value);
+        Count {
+            pointer: required(fields, section, "pointer"),
+            having: having.into_iter().map(|(name, value)| (name, value.value)).collect(),
+            minimum: match good(fields, steps_of) {
+                Some(role) => Minimum::StepsOf(role.value),
+                None => Minimum::Number(minimum),
+            },
+        }
+    };
+    let counts = counts.iter().map(count).collect();
+    Some(Ready::Http(Http {
+        port: port(fields, &http),
+        path: required(fields, &http, "path"),
+        status: good(fields, status).map_or(200, |status| status.value as u16),
+        counts,
+    }))
+}
+
+fn alive<'d>(fields: &mut Fields<'d>, role: &Section<'d>) -> Alive {
+    let section = fields.section(role, "alive");
+    fields.refuse_unknown(&section, &["misses", "seconds"]);
+    let mut number = |key| {
+        let number = fields.integer(&section, key, 1..=3600);
+        good(fields, number).map(|number| number.value)
+    };
+    Alive { misses: number("misses").unwrap_or(3), seconds: number("seconds").unwrap_or(60) }
+}
+
+fn items<'d>(fields: &mut Fields<'d>, section: &Section<'d>, key: &str) -> Vec<Item> {
+    let item = section.get(key).map(|node| fields.item(&section.path_of(key), node));
+    match item {
+        Some(Ok(Item::All(items))) => items,
+        Some(Ok(item)) => vec![item],
+        Some(Err(error)) => {
+            fields.diagnostics.push(error);
+            Vec::new()
+        }
+        None => Vec::new(),
+    }
+}
+
+fn names_of<'d>(fields: &mut Fields<'d>, section: &Section<'d>, key: &str) -> Vec<Traced<String>> {
+    let names = fields.texts(section, key);
+    let Traced { value, origin } = good(fields, names).unwrap_or_default();
+    for wrong in value.iter().filter(|name| !is_name(name)) {
+        fields.error(section.position(), format!("{}: {wrong:?} is no name", section.path_of(key)));
+    }
+    value.into_iter().map(|name| Traced::new(name, origin.clone())).collect()
+}
+
+impl<'d> Fields<'d> {
+    fn words(&self, path: &str, node: &Node) -> Result<Vec<String>, Diagnostic> {
+        match &node.value {
+            Value::List(items) => items.iter().map(|item| self.one_text(path, item)).collect(),
+            _ => Ok(vec![self.one_text(path, node)?]),
+        }
+    }
+
+    /// `8000`, or `{first: 8000, each: EXPRESSION}`.
+    fn port(
+        &mut self,
+        path: &str,
+        node: &'d Node,
+    ) -> Result<(u16, Option<Traced<Expr>>), Diagnostic> {
+        let section = Section::of(path, node);
+        let (first, each) = match &node.value {
+            Value::Map(_) => {
+                self.refuse_unknown(&section, &["first", "each"]);
+                let each = node.get("each").map(|each| self.expr(&section.path_of("each"), each));
+                (node.get("first"), each.transpose()?)
+            }
+            _ => (Some(node), None),
+        };
+        let number = first.map(|first| self.whole_number(path, first)).transpose()?;
+        let first = number.and_then(|number| u16::try_from(number).ok()).filter(|first| *first > 0);
+        let wrong = || self.wrong(node.position, format!("{path} must be a port from 1 to 65535"));
+        Ok((first.ok_or_else(wrong)?, each))
+    }
+}
+
+/// The placeholders, each with what follows its colon: nothing, a role, a port, a role's port, an
+/// argument or a size.
+const PLACEHOLDERS: &[(&str, Of)] = &[
+    ("model", Of::Nothing),
+    ("served_name", Of::Nothing),
+    ("workspace", Of::Nothing),
+    ("name", Of::Nothing),
+    ("index", Of::Nothing),
+    ("gpu_count", Of::Nothing),
+    ("gpus_per_node", Of::Nothing),
+    ("nnodes", Of::Nothing),
+    ("tasks", Of::Nothing),
+    ("node_rank", Of::Nothing),
+    ("rank", Of::Nothing),
+    ("local_rank", Of::Nothing),
+    ("node_addr", Of::Nothing),
+    ("args", Of::Nothing),
+    ("wrap", Of::Nothing),
+    ("config", Of::Nothing),
+    ("leader_addr", Of::RoleOrNothing),
+    ("count", Of::RoleOrNothing),
+    ("port", Of::Port),
+    ("addrs", Of::PortOfRole),
+    ("urls", Of::PortOfRole),
+    ("url", Of::PortOfRole),
+    ("size", Of::Size),
+    ("arg", Of::Argument),
+];
+
+/// Those of clients.
+pub const OF_CLIENTS: [&str; 12] = [
+    "model",
+    "served_name",
+    "workspace",
+    "url",
+    "host",
+    "host_port",
+    "concurrency",
+    "prompts",
+    "isl",
+    "osl",
+    "results",
+    "args",
+];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Of {
+    Nothing,
+    RoleOrNothing,
+    Port,
+    PortOfRole,
+    Size,
+    Argument,
+}
+
+/// Whether all that the roles refer to exists, whatever a recipe says.
+fn check(fields: &mut Fields<'_>, profile: &Profile) {
+    let mut names = Vec::new();
+    for (key, role) in &profile.roles {
+        if let Some(node) = role.node.as_ref().filter(|node| !profile.roles.contains_key(*node)) {
+            names.push((format!("roles.{key}.node: there is no role {node}"), None));
+        }
+        let mut wrong =
+            |of: &ProfileRole, found: Vec<(&str, Option<&str>)>, origin: &crate::plan::Origin| {
+                for (name, what) in found {
+                    if let Err(why) = known(profile, of, name, what) {
+                        names.push((format!("{}: {why}", origin.input), origin.location.clone()));
+                    }
+                }
+            };
+        let expressions =
+            role.count.iter().chain(role.ports.values().filter_map(|(_, each)| each.as_ref()));
+        for expr in expressions {
+            wrong(role, expr.value.names(), &expr.origin);
+        }
+        let mut items: Vec<&Item> = role.command.iter().chain(role.env.values()).collect();
+        while let Some(item) = items.pop() {
+            match item {
+                Item::Word(word) => wrong(role, word.value.names(), &word.origin),
+                Item::All(all) => items.extend(all),
+                Item::If { condition, then, otherwise } => {
+                    wrong(role, condition.value.names(), &condition.origin);
+                    items.extend([&**then, &**otherwise]);
+                }
+                Item::Each { role: other, words } => match profile.roles.get(other) {
+                    Some(other) => {
+                        words.iter().for_each(|w| wrong(other, w.value.names(), &w.origin))
+                    }
+                    None => {
+                        let at = words.first().and_then(|word| word.origin.location.clone());
+                        let why = format!("roles.{key}: there is no role {other}");
+                        return fields.diagnostics.push(Diagnostic::error(why).at(at));
+                    }
+                },
+            }
+        }
+        for pattern in role.config.values().flat_map(ConfigItem::patterns) {
+            wrong(role, pattern.value.names(), &pattern.origin);
+        }
+        if role.config_file.is_none() && !role.config.is_empty() {
+            names.push((format!("roles.{key} has `config` but no `config_file`"), None));
+        }
+    }
+    for (message, location) in names {
+        fields.diagnostics.push(Diagnostic::error(message).at(location));
+    }
+}
+
+fn known(
+    profile: &Profile,
+    role: &ProfileRole,
+    name: &str,
+    of: Option<&str>,
+) -> Result<(), String> {
+    let Some((_, kind)) = PLACEHOLDERS.iter().find(|(known, _)| *known == name) else {
+        let names = PLACEHOLDERS.iter().map(|(name, _)| *name);
+        return Err(match nearest(name, names.clone(), 1)[..] {
+            [near, ..] => format!("there is no placeholder {{{name}}}; did you mean {{{near}}}?"),
+            _ => format!(
+                "there is no placeholder {{{name}}}; there are {}",
+                names.collect::<Vec<_>>().join(", ")
+            ),
+        });
+    };
+    let has_role = |role: &str| profile.roles.contains_key(role);
+    let has_port = |of: &str| match of.split_once('.') {
+        Some((role, port)) => {
+            profile.roles.get(role).is_some_and(|role| role.ports.contains_key(port))
+        }
+        None => false,
+    };
+    let what = match (kind, of) {
+        (Of::Nothing | Of::RoleOrNothing, None) => return Ok(()),
+        (Of::RoleOrNothing, Some(of)) if has_role(of) => return Ok(()),
+        (Of::Port, Some(of)) if has_port(of) || role.ports.contains_key(of) => return Ok(()),
+        (Of::PortOfRole, Some(of)) if has_port(of) => return Ok(()),
+        (Of::Size, Some(of)) if profile.sizes.contains_key(of) => return Ok(()),
+        (Of::Argument, Some(_)) => return Ok(()),
+        (Of::Nothing, Some(_)) => "nothing follows this name",
+        (Of::RoleOrNothing, _) => "a role of the profile, or nothing, follows this name",
+        (Of::Port, _) => "a port of the role, or ROLE.PORT, follows this name",
+        (Of::PortOfRole, _) => "ROLE.PORT follows this name",
+        (Of::Size, _) => "one of `sizes` follows this name",
+        (Of::Argument, _) => "the name of an argument follows this name",
+    };
+    let of = of.map(|of| format!(":{of}")).unwrap_or_default();
+    Err(format!("{{{name}{of}}}: {what}"))
+}

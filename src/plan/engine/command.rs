@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From the parts of a command in a profile to its words, and what placeholders stand for.
+
+use super::sizes::{Sized, bare};
+use super::{Planner, Scope, url};
+use crate::diagnostic::Diagnostic;
+use crate::plan::argument::{Argument, Group, Tasks};
+use crate::plan::content::Content;
+use crate::plan::expr::{Expr, Later, Pattern, Value};
+use crate::plan::origin::{Origin, Traced};
+use crate::plan::profile::Item;
+use crate::plan::template::{Fact, Slot, Template};
+
+impl<'r> Planner<'r> {
+    /// The words of a role's arguments. One that the profile sets itself is an error.
+    pub(super) fn args(&mut self, role: &Sized<'r>) -> Vec<String> {
+        let syntax = self.profile.syntax;
+        let words = role.profile.command.iter().flat_map(Item::words);
+        let own: Vec<_> =
+            words.filter_map(|word| word.value.literal()).map(Template::literal_text).collect();
+        let mut args = Vec::new();
+        for (name, value) in &role.args {
+            let option = syntax.option(name);
+            let is_option = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-.".contains(&b));
+            if !is_option || name.is_empty() || name.starts_with('-') {
+                let message = format!(
+                    "{}: an argument's name is written without dashes before it",
+                    value.origin.input
+                );
+                self.error(message, value.origin.location.clone());
+            }
+            if own.iter().any(|word| bare(word) == bare(&option)) {
+                let error = Diagnostic::error(format!(
+                    "{}: the profile sets {option} itself",
+                    value.origin.input
+                ));
+                let help =
+                    "remove it; ports, addresses and sizes of the plan would not be the engine's";
+                self.errors.push(error.at(value.origin.location.clone()).help(help));
+            }
+            args.extend(syntax.words(name, &value.value));
+        }
+        args
+    }
+
+    /// Adds a part of a command.
+    pub(super) fn emit(
+        &mut self,
+        item: &Item,
+        scope: Scope<'_, 'r>,
+        on: Option<Tasks>,
+        argv: &mut Vec<Traced<Argument>>,
+    ) {
+        match item {
+            Item::Word(word) => {
+                let Some(value) = self.value(word, scope) else { return };
+                let words = match value {
+                    Value::List(words) => words,
+                    value => match self.text(&value, word) {
+                        Some(text) => vec![text],
+                        None => return,
+                    },
+                };
+                let origin = self.by_profile(&word.origin, scope);
+                match on {
+                    None => argv.extend(
+                        words
+                            .into_iter()
+                            .map(|word| Traced::new(Argument::Word(word), origin.clone())),
+                    ),
+                    Some(_) => {
+                        argv.push(Traced::new(
+                            Argument::Group(Group { each: None, on, words }),
+                            origin,
+                        ));
+                    }
+                }
+            }
+            Item::All(items) => items.iter().for_each(|item| self.emit(item, scope, on, argv)),
+            Item::If { condition, then, otherwise } => match self.holds(condition, scope) {
+                Some(Some(true)) => self.emit(then, scope, on, argv),
+                Some(Some(false)) => self.emit(otherwise, scope, on, argv),
+                Some(None) => {
+                    for (item, tasks) in [(otherwise, Tasks::Leader), (then, Tasks::Followers)] {
+                        if on.is_none_or(|on| on == tasks) {
+                            self.emit(item, scope, Some(tasks), argv);
+                        }
+                    }
+                }
+                None => {}
+            },
+            Item::Each { role, words } => {
+                let Some(other) = scope.all.iter().find(|other| other.key == role) else { return };
+                if other.count == 0 {
+                    return;
+                }
+                let scope = Scope { role: Some(other), args: &[], ..scope };
+                let mut texts = Vec::new();
+                for word in words {
+                    if let Some(value) = self.value(word, scope) {
+                        texts.extend(self.text(&value, word));
+                    }
+                }
+                let each = Some(other.profile.name.clone());
+                let origin = words.first().map(|word| self.by_profile(&word.origin, scope));
+                let group = Argument::Group(Group { each, on, words: texts });
+                argv.push(Traced::new(group, origin.unwrap_or_default()));
+            }
+        }
+    }
+
+    /// The value of a variable; none where its condition does not hold.
+    pub(super) fn values(
+        &mut self,
+        item: &Item,
+        scope: Scope<'_, 'r>,
+    ) -> Option<(Template, Origin)> {
+        match item {
+            Item::Word(word) => {
+                let value = self.value(word, scope)?;
+                Some((self.text(&value, word)?, self.by_profile(&word.origin, scope)))
+            }
+            Item::If { condition, then, otherwise } => match self.holds(condition, scope)? {
+                Some(true) => self.values(then, scope),
+                Some(false) => self.values(otherwise, scope),
+                None => {
+                    let message =
+                        format!("{}: a variable cannot depend on the node", condition.origin.input);
+                    self.error(message, condition.origin.location.clone());
+                    None
+                }
+            },
+            Item::All(items) if items.is_empty() => None,
+            Item::All(_) | Item::Each { .. } => {
+                self.error("a variable of the profile has several words", None);
+                None
+            }
+        }
+    }
+
+    fn by_profile(&self, origin: &Origin, scope: Scope<'_, 'r>) -> Origin {
+        if origin.location.is_none() {
+            return origin.clone();
+        }
+        let engine = &self.profile.engine;
+        match scope.role {
+            Some(role) => origin.by_rule(format!("profile {engine}, {}", role.key)),
+            None => origin.by_rule("the client"),
+        }
+    }
+
+    /// Whether a condition holds: yes, no, or it depends on the task's node; none after an error.
+    fn holds(&mut self, condition: &Traced<Expr>, scope: Scope<'_, 'r>) -> Option<Option<bool>> {
+        let value = condition.value.value(&mut |name, of| self.lookup(name, of, scope));
+        let value = match value {
+            Ok(value) => value,
+            Err(why) => {
+                let message = format!("{}: {why}", condition.origin.input);
+                self.error(message, condition.origin.location.clone());
+                return None;
+            }
+        };
+        match (value.holds(), &value) {
+            (Some(holds), _) => Some(Some(holds)),
+            (None, Value::Later(later)) if *later == Later::new(Fact::NodeRank, String::new()) => {
+                Some(None)
+            }
+            _ => {
+                let message = format!("{}: known only in the job", condition.origin.input);
+                self.error(message, condition.origin.location.clone());
+                None
+            }
+        }
+    }
+
+    pub(super) fn value(&mut self, word: &Traced<Pattern>, scope: Scope<'_, 'r>) -> Option<Value> {
+        let value = word.value.value(&mut |name, of| self.lookup(name, of, scope));
+        value.map_err(|why| self.pattern_error(word, &why)).ok()
+    }
+
+    pub(super) fn text(&mut self, value: &Value, word: &Traced<Pattern>) -> Option<Template> {
+        value.text().map_err(|why| self.pattern_error(word, &why)).ok()
+    }
+
+    fn pattern_error(&mut self, word: &Traced<Pattern>, why: &str) {
+        let message = format!("{}: {why}", word.origin.input);
+        self.error(message, word.origin.location.clone());
+    }
+
+    /// What a placeholder stands for.
+    fn lookup(&self, name: &str, of: Option<&str>, scope: Scope<'_, 'r>) -> Result<Value, String> {
+        let text = |text: &str| Ok(Value::Text(Template::literal(text)));
+        let number = |number: u32| Ok(Value::Number(number.into()));
+        let later = |fact, of: String| Ok(Value::Later(Later::new(fact, of)));
+        let slot = |slot: Slot<'_>| {
+            let mut template = Template::default();
+            template.push_slot(slot);
+            Ok(Value::Text(template))
+        };
+        match name {
+            "model" => return text(&self.recipe.model.value),
+            "served_name" => return text(&self.served_name()),
+            "workspace" => return text(self.request.workspace.value.trim_end_matches('/')),
+            "args" => {
+                return Ok(Value::List(
+                    scope.args.iter().map(|word| Template::literal(word)).collect(),
+                ));
+            }
+            _ => {}
+        }
+        if let Some(run) = scope.run {
+            let of_benchmark =
+                |field: &Option<Traced<u64>>| field.as_ref().map(|field| field.value);
+            let number = |number: Option<u64>| {
+                Ok(number.and_then(|n| i64::try_from(n).ok()).map_or(Value::Nothing, Value::Number))
+            };
+            return match (name, run.asks) {
+                ("isl", _) => number(of_benchmark(&run.benchmark.isl)),
+                ("osl", _) => number(of_benchmark(&run.benchmark.osl)),
+                ("concurrency", _) => number(run.concurrency),
+                ("prompts", _) => number(run.prompts),
+                ("results", _) => text(&run.results),
+                ("url", Some((role, port))) => Ok(Value::Text(url(role, port))),
+                ("host", Some((role, _))) => {
+                    slot(Slot { role: Some(role), ..Slot::own(Fact::LeaderAddr) })
+                }
+                ("host_port", Some((role, port))) => later(Fact::Port, format!(":{role}.{port}")),
+                ("url" | "host" | "host_port", None) => Ok(Value::Nothing),
+                _ => Err(format!("there is no placeholder {{{name}}} for a client")),
+            };
+        }
+        let Some(role) = scope.role else { return Err(format!("{{{name}}} is not known here")) };
+        let find = |key: &str| scope.all.iter().find(|other| other.key == key);
+        let other = |of: Option<&str>| {
+            let (key, port) = of?.split_once('.')?;
+            let role = find(key).filter(|role| role.count > 0)?;
+            Some((role.profile.name.as_str(), port.to_owned()))
+        };
+        let step = &role.step;
+        match (name, of) {
+            ("name", _) => slot(Slot::own(Fact::Name)),
+            ("index", _) => later(Fact::Index, String::new()),
+            ("gpu_count", _) => number(role.gpus),
+            ("gpus_per_node", _) => number(self.gpus_per_node),
+            ("nnodes", _) => number(step.nodes),
+            ("tasks", _) => number(step.tasks),
+            ("node_rank", _) if step.nodes == 1 => number(0),
+            ("rank", _) if step.tasks == 1 => number(0),
+            ("local_rank", _) if step.tasks_per_node == 1 => number(0),
+            ("node_rank", _) => later(Fact::NodeRank, String::new()),
+            ("rank", _) => later(Fact::Rank, String::new()),
+            ("local_rank", _) => later(Fact::LocalRank, String::new()),
+            ("node_addr", _) if step.nodes == 1 => slot(Slot::own(Fact::LeaderAddr)),
+            ("node_addr", _) => slot(Slot::own(Fact::NodeAddr)),
+            ("leader_addr", None) => slot(Slot::own(Fact::LeaderAddr)),
+            ("leader_addr", Some(key)) => match find(key).filter(|role| role.count > 0) {
+                Some(role) => {
+                    slot(Slot { role: Some(&role.profile.name), ..Slot::own(Fact::LeaderAddr) })
+                }
+                None => Ok(Value::Nothing),
+            },
+            ("count", None) => number(role.count),
+            ("count", Some(key)) => number(find(key).map_or(0, |role| role.count)),
+            ("port", Some(of)) => match other(Some(of)) {
+                Some((role, port)) => later(Fact::Port, format!(":{role}.{port}")),
+                None if of.contains('.') => Ok(Value::Nothing),
+                None => later(Fact::Port, format!(":.{of}")),
+            },
+            ("addrs" | "urls", of) => match other(of) {
+                Some((role, port)) => {
+                    let fact = if name == "urls" { Fact::Urls } else { Fact::Addrs };
+                    slot(Slot { role: Some(role), port: Some(&port), ..Slot::own(fact) })
+                }
+                None => Ok(Value::List(Vec::new())),
+            },
+            ("url", of) => Ok(match other(of) {
+                Some((role, port)) => Value::Text(url(role, &port)),
+                None => Value::Nothing,
+            }),
+            ("size", Some(size)) => match self.size_of(role, size).map(|size| &size.value) {
+                Some(Content::Int(size)) => Ok(Value::Number(*size)),
+                _ => number(1),
+            },
+            ("arg", Some(name)) => {
+                let found = role.args.iter().find(|(known, _)| bare(known) == bare(name));
+                Ok(match found.map(|(_, value)| &value.value) {
+                    None | Some(Content::Null) => Value::Nothing,
+                    Some(Content::Int(number)) => Value::Number(*number),
+                    Some(Content::Bool(value)) => Value::Number((*value).into()),
+                    Some(other) => Value::Text(Template::literal(&other.word())),
+                })
+            }
+            ("wrap", _) => {
+                let words = role.recipe.iter().flat_map(|role| &role.wrap);
+                Ok(Value::List(words.map(|word| Template::literal(&word.value)).collect()))
+            }
+            ("config", _) => {
+                let has_keys = role.recipe.is_some_and(|role| !role.config.is_empty());
+                match &role.profile.config_file {
+                    Some(file) if has_keys || !role.profile.config.is_empty() => text(&format!(
+                        "{}/{file}",
+                        self.request.workspace.value.trim_end_matches('/')
+                    )),
+                    _ => Ok(Value::Nothing),
+                }
+            }
+            _ => Err(format!("there is no placeholder {{{name}}}")),
+        }
+    }
+}

@@ -1,0 +1,525 @@
+// SPDX-License-Identifier: Apache-2.0
+//! From a recipe and the profile of its engine to a plan. Nothing here knows an engine.
+
+mod command;
+mod sizes;
+
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+
+use self::sizes::Sized;
+use super::argument::Argument;
+use super::content::Content;
+use super::env::{Env, TooLong};
+use super::expr::Value;
+use super::health::{Minimum, Ready};
+use super::layout::{FrontendNode, Layout, Run};
+use super::origin::{Origin, Traced};
+use super::planner::{container, job};
+use super::profile::{ConfigItem, Item, Profile};
+use super::recipe::{Benchmark, EngineRequest, Recipe};
+use super::role::{Own, Purpose, Role, Roles, Step};
+use super::template::{Fact, Slot, Template};
+use super::{Plan, SCHEMA, secret};
+use crate::diagnostic::{Diagnostic, Diagnostics, Location, nearest};
+
+/// The most runs of a benchmark.
+pub const MAX_RUNS: usize = 100;
+/// Requests of a run for each one in flight, where the recipe does not say.
+const ROUNDS: u64 = 10;
+
+/// The part of a plan that a recipe and a profile make.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Engine {
+    /// Its name.
+    pub name: String,
+    /// The model: a path, or a name of a hub.
+    pub model: String,
+    /// The name by which clients ask for it.
+    pub served_name: String,
+    /// Where clients ask, as a template for the steps' addresses.
+    pub url: Template,
+    /// Whether the servers serve until the job ends.
+    pub serve_only: bool,
+}
+
+/// Computes a plan.
+///
+/// # Errors
+/// All that contradicts itself, with positions; no plan exists then.
+pub fn plan(request: &EngineRequest) -> Result<Plan, Diagnostics> {
+    let mut planner = Planner {
+        request,
+        recipe: &request.recipe,
+        profile: &request.profile,
+        gpus_per_node: request.recipe.gpus_per_node.as_ref().map_or(0, |gpus| gpus.value),
+        errors: Diagnostics::default(),
+        notes: Vec::new(),
+    };
+    let plan = planner.plan();
+    match plan.filter(|_| !planner.errors.has_errors()) {
+        None => Err(planner.errors),
+        Some(plan) => match plan.check() {
+            Ok(()) => Ok(plan),
+            Err(error) => Err(Diagnostic::error(error.to_string()).into()),
+        },
+    }
+}
+
+struct Planner<'r> {
+    request: &'r EngineRequest,
+    recipe: &'r Recipe,
+    profile: &'r Profile,
+    gpus_per_node: u32,
+    errors: Diagnostics,
+    notes: Vec<String>,
+}
+
+/// What placeholders of a command are about.
+#[derive(Clone, Copy)]
+struct Scope<'s, 'r> {
+    all: &'s [Sized<'r>],
+    /// The role; none for a client.
+    role: Option<&'s Sized<'r>>,
+    /// The words of `{args}`.
+    args: &'s [String],
+    run: Option<&'s RunOfClient<'r>>,
+}
+
+/// One run of a client.
+struct RunOfClient<'r> {
+    benchmark: &'r Benchmark,
+    concurrency: Option<u64>,
+    prompts: Option<u64>,
+    /// The directory of its results, below the workspace.
+    results: String,
+    /// Where it asks: a role's step name and port.
+    asks: Option<(&'r str, &'r str)>,
+}
+
+impl<'r> Planner<'r> {
+    fn error(&mut self, message: impl Into<String>, at: Option<Location>) {
+        self.errors.push_once(Diagnostic::error(message).at(at));
+    }
+
+    fn plan(&mut self) -> Option<Plan> {
+        let (recipe, request) = (self.recipe, self.request);
+        for (key, role) in &recipe.roles {
+            if !self.profile.roles.contains_key(key) {
+                let names: Vec<_> = self.profile.roles.keys().map(String::as_str).collect();
+                let help = match nearest(key, names.iter().copied(), 1)[..] {
+                    [near, ..] => format!("did you mean `{near}`?"),
+                    _ => format!("its roles are: {}", names.join(", ")),
+                };
+                let message = format!("the engine {} has no role {key}", self.profile.engine);
+                let at = role.key.origin.location.clone();
+                self.errors.push(Diagnostic::error(message).at(at).help(help));
+            }
+        }
+        let mut sized = self.sizes();
+        if self.errors.has_errors() {
+            return None;
+        }
+        let (total_nodes, frontend) = self.place(&mut sized)?;
+        self.ports(&mut sized);
+        let asks = self.asks(&sized);
+        let mut roles = Roles::new();
+        for role in sized.iter().filter(|role| role.count > 0) {
+            let planned = self.role(role, &sized);
+            roles.insert(role.profile.name.clone(), planned);
+        }
+        let client_node = match &asks {
+            Some((role, _)) => roles.get(*role).filter(|role| role.purpose != Purpose::Server),
+            None => None,
+        };
+        let client_node =
+            client_node.and_then(|role| role.places.first()).map_or(frontend, |run| run.first_node);
+        self.clients(&mut roles, &sized, asks, client_node);
+        roles.sort_by(|_, one, _, other| one.purpose.cmp(&other.purpose));
+        let gpus_per_node = self.gpus_per_node.max(1);
+        let mut numbers = IndexMap::new();
+        for role in
+            sized.iter().filter(|role| role.count > 0 && role.profile.purpose == Purpose::Server)
+        {
+            numbers.insert(format!("{}_servers", role.key), role.count);
+            numbers.insert(format!("gpus_per_{}_server", role.key), role.gpus);
+            numbers.insert(format!("nodes_per_{}_server", role.key), role.step.nodes);
+        }
+        let total_gpus = total_nodes.saturating_mul(gpus_per_node);
+        let layout = Layout { gpus_per_node, total_nodes, total_gpus, numbers };
+        let gpus = recipe.gpus_per_node.as_ref().map(|gpus| gpus.origin.clone());
+        let gpus = gpus.unwrap_or_default();
+        let mut job = job::job(&request.job, &layout, &gpus, &request.workspace, &recipe.file.name);
+        if self.gpus_per_node == 0 {
+            job.gpu_request =
+                Traced::new(super::GpuRequest::None, Origin::rule("no role uses GPUs"));
+        }
+        let model = &recipe.model;
+        let is_path = model.value.starts_with('/');
+        let mounts = [Some(&request.workspace), Some(model).filter(|_| is_path)];
+        let mounts: Vec<_> =
+            mounts.into_iter().flatten().map(|path| (path, path.value.as_str())).collect();
+        let container = container::container(
+            request.container.as_ref(),
+            &request.workspace,
+            &mounts,
+            &[&request.install_script],
+            &mut self.errors,
+        );
+        let secrets = secret::names(&request.secrets, roles.values().map(|role| &role.env));
+        let url = asks.map_or(Template::default(), |(role, port)| url(role, port));
+        Some(Plan {
+            schema: SCHEMA,
+            config: recipe.file.clone(),
+            suite: None,
+            max_failed: request.max_failed.clone(),
+            engine: Some(Engine {
+                name: self.profile.engine.clone(),
+                model: model.value.clone(),
+                served_name: self.served_name(),
+                url,
+                serve_only: recipe.benchmark.is_none(),
+            }),
+            placement: request.placement.value,
+            frontend_node: request
+                .frontend_node
+                .as_ref()
+                .map(|node| node.value)
+                .unwrap_or_default(),
+            roles,
+            job_env: Env::default(),
+            container_env: Vec::new(),
+            job,
+            layout,
+            container,
+            workspace: request.workspace.value.clone(),
+            output_dir: request.workspace.value.clone(),
+            run_token: None,
+            changed_config: recipe.changed.clone(),
+            run_script: None,
+            install_script: request.install_script.as_ref().map(|script| script.value.clone()),
+            secrets,
+            notes: std::mem::take(&mut self.notes),
+        })
+    }
+
+    fn served_name(&self) -> String {
+        let of_path = || self.recipe.model.value.trim_end_matches('/').rsplit('/').next();
+        match &self.recipe.served_name {
+            Some(name) => name.value.clone(),
+            None => of_path().unwrap_or_default().to_owned(),
+        }
+    }
+
+    /// The role that clients ask, by the name of its steps, and its port.
+    fn asks(&mut self, sized: &[Sized<'r>]) -> Option<(&'r str, &'r str)> {
+        let profile = self.profile;
+        let runs = |role: &str| sized.iter().any(|sized| sized.key == role && sized.count > 0);
+        let asked = profile.clients_ask.iter().find(|(role, _)| runs(role));
+        if asked.is_none() {
+            let names: Vec<_> = profile.clients_ask.iter().map(|(role, _)| role.as_str()).collect();
+            let message = format!("there is nothing that clients could ask: {}", names.join(", "));
+            self.error(message, None);
+        }
+        let (role, port) = asked?;
+        Some((profile.roles.get(role)?.name.as_str(), port))
+    }
+
+    fn role(&mut self, role: &Sized<'r>, all: &[Sized<'r>]) -> Role {
+        let profile = role.profile;
+        let args = self.args(role);
+        let scope = Scope { all, role: Some(role), args: &args, run: None };
+        let mut env = Env::default();
+        for (name, item) in &profile.env {
+            if let Some((value, origin)) = self.values(item, scope) {
+                self.set(&mut env, name, &value, origin);
+            }
+        }
+        let own = role.recipe.iter().flat_map(|role| &role.env);
+        for (name, value) in self.recipe.env.iter().chain(own) {
+            self.set(&mut env, name, &value.value, value.origin.clone());
+        }
+        env.order_for_shell();
+        let mut argv = Vec::new();
+        for item in &profile.command {
+            self.emit(item, scope, None, &mut argv);
+        }
+        let mut files = IndexMap::new();
+        if let Some(file) = &profile.config_file
+            && let Some(config) = self.config(role, scope)
+        {
+            files.insert(Template::literal(file), config);
+        }
+        let numbered = profile.purpose == Purpose::Server || role.count > 1;
+        Role {
+            unset: profile.unset.clone(),
+            env,
+            argv,
+            ports: role.ports.clone(),
+            files,
+            gpus: role.gpus_on_a_node(),
+            places: role.places.clone(),
+            own: Own {
+                env: Env::default(),
+                args: Default::default(),
+                gpus: (1..self.gpus_per_node).contains(&role.gpus),
+                log: log(&profile.name, numbered),
+                junit: None,
+                test_log: None,
+                done: None,
+            },
+            after: {
+                let runs =
+                    |key: &&String| all.iter().find(|role| role.key == **key && role.count > 0);
+                let after = profile.after.iter().filter_map(|key| runs(&key));
+                after.map(|role| role.profile.name.clone()).collect()
+            },
+            ready: self.ready(role, all),
+            alive: profile.alive,
+            fatal: profile.fatal.clone(),
+            ..self.bare(profile.purpose, role.count, numbered, role.step.clone())
+        }
+    }
+
+    /// A role without what it runs.
+    fn bare(&self, purpose: Purpose, count: u32, numbered: bool, step: Step) -> Role {
+        Role {
+            purpose,
+            count,
+            numbered,
+            gpus: 0,
+            places: Vec::new(),
+            unset: Vec::new(),
+            cleared: None,
+            export: Env::default(),
+            env: Env::default(),
+            argv: Vec::new(),
+            ports: IndexMap::new(),
+            files: IndexMap::new(),
+            cwd: self.request.workspace.value.clone(),
+            step,
+            own: Own {
+                env: Env::default(),
+                args: Default::default(),
+                gpus: false,
+                log: Template::default(),
+                junit: None,
+                test_log: None,
+                done: None,
+            },
+            after: Vec::new(),
+            ends_after: None,
+            ready: None,
+            alive: None,
+            fatal: Vec::new(),
+        }
+    }
+
+    /// How a step of a role is seen to be ready, in the plan's terms.
+    fn ready(&self, role: &Sized<'r>, all: &[Sized<'r>]) -> Option<Ready> {
+        let port = |name: &Template| {
+            let mut port = Template::default();
+            port.push_slot(Slot { port: Some(name.as_str()), ..Slot::own(Fact::Port) });
+            port
+        };
+        Some(match role.profile.ready.clone()? {
+            Ready::Http(mut http) => {
+                http.port = port(&http.port);
+                http.counts.retain_mut(|count| match &mut count.minimum {
+                    Minimum::Number(_) => true,
+                    Minimum::StepsOf(of) => {
+                        let role = all.iter().find(|role| role.key == of && role.count > 0);
+                        if let Some(role) = role {
+                            of.clone_from(&role.profile.name);
+                        }
+                        role.is_some()
+                    }
+                });
+                Ready::Http(http)
+            }
+            Ready::Tcp { port: of } => Ready::Tcp { port: port(&of) },
+            Ready::Log(texts) => Ready::Log(texts),
+        })
+    }
+
+    /// The configuration file of a role: the profile's, and the recipe's over it.
+    fn config(&mut self, role: &Sized<'r>, scope: Scope<'_, 'r>) -> Option<Content> {
+        let mut config = IndexMap::new();
+        for (key, item) in &role.profile.config {
+            if let Some(value) = self.config_item(item, scope) {
+                config.insert(key.clone(), value);
+            }
+        }
+        for (key, value) in role.recipe.iter().flat_map(|role| &role.config) {
+            config.insert(key.clone(), value.value.clone());
+        }
+        (!config.is_empty()).then_some(Content::Map(config))
+    }
+
+    fn config_item(&mut self, item: &ConfigItem, scope: Scope<'_, 'r>) -> Option<Content> {
+        Some(match item {
+            ConfigItem::Plain(content) => content.clone(),
+            ConfigItem::Text(pattern) => match self.value(pattern, scope)? {
+                Value::Nothing => return None,
+                Value::Number(number) => Content::Int(number),
+                Value::List(items) => Content::List(items.into_iter().map(Content::Text).collect()),
+                value => Content::Text(self.text(&value, pattern)?),
+            },
+            ConfigItem::List(items) => Content::List(
+                items.iter().filter_map(|item| self.config_item(item, scope)).collect(),
+            ),
+            ConfigItem::Map(entries) => {
+                let entry = |(key, item): (&String, &ConfigItem)| {
+                    Some((key.clone(), self.config_item(item, scope)?))
+                };
+                Content::Map(entries.iter().filter_map(entry).collect())
+            }
+        })
+    }
+
+    /// Adds a role for each run of the benchmark, in their order.
+    fn clients(
+        &mut self,
+        roles: &mut Roles,
+        all: &[Sized<'r>],
+        asks: Option<(&'r str, &'r str)>,
+        node: u32,
+    ) {
+        let Some(benchmark) = &self.recipe.benchmark else { return };
+        let Some((command, unset)) = self.client(benchmark) else { return };
+        let workspace = self.request.workspace.value.trim_end_matches('/');
+        let runs: Vec<Option<u64>> = match &benchmark.concurrencies[..] {
+            [] => vec![None],
+            several => several.iter().map(|one| Some(one.value)).collect(),
+        };
+        let mut planned = Vec::new();
+        if let Some(warmup) = &benchmark.warmup {
+            planned.push(("WARMUP".to_owned(), runs[0], Some(warmup.value), "warmup".to_owned()));
+        }
+        for run in &runs {
+            let prompts = benchmark.prompts.as_ref().map(|prompts| prompts.value);
+            let rounds = benchmark.rounds.as_ref().map_or(ROUNDS, |rounds| rounds.value);
+            let prompts = prompts.or(run.and_then(|run| run.checked_mul(rounds)));
+            let (name, results) = match run {
+                Some(run) if runs.len() > 1 => {
+                    (format!("BENCHMARK_{run}"), format!("concurrency_{run}"))
+                }
+                Some(run) => ("BENCHMARK".to_owned(), format!("concurrency_{run}")),
+                None => ("BENCHMARK".to_owned(), "benchmark".to_owned()),
+            };
+            planned.push((name, *run, prompts, results));
+        }
+        for (name, concurrency, prompts, results) in planned {
+            let results = format!("{workspace}/{results}");
+            let run = RunOfClient { benchmark, concurrency, prompts, results, asks };
+            let args: Vec<_> = benchmark.args.iter().map(|word| word.value.clone()).collect();
+            let scope = Scope { all, role: None, args: &args, run: Some(&run) };
+            let mut argv: Vec<Traced<Argument>> = Vec::new();
+            for item in &command {
+                self.emit(item, scope, None, &mut argv);
+            }
+            let mut env = Env::default();
+            for (name, value) in self.recipe.env.iter().chain(&benchmark.env) {
+                self.set(&mut env, name, &value.value, value.origin.clone());
+            }
+            env.order_for_shell();
+            let step = Step {
+                nodes: 1,
+                tasks: 1,
+                tasks_per_node: 1,
+                mpi: None,
+                overlap: true,
+                kill_on_bad_exit: true,
+            };
+            let bare = self.bare(Purpose::Client, 1, false, step);
+            let own = Own { log: log(&name, false), ..bare.own };
+            let role = Role { unset: unset.clone(), env, argv, places: Run::on(node), own, ..bare };
+            if roles.insert(name.clone(), role).is_some() {
+                let at = benchmark.at.origin.location.clone();
+                self.error(format!("two steps are called {name}"), at);
+            }
+        }
+    }
+
+    /// The command of a benchmark, and the variables that it removes.
+    fn client(&mut self, benchmark: &'r Benchmark) -> Option<(Vec<Item>, Vec<Traced<String>>)> {
+        let at = || benchmark.at.origin.location.clone();
+        if let Some(command) = &benchmark.command {
+            if let Some(client) = &benchmark.client {
+                let message = "benchmark has both `client` and `command`";
+                self.error(message, client.origin.location.clone());
+            }
+            return Some((command.iter().cloned().map(Item::Word).collect(), Vec::new()));
+        }
+        let of_profile =
+            self.profile.client.clone().map(|name| Traced::new(name, Origin::default()));
+        let Some(name) = benchmark.client.clone().or(of_profile) else {
+            self.error("benchmark has neither `client` nor `command`", at());
+            return None;
+        };
+        let request = self.request;
+        let Some(client) = request.clients.get(&name.value) else {
+            let names: Vec<_> = request.clients.keys().map(String::as_str).collect();
+            let message = format!("there is no client {}", name.value);
+            let help = format!("clients are {}; or give a `command:`", names.join(", "));
+            let error = Diagnostic::error(message).at(name.origin.location.or_else(at)).help(help);
+            self.errors.push(error);
+            return None;
+        };
+        let names: Vec<_> = client.command.iter().flat_map(Item::words).collect();
+        let names: Vec<_> = names.iter().flat_map(|word| word.value.names()).collect();
+        let asked = |name: &str| names.iter().any(|(known, _)| *known == name);
+        let missing = [
+            ("isl", benchmark.isl.is_none()),
+            ("osl", benchmark.osl.is_none()),
+            ("concurrency", benchmark.concurrencies.is_empty()),
+        ];
+        for (key, _) in missing.into_iter().filter(|(key, missing)| *missing && asked(key)) {
+            let key = if key == "concurrency" { "concurrencies" } else { key };
+            let message =
+                format!("benchmark.{key} is missing, and the client {} needs it", name.value);
+            self.error(message, at());
+        }
+        Some((client.command.clone(), client.unset.clone()))
+    }
+
+    fn set(&mut self, env: &mut Env, name: &str, value: &Template, origin: Origin) {
+        let at = origin.location.clone();
+        if let Err(error @ TooLong { .. }) = env.set(name, value, origin) {
+            self.error(error.to_string(), at);
+        }
+    }
+
+    fn frontend(&self, all: &[Sized<'r>], of_profile: Option<&str>, total_nodes: u32) -> u32 {
+        let first_of = |key: &str| {
+            let role = all.iter().find(|role| role.key == key)?;
+            role.places.first().map(|run| run.first_node)
+        };
+        match self.request.frontend_node.as_ref().map(|node| node.value) {
+            None => of_profile.and_then(first_of).unwrap_or(0),
+            Some(FrontendNode::First) => 0,
+            Some(FrontendNode::Ctx) => first_of("prefill").unwrap_or(0),
+            Some(FrontendNode::Last | FrontendNode::Own) => total_nodes.saturating_sub(1),
+        }
+    }
+}
+
+/// `router.log`, `prefill_${.index}.log`.
+fn log(name: &str, numbered: bool) -> Template {
+    let mut log = Template::literal(&name.to_lowercase());
+    if numbered {
+        log.push_text("_");
+        log.push_slot(Slot::own(Fact::Index));
+    }
+    log.push_text(".log");
+    log
+}
+
+/// The address of a role's first instance, for HTTP.
+fn url(role: &str, port: &str) -> Template {
+    let mut url = Template::literal("http://");
+    url.push_slot(Slot { role: Some(role), ..Slot::own(Fact::LeaderAddr) });
+    url.push_text(":");
+    url.push_slot(Slot { role: Some(role), port: Some(port), ..Slot::own(Fact::Port) });
+    url
+}

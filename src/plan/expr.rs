@@ -1,0 +1,507 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Texts of profiles with placeholders: `{port:http}`, `{node_rank * (gpu_count ceil-div 2)}`.
+//!
+//! The language is small and total: names, whole numbers, `+ - * ceil-div`, `min(…)`, `max(…)`. What
+//! is not known when a plan is made stays a [slot](super::template::Slot). `$NAME` and `${NAME}` are
+//! references to variables, `{{` and `}}` are braces, `$$` is a dollar sign.
+
+use super::template::{Fact, Template, is_name};
+
+/// The deepest nesting of an expression.
+const MAX_DEPTH: usize = 16;
+/// The largest number that a plan's expressions may have.
+const MAX_NUMBER: i64 = 1 << 40;
+
+/// A text with placeholders, read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pattern(Vec<Piece>);
+
+#[derive(Debug, Clone, PartialEq)]
+enum Piece {
+    Text(Template),
+    Value(Expr),
+}
+
+/// An expression.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expr {
+    /// A number.
+    Number(i64),
+    /// A name, and what is after its colon: `port:http`.
+    Name(String, Option<String>),
+    /// An operation.
+    Operation(Operation, Box<Expr>, Box<Expr>),
+}
+
+/// What is done with two numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// `+`
+    Plus,
+    /// `-`
+    Minus,
+    /// `*`
+    Times,
+    /// `ceil-div`: divided and rounded up.
+    CeilDiv,
+    /// `min(a, b)`
+    Min,
+    /// `max(a, b)`
+    Max,
+}
+
+/// What an expression is worth.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// Nothing: what it names is not there.
+    Nothing,
+    /// A number.
+    Number(i64),
+    /// A number that is not known yet.
+    Later(Later),
+    /// A text.
+    Text(Template),
+    /// Several texts.
+    List(Vec<Template>),
+}
+
+/// A number that is not known yet, in the form of a slot: multiplied, then added to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Later {
+    /// Which number.
+    pub fact: Fact,
+    /// The role and the port of the slot as it writes them: `:ROUTER.http`; empty without them.
+    pub of: String,
+    times: i64,
+    plus: i64,
+}
+
+impl Later {
+    /// A number as it is.
+    pub fn new(fact: Fact, of: String) -> Self {
+        Self { fact, of, times: 1, plus: 0 }
+    }
+
+    fn template(&self) -> Result<Template, String> {
+        let Self { fact, of, times, plus } = self;
+        let mut text = format!("${{.{}{of}", fact.written());
+        match (u32::try_from(*times), i32::try_from(*plus)) {
+            (Ok(times), Ok(plus)) => {
+                if times != 1 {
+                    text += &format!("*{times}");
+                }
+                if plus != 0 {
+                    text += &format!("{plus:+}");
+                }
+                Ok(Template::from_written(text + "}"))
+            }
+            _ => Err("the numbers in it are too large".to_owned()),
+        }
+    }
+}
+
+impl Value {
+    /// As one text; a list is joined by commas.
+    ///
+    /// # Errors
+    /// It has no value.
+    pub fn text(&self) -> Result<Template, String> {
+        Ok(match self {
+            Self::Nothing => return Err("it has no value here".to_owned()),
+            Self::Number(number) => Template::literal(&number.to_string()),
+            Self::Later(later) => later.template()?,
+            Self::Text(text) => text.clone(),
+            Self::List(items) => {
+                let mut joined = Template::default();
+                for (at, item) in items.iter().enumerate() {
+                    joined.push_text(if at > 0 { "," } else { "" });
+                    joined.push(item);
+                }
+                joined
+            }
+        })
+    }
+
+    /// Whether a condition on it holds: it is there, and neither 0 nor empty. Not known yet: `None`.
+    pub fn holds(&self) -> Option<bool> {
+        match self {
+            Self::Nothing => Some(false),
+            Self::Number(number) => Some(*number != 0),
+            Self::Later(_) => None,
+            Self::Text(text) => Some(!text.as_str().is_empty()),
+            Self::List(items) => Some(!items.is_empty()),
+        }
+    }
+}
+
+/// What names stand for.
+pub type Lookup<'l> = &'l mut dyn FnMut(&str, Option<&str>) -> Result<Value, String>;
+
+/// Why a text cannot be read: where in it, in bytes, and what is wrong.
+pub type BadPattern = (usize, String);
+
+impl Pattern {
+    /// Reads a text.
+    ///
+    /// # Errors
+    /// [`BadPattern`].
+    pub fn parse(text: &str) -> Result<Self, BadPattern> {
+        let mut pieces = Vec::new();
+        let mut plain = String::new();
+        let mut at = 0;
+        while let Some(c) = text[at..].chars().next() {
+            let rest = &text[at..];
+            if rest.starts_with("{{") || rest.starts_with("}}") {
+                plain.push(c);
+                at += 2;
+            } else if let Some(reference) = rest.strip_prefix("${") {
+                let end = reference.find('}').filter(|end| is_name(&reference[..*end]));
+                let Some(end) = end else {
+                    return Err((at, "`${` is followed by no `NAME}`".to_owned()));
+                };
+                plain.push_str(&rest[..end + 3]);
+                at += end + 3;
+            } else if c == '{' {
+                let Some(end) = rest.find('}') else {
+                    return Err((at, "this brace is not closed; write {{ for a brace".to_owned()));
+                };
+                if !plain.is_empty() {
+                    pieces.push(Piece::Text(Template::from_written(std::mem::take(&mut plain))));
+                }
+                let expr = Expr::parse(&rest[1..end]);
+                pieces.push(Piece::Value(expr.map_err(|(offset, why)| (at + 1 + offset, why))?));
+                at += end + 1;
+            } else if c == '}' {
+                return Err((at, "this brace closes nothing; write }} for a brace".to_owned()));
+            } else {
+                plain.push(c);
+                at += c.len_utf8();
+            }
+        }
+        if !plain.is_empty() || pieces.is_empty() {
+            pieces.push(Piece::Text(Template::from_written(plain)));
+        }
+        Ok(Self(pieces))
+    }
+
+    /// The names in it, with what is after their colons.
+    pub fn names(&self) -> Vec<(&str, Option<&str>)> {
+        let mut names = Vec::new();
+        for piece in &self.0 {
+            if let Piece::Value(expr) = piece {
+                expr.add_names(&mut names);
+            }
+        }
+        names
+    }
+
+    /// Its text where it has no placeholders.
+    pub fn literal(&self) -> Option<&Template> {
+        match &self.0[..] {
+            [Piece::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// What it is worth: the value itself where it is one placeholder, else a text.
+    ///
+    /// # Errors
+    /// What a name or an operation has no value for.
+    pub fn value(&self, lookup: Lookup<'_>) -> Result<Value, String> {
+        if let [Piece::Value(expr)] = &self.0[..] {
+            return expr.value(lookup);
+        }
+        let mut text = Template::default();
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(piece) => text.push(piece),
+                Piece::Value(expr) => {
+                    let value = expr.value(lookup)?;
+                    text.push(&value.text().map_err(|why| format!("{{{expr}}}: {why}"))?);
+                }
+            }
+        }
+        Ok(Value::Text(text))
+    }
+}
+
+impl std::fmt::Display for Expr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Name(name, None) => f.write_str(name),
+            Self::Name(name, Some(of)) => write!(f, "{name}:{of}"),
+            Self::Operation(operation, one, other) => match operation {
+                Operation::Plus => write!(f, "({one} + {other})"),
+                Operation::Minus => write!(f, "({one} - {other})"),
+                Operation::Times => write!(f, "({one} * {other})"),
+                Operation::CeilDiv => write!(f, "({one} ceil-div {other})"),
+                Operation::Min => write!(f, "min({one}, {other})"),
+                Operation::Max => write!(f, "max({one}, {other})"),
+            },
+        }
+    }
+}
+
+impl Expr {
+    /// Reads an expression.
+    ///
+    /// # Errors
+    /// [`BadPattern`].
+    pub fn parse(text: &str) -> Result<Self, BadPattern> {
+        let mut parser = Parser { text, at: 0, depth: 0 };
+        let expr = parser.sum()?;
+        match parser.next() {
+            None => Ok(expr),
+            Some(_) => parser.error("an operator is expected here: + - * or ceil-div"),
+        }
+    }
+
+    /// The names in it.
+    pub fn names(&self) -> Vec<(&str, Option<&str>)> {
+        let mut names = Vec::new();
+        self.add_names(&mut names);
+        names
+    }
+
+    fn add_names<'e>(&'e self, names: &mut Vec<(&'e str, Option<&'e str>)>) {
+        match self {
+            Self::Number(_) => {}
+            Self::Name(name, of) => names.push((name, of.as_deref())),
+            Self::Operation(_, one, other) => {
+                one.add_names(names);
+                other.add_names(names);
+            }
+        }
+    }
+
+    /// What it is worth.
+    ///
+    /// # Errors
+    /// What a name or an operation has no value for.
+    pub fn value(&self, lookup: Lookup<'_>) -> Result<Value, String> {
+        let (operation, one, other) = match self {
+            Self::Number(number) => return Ok(Value::Number(*number)),
+            Self::Name(name, of) => return lookup(name, of.as_deref()),
+            Self::Operation(operation, one, other) => (*operation, one, other),
+        };
+        let values = (one.value(lookup)?, other.value(lookup)?);
+        let number = |number: Option<i64>| {
+            let number = number.filter(|number| number.abs() <= MAX_NUMBER);
+            number.ok_or_else(|| format!("{self} has no value that is a number in bounds"))
+        };
+        use Operation::{CeilDiv, Max, Min, Minus, Plus, Times};
+        let later = |later: Later, times: Option<i64>, plus: Option<i64>| {
+            Ok(Value::Later(Later { times: number(times)?, plus: number(plus)?, ..later }))
+        };
+        match (values, operation) {
+            ((Value::Number(a), Value::Number(b)), _) => {
+                Ok(Value::Number(number(match operation {
+                    Plus => a.checked_add(b),
+                    Minus => a.checked_sub(b),
+                    Times => a.checked_mul(b),
+                    CeilDiv if b > 0 && a >= 0 => Some((a + b - 1) / b),
+                    CeilDiv => None,
+                    Min => Some(a.min(b)),
+                    Max => Some(a.max(b)),
+                })?))
+            }
+            ((Value::Later(l), Value::Number(n)) | (Value::Number(n), Value::Later(l)), Plus) => {
+                let (times, plus) = (l.times, l.plus);
+                later(l, Some(times), plus.checked_add(n))
+            }
+            ((Value::Later(l), Value::Number(n)), Minus) => {
+                let (times, plus) = (l.times, l.plus);
+                later(l, Some(times), plus.checked_sub(n))
+            }
+            ((Value::Later(l), Value::Number(n)) | (Value::Number(n), Value::Later(l)), Times) => {
+                let (times, plus) = (l.times, l.plus);
+                later(l, times.checked_mul(n), plus.checked_mul(n))
+            }
+            ((Value::Later(_), _) | (_, Value::Later(_)), _) => Err(format!(
+                "{self} cannot be computed: one of its numbers is known only in the job, and such a \
+                 number can be multiplied with one that is known, and added to"
+            )),
+            _ => Err(format!("{self} cannot be computed: one of its parts is no number here")),
+        }
+    }
+}
+
+struct Parser<'t> {
+    text: &'t str,
+    at: usize,
+    depth: usize,
+}
+
+impl Parser<'_> {
+    fn error<T>(&self, what: &str) -> Result<T, BadPattern> {
+        Err((self.at.min(self.text.len()), what.to_owned()))
+    }
+
+    /// The next character that is no blank.
+    fn next(&mut self) -> Option<char> {
+        let rest = &self.text[self.at..];
+        self.at += rest.len() - rest.trim_start_matches(' ').len();
+        self.text[self.at..].chars().next()
+    }
+
+    fn takes(&mut self, word: &str) -> bool {
+        let found = self.next().is_some() && self.text[self.at..].starts_with(word);
+        self.at += if found { word.len() } else { 0 };
+        found
+    }
+
+    fn sum(&mut self) -> Result<Expr, BadPattern> {
+        let mut sum = self.product()?;
+        loop {
+            let operation = match self.next() {
+                Some('+') => Operation::Plus,
+                Some('-') => Operation::Minus,
+                _ => return Ok(sum),
+            };
+            self.at += 1;
+            sum = Expr::Operation(operation, sum.into(), self.product()?.into());
+        }
+    }
+
+    fn product(&mut self) -> Result<Expr, BadPattern> {
+        let mut product = self.atom()?;
+        loop {
+            let operation = match () {
+                () if self.takes("*") => Operation::Times,
+                () if self.takes("ceil-div") => Operation::CeilDiv,
+                () => return Ok(product),
+            };
+            product = Expr::Operation(operation, product.into(), self.atom()?.into());
+        }
+    }
+
+    fn atom(&mut self) -> Result<Expr, BadPattern> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return self.error("this is nested too deep");
+        }
+        let atom = self.atom_within();
+        self.depth -= 1;
+        atom
+    }
+
+    fn atom_within(&mut self) -> Result<Expr, BadPattern> {
+        for (word, operation) in [("min(", Operation::Min), ("max(", Operation::Max)] {
+            if self.takes(word) {
+                let one = self.sum()?;
+                if !self.takes(",") {
+                    return self.error("a comma is expected here");
+                }
+                let other = self.sum()?;
+                self.close()?;
+                return Ok(Expr::Operation(operation, one.into(), other.into()));
+            }
+        }
+        if self.takes("(") {
+            let expr = self.sum()?;
+            self.close()?;
+            return Ok(expr);
+        }
+        let Some(first) = self.next() else { return self.error("a name or a number is missing") };
+        if first.is_ascii_digit() {
+            let digits = self.word(|c| c.is_ascii_digit());
+            let number = digits.parse().ok().filter(|number| *number <= MAX_NUMBER);
+            return number
+                .map_or_else(|| self.error("this number is too large"), |n| Ok(Expr::Number(n)));
+        }
+        let name = self.word(|c| c.is_ascii_lowercase() || c == '_');
+        if name.is_empty() {
+            return self.error("a name or a number is expected here");
+        }
+        if !self.text[self.at..].starts_with(':') {
+            return Ok(Expr::Name(name, None));
+        }
+        self.at += 1;
+        let of = self.word(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
+        match of.is_empty() {
+            true => self.error("what is meant is missing after the colon"),
+            false => Ok(Expr::Name(name, Some(of))),
+        }
+    }
+
+    fn word(&mut self, is_part: impl Fn(char) -> bool) -> String {
+        let rest = &self.text[self.at..];
+        let length = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+        self.at += length;
+        rest[..length].to_owned()
+    }
+
+    fn close(&mut self) -> Result<(), BadPattern> {
+        if self.takes(")") { Ok(()) } else { self.error("`)` is expected here") }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(text: &str) -> Result<Value, String> {
+        let pattern = Pattern::parse(text).map_err(|(at, why)| format!("{at}: {why}"))?;
+        pattern.value(&mut |name, of| {
+            Ok(match (name, of) {
+                ("four", None) => Value::Number(4),
+                ("list", None) => Value::List(["a", "b"].map(Template::literal).into()),
+                ("node_rank", None) => Value::Later(Later::new(Fact::NodeRank, String::new())),
+                ("port", Some(of)) => Value::Later(Later::new(Fact::Port, format!(":.{of}"))),
+                ("nothing", _) => Value::Nothing,
+                _ => return Err(format!("{name} is unknown")),
+            })
+        })
+    }
+
+    #[test]
+    fn numbers_are_computed_now_or_left_to_the_job() {
+        for (text, expected) in [
+            ("{1 + 2 * four}", "9"),
+            ("{(1 + 2) * four - 1}", "11"),
+            ("{9 ceil-div four}", "3"),
+            ("{min(four, 3)}-{max(four, 3)}", "3-4"),
+            ("{port:http}", "${.port:.http}"),
+            ("{2 * node_rank + 1}", "${.node_rank*2+1}"),
+            ("{(node_rank - 1) * four}", "${.node_rank*4-4}"),
+            ("x{list}y", "xa,by"),
+            ("{{\"a\": $$1, ${B}}}", "{\"a\": $$1, ${B}}"),
+        ] {
+            assert_eq!(value(text).unwrap().text().unwrap().as_str(), expected, "{text}");
+        }
+        assert!(matches!(value("{list}").unwrap(), Value::List(items) if items.len() == 2));
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_computed_is_refused() {
+        for (text, why) in [
+            ("{four", "0: this brace is not closed"),
+            ("a}", "1: this brace closes nothing"),
+            ("${.name}", "0: `${` is followed by no `NAME}`"),
+            ("{}", "1: a name or a number is missing"),
+            ("{four four}", "6: an operator is expected"),
+            ("{min(1)}", "6: a comma is expected"),
+            ("{four + }", "8: a name or a number"),
+            ("{$(id)}", "1: a name or a number is expected"),
+            ("{99999999999999999999}", "21: this number is too large"),
+            ("{four * 1099511627776}", "is a number in bounds"),
+            ("{node_rank * node_rank}", "known only in the job"),
+            ("{four ceil-div 0}", "is a number in bounds"),
+            ("{list + 1}", "no number here"),
+            ("x{nothing}", "{nothing}: it has no value here"),
+            ("{other}", "other is unknown"),
+        ] {
+            let error = value(text).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+        assert!(Pattern::parse(&format!("{{{}1{}}}", "(".repeat(99), ")".repeat(99))).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "[{}a-c1+*()$:. é-]{0,40}") {
+            let _ = value(&text);
+        }
+    }
+}

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The roles of an engine as data: what a profile's file says. `input` reads it; [`super::engine`]
+//! makes plans with it.
+
+use indexmap::IndexMap;
+
+use super::content::Content;
+use super::expr::{Expr, Pattern};
+use super::health::{Alive, Ready};
+use super::origin::{Origin, Traced};
+use super::role::Purpose;
+
+/// A profile.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profile {
+    /// The engine's name, as recipes have it.
+    pub engine: String,
+    /// One line about it.
+    pub about: String,
+    /// The arguments whose product is the number of GPUs of a server: a name, and those that mean
+    /// the same.
+    pub sizes: IndexMap<String, Vec<String>>,
+    /// How arguments become words.
+    pub syntax: Syntax,
+    /// Where clients ask: roles and their ports, of which the first that the plan has counts.
+    pub clients_ask: Vec<(String, String)>,
+    /// The client of recipes that name none.
+    pub client: Option<String>,
+    /// The roles, by the names that recipes have for them.
+    pub roles: IndexMap<String, ProfileRole>,
+}
+
+/// A role of a profile.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ProfileRole {
+    /// The name of its steps.
+    pub name: String,
+    /// What it is there for.
+    pub purpose: Purpose,
+    /// For what it has a task.
+    pub tasks: TaskPer,
+    /// Whether its tasks are ranks of MPI.
+    pub mpi: bool,
+    /// The role on whose first node it runs, when it has no GPUs.
+    pub node: Option<String>,
+    /// How many there are where the recipe does not say.
+    pub count: Option<Traced<Expr>>,
+    /// The first number of each port, and how many an instance has for itself.
+    pub ports: IndexMap<String, (u16, Option<Traced<Expr>>)>,
+    /// Variables that are removed.
+    pub unset: Vec<Traced<String>>,
+    /// Variables that are set.
+    pub env: IndexMap<String, Item>,
+    /// The command.
+    pub command: Vec<Item>,
+    /// Arguments that the recipe may replace.
+    pub args: IndexMap<String, Traced<Content>>,
+    /// The file of its configuration, in the workspace.
+    pub config_file: Option<String>,
+    /// What is in it, where the recipe does not replace it; its texts are patterns.
+    pub config: IndexMap<String, ConfigItem>,
+    /// Roles whose steps are ready before it starts.
+    pub after: Vec<String>,
+    /// How a step is seen to be ready: its port is the name of one of the role's, and roles are those
+    /// of recipes.
+    pub ready: Option<Ready>,
+    /// How a step that is ready is watched.
+    pub alive: Option<Alive>,
+    /// Texts in a log that mean death.
+    pub fatal: Vec<String>,
+}
+
+/// For what a step has a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskPer {
+    /// For each GPU.
+    Gpu,
+    /// For each node.
+    Node,
+    /// For itself.
+    Step,
+}
+
+/// A part of a command, or the value of a variable.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Item {
+    /// A word; several where its value is a list.
+    Word(Traced<Pattern>),
+    /// Parts in a row.
+    All(Vec<Item>),
+    /// Parts under a condition.
+    If {
+        /// The condition.
+        condition: Traced<Expr>,
+        /// The parts where it holds.
+        then: Box<Item>,
+        /// The parts where it does not.
+        otherwise: Box<Item>,
+    },
+    /// Words for each instance of another role.
+    Each {
+        /// That role.
+        role: String,
+        /// The words; facts of an instance are those of the other role's.
+        words: Vec<Traced<Pattern>>,
+    },
+}
+
+/// A value of a configuration file.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ConfigItem {
+    /// A text with placeholders.
+    Text(Traced<Pattern>),
+    /// A list.
+    List(Vec<ConfigItem>),
+    /// A mapping.
+    Map(IndexMap<String, ConfigItem>),
+    /// Any other value.
+    Plain(Content),
+}
+
+/// How the arguments of a recipe become words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Syntax {
+    /// Whether `_` in a name becomes `-`.
+    pub dashes: bool,
+    /// What becomes of a list.
+    pub list: ListSyntax,
+    /// Whether name and value are one word, `--name=value`.
+    pub joined: bool,
+}
+
+impl Default for Syntax {
+    fn default() -> Self {
+        Self { dashes: true, list: ListSyntax::Words, joined: false }
+    }
+}
+
+/// How a list is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ListSyntax {
+    /// `--name a b`
+    Words,
+    /// `--name a --name b`
+    Repeat,
+    /// `--name a,b`
+    Comma,
+}
+
+impl Syntax {
+    /// The option of a name: `--max-model-len`, `-v`.
+    pub fn option(self, name: &str) -> String {
+        let name = if self.dashes { name.replace('_', "-") } else { name.to_owned() };
+        if name.len() == 1 { format!("-{name}") } else { format!("--{name}") }
+    }
+
+    /// The words of an argument: `true` is the option alone, `false` and nothing no word at all, a
+    /// mapping JSON.
+    pub fn words(self, name: &str, value: &Content) -> Vec<String> {
+        let option = self.option(name);
+        let with = |values: Vec<String>| match self.joined {
+            true => values.into_iter().map(|value| format!("{option}={value}")).collect(),
+            false => std::iter::once(option.clone()).chain(values).collect(),
+        };
+        match value {
+            Content::Null | Content::Bool(false) => Vec::new(),
+            Content::Bool(true) => vec![option],
+            Content::List(items) => {
+                let items: Vec<_> = items.iter().map(Content::word).collect();
+                match self.list {
+                    ListSyntax::Words if items.is_empty() => vec![option],
+                    ListSyntax::Words => with(items),
+                    ListSyntax::Comma => with(vec![items.join(",")]),
+                    ListSyntax::Repeat => {
+                        items.into_iter().flat_map(|item| with(vec![item])).collect()
+                    }
+                }
+            }
+            other => with(vec![other.word()]),
+        }
+    }
+}
+
+impl Item {
+    /// Nothing at all.
+    pub fn nothing() -> Self {
+        Self::All(Vec::new())
+    }
+
+    /// All words in it, whatever their conditions.
+    pub fn words(&self) -> Vec<&Traced<Pattern>> {
+        match self {
+            Self::Word(word) => vec![word],
+            Self::All(items) => items.iter().flat_map(Self::words).collect(),
+            Self::If { then, otherwise, .. } => [then.words(), otherwise.words()].concat(),
+            Self::Each { words, .. } => words.iter().collect(),
+        }
+    }
+}
+
+/// A client: a program that asks the servers and measures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Client {
+    /// Its command, for one number of requests in flight.
+    pub command: Vec<Item>,
+    /// Variables that are removed.
+    pub unset: Vec<Traced<String>>,
+}
+
+impl ProfileRole {
+    /// Where a value comes from that the profile decides on.
+    pub fn origin(&self, engine: &str) -> Origin {
+        Origin::rule(format!("profile {engine}: {}", self.name))
+    }
+}
+
+impl ConfigItem {
+    /// All texts in it.
+    pub fn patterns(&self) -> Vec<&Traced<Pattern>> {
+        match self {
+            Self::Text(text) => vec![text],
+            Self::List(items) => items.iter().flat_map(Self::patterns).collect(),
+            Self::Map(entries) => entries.values().flat_map(Self::patterns).collect(),
+            Self::Plain(_) => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a person asks for: an engine, a model, servers, a benchmark. Every format of recipes is read
+//! into this.
+
+use indexmap::IndexMap;
+
+use super::ConfigFile;
+use super::content::Content;
+use super::expr::Pattern;
+use super::layout::{FrontendNode, Placement};
+use super::origin::Traced;
+use super::profile::{Client, Profile};
+use super::request::{ContainerSettings, JobSettings};
+use super::template::Template;
+
+/// A recipe.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recipe {
+    /// Its file.
+    pub file: ConfigFile,
+    /// Its text, where options changed it.
+    pub changed: Option<String>,
+    /// The model: a path, or a name of a hub.
+    pub model: Traced<String>,
+    /// The name by which clients ask for it; else the last part of the path.
+    pub served_name: Option<Traced<String>>,
+    /// GPUs of each node; may be missing where no role uses any.
+    pub gpus_per_node: Option<Traced<u32>>,
+    /// Variables of all steps.
+    pub env: IndexMap<String, Traced<Template>>,
+    /// The roles, by the names that profiles have for them.
+    pub roles: IndexMap<String, RecipeRole>,
+    /// What is measured; nothing where the servers serve until the job ends.
+    pub benchmark: Option<Benchmark>,
+}
+
+/// A role of a recipe.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct RecipeRole {
+    /// Its key.
+    pub key: Traced<String>,
+    /// How many.
+    pub servers: Option<Traced<u32>>,
+    /// GPUs of each; else what the sizes of its arguments make.
+    pub gpus: Option<Traced<u32>>,
+    /// Its variables.
+    pub env: IndexMap<String, Traced<Template>>,
+    /// Its arguments.
+    pub args: IndexMap<String, Traced<Content>>,
+    /// Its configuration file.
+    pub config: IndexMap<String, Traced<Content>>,
+    /// Words before the engine's program.
+    pub wrap: Vec<Traced<String>>,
+}
+
+/// What is measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Benchmark {
+    /// The section's place.
+    pub at: Traced<()>,
+    /// The client, by its name.
+    pub client: Option<Traced<String>>,
+    /// A command instead of one.
+    pub command: Option<Vec<Traced<Pattern>>>,
+    /// Tokens of a request.
+    pub isl: Option<Traced<u64>>,
+    /// Tokens of an answer.
+    pub osl: Option<Traced<u64>>,
+    /// Requests in flight, a run for each.
+    pub concurrencies: Vec<Traced<u64>>,
+    /// Requests of a run; else as many rounds as [`Benchmark::rounds`].
+    pub prompts: Option<Traced<u64>>,
+    /// Requests of a run for each one in flight.
+    pub rounds: Option<Traced<u64>>,
+    /// Requests before the first run.
+    pub warmup: Option<Traced<u64>>,
+    /// Variables of the client.
+    pub env: IndexMap<String, Traced<Template>>,
+    /// Further arguments of the client, as they are.
+    pub args: Vec<Traced<String>>,
+}
+
+/// Everything that a plan of a recipe is made from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EngineRequest {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// The profile of its engine.
+    pub profile: Profile,
+    /// The clients that recipes may name.
+    pub clients: IndexMap<String, Client>,
+    /// W, the workspace.
+    pub workspace: Traced<String>,
+    /// How servers share nodes.
+    pub placement: Traced<Placement>,
+    /// The node of routers and clients; else that of the profile.
+    pub frontend_node: Option<Traced<FrontendNode>>,
+    /// The MPI type of the steps that use MPI.
+    pub mpi: Traced<String>,
+    /// What Slurm is asked for besides the sizes.
+    pub job: JobSettings,
+    /// The container, when there is one.
+    pub container: Option<ContainerSettings>,
+    /// A script that runs on every node before the servers start.
+    pub install_script: Option<Traced<String>>,
+    /// The part of the benchmark's requests that may fail in a run that passes, in percent.
+    pub max_failed: Traced<f64>,
+    /// Names of variables whose values are never shown.
+    pub secrets: Vec<String>,
+}

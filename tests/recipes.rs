@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Recipes of engines become plans; an engine is a file.
+#![allow(clippy::unwrap_used)]
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use disagg::input::request::{self, Options};
+use disagg::input::{Context, profile};
+use disagg::plan::{Plan, resolve};
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = Self(tempfile::tempdir().unwrap());
+        folder.write("site.yaml", "");
+        folder
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    fn plan(&self, text: &str) -> Result<Plan, String> {
+        self.write("r.yaml", text);
+        let options = Options {
+            config: "./r.yaml".into(),
+            workspace: Some("/w".into()),
+            site: Some(self.path("site.yaml")),
+            ..Options::default()
+        };
+        let context = Context { env: &|_| None, current_dir: self.0.path().into() };
+        match request::plan(&options, &context) {
+            // A plan survives being handed on.
+            Ok((plan, _)) => Ok(Plan::from_json(&plan.to_json().unwrap()).unwrap()),
+            Err(errors) => Err(errors.to_string()),
+        }
+    }
+}
+
+fn plan(text: &str) -> Plan {
+    Folder::new().plan(text).unwrap_or_else(|error| panic!("{text}\n{error}"))
+}
+
+fn nodes() -> Vec<String> {
+    (0..8).map(|node| format!("n{node}")).collect()
+}
+
+/// The command of a step on its first node, as words joined by blanks.
+fn command(plan: &Plan, step: &str) -> String {
+    let spec = resolve(&plan.instance(step).unwrap(), &nodes());
+    spec.arguments().map(|word| word.into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+const BENCHMARK: &str = "benchmark: {isl: 64, osl: 16, concurrencies: 4}\n";
+
+#[test]
+fn every_built_in_profile_plans_prefill_and_decode_and_servers_that_do_both() {
+    for (engine, _) in profile::BUILT_IN {
+        for roles in ["{prefill: {servers: 2}, decode: {servers: 3}}", "{aggregated: {servers: 1}}"]
+        {
+            let text = format!(
+                "engine: {engine}\nmodel: /m/x\ngpus_per_node: 4\nroles: {roles}\n{BENCHMARK}"
+            );
+            let plan = plan(&text);
+            assert!(plan.instances().count() >= 2, "{engine}");
+            let engine = plan.engine.as_ref().unwrap();
+            assert_eq!((engine.served_name.as_str(), engine.serve_only), ("x", false));
+            // No port is given twice.
+            let mut seen = std::collections::HashSet::new();
+            for instance in plan.instances() {
+                for (name, ports) in &instance.role.ports {
+                    let first = instance.port(name).unwrap();
+                    for port in first..first + u32::from(ports.each) {
+                        assert!(seen.insert(port), "{text}: {port} of {}", instance.name);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_server_over_two_nodes_knows_its_leader_and_its_ranks() {
+    let text = format!(
+        "engine: vllm\nmodel: {{path: /m/x, name: served}}\ngpus_per_node: 4\nroles:\n  \
+         prefill: {{args: {{tensor-parallel-size: 2}}}}\n  \
+         decode: {{args: {{tensor_parallel_size: 4, pipeline-parallel-size: 2}}}}\n{BENCHMARK}"
+    );
+    let plan = plan(&text);
+    assert_eq!(plan.layout.total_nodes, 3);
+    let decode = plan.instance("DECODE_0").unwrap();
+    let spec = resolve(&decode, &nodes());
+    assert_eq!((spec.step.nodes, spec.step.tasks, decode.role.gpus), (2, 2, 4));
+    let followers: Vec<_> = spec.followers.as_ref().unwrap().iter().map(|w| w.as_str()).collect();
+    assert!(followers.contains(&"--headless"), "{followers:?}");
+    let words = command(&plan, "DECODE_0");
+    assert!(!words.contains("--headless"), "{words}");
+    for part in [
+        "--model /m/x --served-model-name served --host 0.0.0.0 --port 8001",
+        "--nnodes 2 --node-rank ${SLURM_NODEID} --master-addr n1 --master-port 20001",
+        r#"--kv-transfer-config {"kv_connector": "NixlConnector", "kv_role": "kv_consumer""#,
+        "--tensor_parallel_size 4".replace('_', "-").as_str(),
+    ] {
+        assert!(words.contains(part), "{part}\n{words}");
+    }
+    let router = command(&plan, "ROUTER");
+    let urls = "--prefill http://n0:8000 --decode http://n1:8001";
+    assert!(router.contains(urls), "{router}");
+    let client = command(&plan, "BENCHMARK");
+    assert!(
+        client.contains("--base-url http://n0:8100 ") && client.contains("--num-prompts 40"),
+        "{client}"
+    );
+}
+
+#[test]
+fn data_parallel_ranks_start_where_the_node_before_ends() {
+    let text = format!(
+        "engine: vllm\nmodel: m\ngpus_per_node: 4\nroles:\n  aggregated:\n    args:\n      \
+         {{tensor-parallel-size: 2, data-parallel-size: 4}}\n{BENCHMARK}"
+    );
+    let plan = plan(&text);
+    let spec = resolve(&plan.instance("SERVER_0").unwrap(), &nodes());
+    let number = &spec.numbers[0];
+    assert_eq!((number.variable, number.times, number.plus), ("SLURM_NODEID", 2, 0));
+    let words = command(&plan, "SERVER_0");
+    let expected = "--data-parallel-size-local 2 --data-parallel-start-rank ${DISAGG_NUMBER_0} --data-parallel-address n0";
+    assert!(words.contains(expected), "{words}");
+}
+
+#[test]
+fn the_configuration_files_of_servers_and_router_are_in_the_plan() {
+    let text = format!(
+        "engine: trtllm-serve\nmodel: /m/x\ngpus_per_node: 4\nroles:\n  \
+         prefill: {{servers: 2, config: {{tensor_parallel_size: 4, kv_cache_config: {{free: 1.5}}}}}}\n  \
+         decode: {{config: {{tensor_parallel_size: 8}}, wrap: [numactl, -m, \"0,1\"]}}\n  \
+         router: {{config: {{port: 9000}}}}\n{BENCHMARK}"
+    );
+    let plan = plan(&text);
+    let file = |step: &str| {
+        let spec = resolve(&plan.instance(step).unwrap(), &nodes());
+        let (path, content) = &spec.files[0];
+        (path.as_str().to_owned(), content.word())
+    };
+    let expected = r#"{"tensor_parallel_size": 4, "kv_cache_config": {"free": 1.5}}"#;
+    assert_eq!(file("CTX_1"), ("ctx_config.yaml".to_owned(), expected.to_owned()));
+    let (_, router) = file("ROUTER");
+    let expected = r#"{"hostname": "n2", "port": 9000, "backend": "pytorch", "context_servers": {"num_instances": 2, "urls": ["n0:8000", "n1:8001"]}, "generation_servers": {"num_instances": 1, "urls": ["n2:8002"]}}"#;
+    assert_eq!(router, expected);
+    let words = command(&plan, "GEN_0");
+    let start = "trtllm-llmapi-launch numactl -m 0,1 trtllm-serve /m/x --host n2 --port 8002 --config /w/gen_config.yaml";
+    assert_eq!(words, start);
+    let step = &plan.roles["GEN"].step;
+    assert_eq!((step.tasks, step.tasks_per_node, step.mpi.as_deref()), (8, 4, Some("pmix")));
+}
+
+#[test]
+fn services_come_first_and_can_be_left_out() {
+    let text = |services: &str| {
+        format!(
+            "engine: dynamo-mocker\nmodel: /m/x\nroles: {{prefill: , decode: {{servers: 2}}{services}}}\n\
+             benchmark: {{isl: 8, osl: 8, concurrencies: [1, 2], warmup: 3}}\n"
+        )
+    };
+    let with = plan(&text(""));
+    let names =
+        "ETCD, NATS, PREFILL_0, DECODE_0..DECODE_1, FRONTEND, WARMUP, BENCHMARK_1, BENCHMARK_2";
+    assert_eq!(with.names(), names);
+    assert_eq!(with.roles["PREFILL"].after, ["ETCD", "NATS"]);
+    let ready = resolve(&with.instance("DECODE_1").unwrap(), &nodes()).ready.unwrap();
+    assert_eq!(ready.port().unwrap().as_str(), "7502");
+    let value = |plan: &Plan, name: &str| {
+        let spec = resolve(&plan.instance("DECODE_1").unwrap(), &nodes());
+        let found = spec.set.iter().find(|variable| variable.name == name);
+        found.map(|variable| variable.value.as_str().to_owned())
+    };
+    assert_eq!(value(&with, "ETCD_ENDPOINTS").as_deref(), Some("http://n0:2379"));
+    assert_eq!(value(&with, "DYN_FILE_KV"), None);
+    assert_eq!(value(&with, "DYN_SYSTEM_PORT").as_deref(), Some("7502"));
+    let without = plan(&text(", etcd: {servers: 0}, nats: {servers: 0}"));
+    assert_eq!(value(&without, "NATS_SERVER"), None);
+    assert!(value(&without, "DYN_FILE_KV").unwrap().starts_with("/w/dynamo_kv_"));
+    assert!(command(&without, "FRONTEND").contains("--discovery-backend file --request-plane tcp"));
+    assert!(command(&with, "WARMUP").contains("--concurrency 1 --request-count 3"));
+}
+
+/// An engine that nobody knows, as a site would add it.
+const EIGHTH: &str = r#"
+engine: eighth
+about: An engine that does not exist.
+sizes: {tp: [ranks]}
+arguments: {dashes: false, list: comma, joined: true}
+clients_ask: [all.web]
+roles:
+  all:
+    name: EIGHTH
+    purpose: server
+    tasks: node
+    ports: {web: {first: 700, each: gpu_count}, peer: 700}
+    ready: {http: {port: web, path: /up, counts: [{pointer: /n, steps_of: all}]}}
+    alive: {misses: 2, seconds: 10}
+    env: {WHO: "{name} of {count}"}
+    command:
+      - [eighth, "{model}", "--at={leader_addr}:{port:web}", "--rank={node_rank}/{nnodes}", "{args}"]
+      - {each: all, words: ["{leader_addr}:{port:peer}"]}
+"#;
+
+#[test]
+fn an_engine_is_one_file() {
+    let folder = Folder::new();
+    folder.write("eighth.yaml", EIGHTH);
+    let recipe = "engine: ./eighth.yaml\nmodel: m\ngpus_per_node: 2\n\
+                  roles: {all: {servers: 2, args: {ranks: 4, on_off: true, l: [1, b], none: , m: {a: 1}}}}\n\
+                  benchmark: {command: [ask, \"{url}\", \"{{x}}\"]}\n";
+    let plan = folder.plan(recipe).unwrap();
+    assert_eq!(
+        command(&plan, "EIGHTH_1"),
+        "eighth m --at=n2:704 --rank=${SLURM_NODEID}/2 --ranks=4 --on_off -l=1,b -m={\"a\": 1} \
+         n0:708 n2:709"
+    );
+    assert_eq!(command(&plan, "BENCHMARK"), "ask http://n0:700 {x}");
+    assert_eq!(plan.roles["EIGHTH"].alive.unwrap().misses, 2);
+    // The folder of a site comes before what is compiled in.
+    folder.write("vllm.yaml", &EIGHTH.replace("eighth", "vllm"));
+    folder.write("site.yaml", &format!("profiles: {}\n", folder.0.path().display()));
+    let plan = folder.plan(&recipe.replace("./eighth.yaml", "vllm")).unwrap();
+    assert!(command(&plan, "EIGHTH_0").starts_with("vllm m"));
+}
+
+#[test]
+fn a_mistake_in_a_profile_is_named_at_its_place() {
+    for (from, to, expected) in [
+        (
+            "{name} of",
+            "{nmae} of",
+            "eighth.yaml:15:16: error: roles.all.env.WHO: there is no placeholder {nmae}; did you mean {name}?",
+        ),
+        (
+            "{port:web}\"",
+            "{port:wob}\"",
+            "{port:wob}: a port of the role, or ROLE.PORT, follows this name",
+        ),
+        ("tasks: node", "task: node", "eighth.yaml:11:5: error: unknown key roles.all.task"),
+        ("each: gpu_count", "each: gpu_count +", "a name or a number"),
+        ("{each: all, words", "{each: none, words", "roles.all: there is no role none"),
+        ("port: web, path", "port: wob, path", "roles.all.ready: there is no port wob"),
+        ("steps_of: all", "steps_of: al", "roles.all: there is no role al"),
+        ("path: /up", "path: up", "a role's path or status is none of HTTP"),
+        ("[all.web]", "[all.wob]", "clients_ask: all.wob is no ROLE.PORT"),
+        ("engine: eighth", "engine: [", "eighth.yaml:"),
+        ("purpose: server", "purpose: serve", "must be one of: service, server, router"),
+        ("{leader_addr}:{port:peer}", "{leader_addr:nobody}", "a role of the profile, or nothing"),
+        ("/{nnodes}", "/{nnodes * node_rank ceil-div 2}", "known only in the job"),
+        ("\"{args}\"", "\"{args\"", "this brace is not closed"),
+    ] {
+        assert!(EIGHTH.contains(from), "{from}");
+        let folder = Folder::new();
+        folder.write("eighth.yaml", &EIGHTH.replacen(from, to, 1));
+        let recipe = "engine: ./eighth.yaml\nmodel: m\ngpus_per_node: 2\n\
+                      roles: {all: {args: {ranks: 4}}}\nserve_only: true\n";
+        let error = folder.plan(recipe).unwrap_err();
+        assert!(error.contains(expected), "{to}\n{error}");
+    }
+}
+
+#[test]
+fn a_mistake_in_a_recipe_is_named_at_its_place() {
+    const RECIPE: &str = "engine: sglang\nmodel: /m/x\ngpus_per_node: 4\nroles:\n  \
+        prefill: {args: {tp-size: 4}}\n  decode: {gpus: 8, args: {tp-size: 8}}\n\
+        benchmark: {isl: 64, osl: 16, concurrencies: 4}\nslurm: {time: 10}\n";
+    let folder = Folder::new();
+    folder.plan(RECIPE).unwrap();
+    for (from, to, expected) in [
+        (
+            "engine: sglang",
+            "engine: sglnag",
+            "r.yaml:1:9: error: there is no profile of an engine sglnag",
+        ),
+        ("prefill:", "prefil:", "r.yaml:5:3: error: the engine sglang has no role prefil"),
+        (
+            "tp-size: 4",
+            "tp-size: four",
+            "r.yaml:5:28: error: roles.prefill.args.tp-size must be a number",
+        ),
+        ("gpus: 8", "gpus: 4", "r.yaml:6:18: error: roles.decode.gpus is 4, but its sizes make 8"),
+        ("tp-size: 8", "tp-size: 8, tp: 8", "tp-size and tp mean the same"),
+        (
+            "tp-size: 4",
+            "tp-size: 4, port: 1",
+            "roles.prefill.args.port: the profile sets --port itself",
+        ),
+        ("tp-size: 4", "tp-size: 4, x: 1e-5", "is text to PyYAML (YAML 1.1) but"),
+        ("tp-size: 8}", "tp-size: 6}", "its sizes make 6"),
+        ("isl: 64, ", "", "benchmark.isl is missing, and the client sglang-bench needs it"),
+        ("isl: 64", "ils: 64", "unknown key benchmark.ils"),
+        ("isl: 64", "client: nobody, isl: 64", "there is no client nobody"),
+        ("model: /m/x\n", "", "the model is missing"),
+        ("model: /m/x", "model: <model>", "model is a placeholder that nobody filled in"),
+        ("gpus_per_node: 4\n", "", "gpus_per_node is missing"),
+        ("time: 10", "time: ten", "slurm.time"),
+        ("time: 10", "trtllm_dir: /x", "unknown key slurm.trtllm_dir"),
+        ("concurrencies: 4", "concurrencies: [4, 4]", "two steps are called BENCHMARK_4"),
+        (
+            "gpus: 8, args: {tp-size: 8}",
+            "gpus: 6, args: {tp-size: 6}, env: {A: '${.name}'}",
+            "no reference to a variable",
+        ),
+        ("gpus: 8, args: {tp-size: 8}", "servers: 60000, args: {tp-size: 8}", "do not fit above"),
+        (
+            "gpus: 8, args: {tp-size: 8}",
+            "servers: 1000000, args: {tp-size: 8}",
+            "a plan may have at most",
+        ),
+        ("benchmark: {isl: 64, osl: 16, concurrencies: 4}\n", "", "the recipe has no benchmark"),
+    ] {
+        assert!(RECIPE.contains(from), "{from}");
+        let error = folder.plan(&RECIPE.replacen(from, to, 1)).unwrap_err();
+        assert!(error.contains(expected), "{to}: {expected}\n{error}");
+    }
+}
+
+#[test]
+fn a_plan_does_not_grow_with_its_servers() {
+    let size = |servers: u32| {
+        let text = format!(
+            "engine: sglang\nmodel: m\ngpus_per_node: 4\nroles: {{prefill: {{servers: {servers}, gpus: 1}}, \
+             decode: {{servers: {servers}, gpus: 1}}}}\nserve_only: true\n"
+        );
+        plan(&text).to_json().unwrap().len()
+    };
+    assert!(size(5000) < size(5) + 100);
+}
+
+#[test]
+fn no_engine_s_name_is_in_the_sources_besides_readers_and_tests() {
+    let names: Vec<_> = profile::BUILT_IN.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+    let output = Command::new("grep").args(["-rnE", &names.join("|"), "src"]).output().unwrap();
+    let found = String::from_utf8(output.stdout).unwrap();
+    let others: Vec<_> =
+        found.lines().filter(|line| !line.starts_with("src/input/profile.rs:")).collect();
+    assert!(others.is_empty(), "{others:?}");
+}
