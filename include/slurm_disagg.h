@@ -168,8 +168,8 @@ typedef struct disagg_plan disagg_plan;
  * `perf_test_module`, `perf_test_function`, `perf_test_prefix`, `placement`, `frontend_node`,
  * `partition`, `account`, `qos`, `reservation`, `constraint`, `exclusive`, `mem`, `gpu_request`,
  * `time`, `job_name`, `segment`, `sbatch_args`, `srun_args`, `mpi_type`, `container_image`,
- * `container_mounts`, `run_script`, `install_script`, `precheck`, `max_failed`, `ucx` (only in the file) and
- * `secrets`; and besides them `site`, `workspace`, `prefix_script`, `stage_name`, `cluster_name` and `rules`.
+ * `container_mounts`, `run_script`, `install_script`, `precheck`, `max_failed`, `ucx` (only in the file),
+ * `profiles` and `secrets`; and besides them `site`, `workspace`, `prefix_script`, `stage_name`, `cluster_name` and `rules`.
  * Their meanings and values are in docs/user.md.
  */
 typedef struct {

@@ -286,7 +286,7 @@ fn a_mistake_in_a_recipe_is_named_at_its_place() {
         (
             "tp-size: 4",
             "tp-size: four",
-            "r.yaml:5:28: error: roles.prefill.args.tp-size must be a number",
+            "r.yaml:5:29: error: roles.prefill.args.tp-size must be a number",
         ),
         ("gpus: 8", "gpus: 4", "r.yaml:6:18: error: roles.decode.gpus is 4, but its sizes make 8"),
         ("tp-size: 8", "tp-size: 8, tp: 8", "tp-size and tp mean the same"),
@@ -303,7 +303,7 @@ fn a_mistake_in_a_recipe_is_named_at_its_place() {
         ("model: /m/x\n", "", "the model is missing"),
         ("model: /m/x", "model: <model>", "model is a placeholder that nobody filled in"),
         ("gpus_per_node: 4\n", "", "gpus_per_node is missing"),
-        ("time: 10", "time: ten", "slurm.time"),
+        ("time: 10", "time: ten", "r.yaml:8:15: error: time: invalid time limit"),
         ("time: 10", "trtllm_dir: /x", "unknown key slurm.trtllm_dir"),
         ("concurrencies: 4", "concurrencies: [4, 4]", "two steps are called BENCHMARK_4"),
         (

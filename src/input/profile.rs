@@ -490,6 +490,22 @@ fn check(fields: &mut Fields<'_>, profile: &Profile) {
         if let Some(node) = role.node.as_ref().filter(|node| !profile.roles.contains_key(*node)) {
             names.push((format!("roles.{key}.node: there is no role {node}"), None));
         }
+        let counts = match &role.ready {
+            Some(Ready::Http(http)) => &http.counts[..],
+            _ => &[],
+        };
+        let counted = counts.iter().filter_map(|count| match &count.minimum {
+            Minimum::StepsOf(role) => Some(role),
+            Minimum::Number(_) => None,
+        });
+        let others = role.after.iter().chain(counted);
+        for other in others.filter(|other| !profile.roles.contains_key(*other)) {
+            names.push((format!("roles.{key}: there is no role {other}"), None));
+        }
+        let port = role.ready.as_ref().and_then(Ready::port);
+        if let Some(port) = port.filter(|port| !role.ports.contains_key(port.as_str())) {
+            names.push((format!("roles.{key}.ready: there is no port {}", port.as_str()), None));
+        }
         let mut wrong =
             |of: &ProfileRole, found: Vec<(&str, Option<&str>)>, origin: &crate::plan::Origin| {
                 for (name, what) in found {

@@ -103,10 +103,13 @@ fn shown_roles(plan: &Plan) -> impl Iterator<Item = (&String, &Role)> {
 /// `3 nodes × 4 GPUs, 12 tasks, time limit 04:00:00, partition batch`.
 pub fn job_line(plan: &Plan) -> String {
     let Layout { total_nodes, gpus_per_node, .. } = plan.layout;
+    let gpus = match plan.roles.values().any(|role| role.gpus > 0) {
+        true => format!(" × {gpus_per_node} GPU{}", plural(gpus_per_node)),
+        false => String::new(),
+    };
     let mut line = format!(
-        "{total_nodes} node{} × {gpus_per_node} GPU{}, {} task{}, time limit {}",
+        "{total_nodes} node{}{gpus}, {} task{}, time limit {}",
         plural(total_nodes),
-        plural(gpus_per_node),
         plan.job.ntasks.value,
         plural(plan.job.ntasks.value),
         Printable(&plan.job.time.value)
@@ -120,7 +123,7 @@ pub fn job_line(plan: &Plan) -> String {
 /// What `--placement packed` would save; nothing where it saves no node.
 pub fn saving_line(plan: &Plan) -> Option<String> {
     let servers = plan.roles.values().filter(|role| role.purpose == Purpose::Server);
-    let sizes = servers.map(|role| (role.count, role.step.tasks));
+    let sizes = servers.map(|role| (role.count, role.gpus_of_instance().max(1)));
     let saved = match plan.placement {
         Placement::Exclusive => saved_by_packing(plan.layout.gpus_per_node, sizes),
         Placement::Packed => 0,
@@ -159,7 +162,11 @@ pub fn launcher_line_zh(suite: &Suite) -> &'static str {
 
 fn role_row(plan: &Plan, name: &str, role: &Role) -> Vec<String> {
     let step = &role.step;
-    let gpus = if role.gpus > 0 { (role.count * step.tasks).to_string() } else { String::new() };
+    let gpus = if role.gpus > 0 {
+        (role.count * role.gpus_of_instance()).to_string()
+    } else {
+        String::new()
+    };
     vec![
         name.to_owned(),
         role.count.to_string(),

@@ -168,6 +168,14 @@ impl Role {
         self.argv.iter().flat_map(|argument| argument.value.words()).map(Template::readable)
     }
 
+    /// GPUs of an instance on all its nodes.
+    pub fn gpus_of_instance(&self) -> u32 {
+        match self.gpus {
+            gpus if gpus == self.step.tasks_per_node => self.step.tasks,
+            gpus => gpus.saturating_mul(self.step.nodes),
+        }
+    }
+
     /// Whether the tasks of an instance run different commands on its first and its other nodes.
     pub(super) fn differs_by_node(&self) -> bool {
         let is_so = |argument: &Traced<Argument>| match &argument.value {
@@ -185,7 +193,8 @@ impl Role {
         let files =
             self.files.iter().flat_map(|(path, file)| std::iter::once(path).chain(file.texts()));
         let own = self.own.args.values().chain(self.own.junit.as_ref()).chain([&self.own.log]);
-        words.chain(files).chain(own)
+        let ready = self.ready.as_ref().and_then(Ready::port);
+        words.chain(files).chain(own).chain(ready)
     }
 
     /// The nodes of an instance, counted from the allocation's first, and its GPUs on each of them.
