@@ -125,10 +125,15 @@ fn derive_writes_nothing_when_the_input_is_wrong() {
 fn diff_compares_rule_sets_tests_and_plans() {
     let tree = Tree::new();
     let common = "--trtllm-dir src --models-dir /m --workspace /w --site site.yaml";
-    let rules = tree.stdout(&format!("diff c {common}"));
+    let differs = |what: &str| {
+        let output = tree.run(&format!("diff {what} {common}"));
+        assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let rules = differs("c");
     assert!(rules.starts_with("--- c (classic rules)\n+++ c (unified rules)\n"), "{rules}");
     assert!(rules.contains("+ GEN, CTX: HF_HOME=/tmp/hf_home"), "{rules}");
-    let modes = tree.stdout(&format!("diff disagg-e2e-c disagg-gen_only-c {common}"));
+    let modes = differs("disagg-e2e-c disagg-gen_only-c");
     assert!(modes.contains("+ GEN, GEN_PRECHECK: TLLM_BENCHMARK_REQ_QUEUES_SIZE=1"), "{modes}");
     let json = tree.stdout(&format!("plan c --format json {common}"));
     fs::write(tree.path("plan.json"), json).unwrap();
