@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 mod engine;
+mod job;
 
 pub use self::engine::profiles_folder;
+use self::job::{job_settings, max_failed};
 pub use super::settings::Options;
 use super::settings::{self, Setting, Settings};
-use super::slurm_args::{self, Program};
+use super::slurm_args::{self};
 use super::test_list::{Entry, Pick};
-use super::values::{Choice, percent};
+use super::values::Choice;
 use super::{Context, config, find, prefix_script, set, site, source, splits, test_list};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
 use crate::plan::command::{BaseCommand, Directories, MODELS_ROOT};
@@ -442,52 +444,6 @@ fn unused(keys: &[Traced<()>]) -> Option<Diagnostic> {
     let help = "they are for the benchmark script beside TensorRT-LLM's examples; --time, \
                 --container-image and site.yaml's container_mounts ask for the like here";
     Some(Diagnostic::warning(message).at(first.origin.location.clone()).help(help))
-}
-
-/// What Slurm is asked for. The options for sbatch and srun of the given places are added to each
-/// other.
-fn job_settings(
-    places: &[&Settings],
-    given: &Settings,
-    options: &Options,
-    errors: &mut Diagnostics,
-) -> JobSettings {
-    let mut extra = |program,
-                     of_place: fn(&Settings) -> &Option<Traced<Vec<String>>>,
-                     setting: &Setting,
-                     given_here: &Option<Vec<String>>| {
-        let option = Origin::input(setting.option.unwrap_or(setting.name));
-        let here = given_here.iter().flatten();
-        let here = here.map(|word| Traced::new(word.clone(), option.clone()));
-        let words = places.iter().flat_map(|place| each(of_place(place).clone()));
-        slurm_args::check(program, words.chain(here), given, errors)
-    };
-    let sbatch =
-        extra(Program::Sbatch, |s| &s.sbatch_args, &settings::SBATCH_ARGS, &options.sbatch_args);
-    let srun = extra(Program::Srun, |s| &s.srun_args, &settings::SRUN_ARGS, &options.srun_args);
-    let given = given.clone();
-    JobSettings {
-        sbatch_args: sbatch,
-        srun_args: srun,
-        partition: given.partition,
-        account: given.account,
-        time: given.time,
-        default_time: None,
-        name: given.job_name,
-        segment: given.segment,
-        qos: given.qos,
-        constraint: given.constraint,
-        reservation: given.reservation,
-        exclusive: given.exclusive,
-        mem: given.mem,
-        gpu_request: choice(given.gpu_request, &settings::GPU_REQUEST),
-    }
-}
-
-/// The part of requests that may fail, in percent.
-fn max_failed(given: Option<Traced<String>>) -> Traced<f64> {
-    let text = or_default(given, &settings::MAX_FAILED);
-    Traced::new(percent(&text.value).unwrap_or_default(), text.origin)
 }
 
 /// What is unusual about a test id.

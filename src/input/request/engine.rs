@@ -4,7 +4,8 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{absolute, choice, each, job_settings, max_failed, or_default};
+use super::job::{job_settings, max_failed};
+use super::{absolute, choice, each, or_default};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
 use crate::input::settings::{self, Options, Settings};
 use crate::input::{Context, find, profile, recipe, set, site, source};
