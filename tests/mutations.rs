@@ -189,7 +189,9 @@ fn use_up(plan: &Plan) {
             assert_eq!(each.len(), step.tasks as usize);
             assert!(each.iter().all(|host| own.contains(host)));
         }
-        assert_eq!(resolve(&instance, &[]).argv.len(), instance.role.words().count());
+        let behind = instance.role.own.args.range(instance.role.argv.len()..).count();
+        let words = instance.role.words().count() + behind;
+        assert_eq!(resolve(&instance, &[]).argv.len(), words);
         let _ = table::instance(&instance, None);
     }
     let _ = (explain::entries(plan), table::plan(plan, None), files::all(plan));

@@ -55,6 +55,9 @@ fn plan(change: impl FnOnce(&mut Value)) -> Result<Plan, String> {
     ]);
     let servers = json!({"urls": "${.addrs:GEN.http}", "first": "${.port:GEN.kv}", "n": 2});
     roles["DISAGG_SERVER"]["files"] = json!({"${.name}.yaml": servers});
+    for role in ["GEN", "DISAGG_SERVER"] {
+        json["roles"][role]["own"]["args"] = json!({});
+    }
     change(&mut json);
     Plan::from_json(&json.to_string()).map_err(|error| error.to_string())
 }
