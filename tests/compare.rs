@@ -37,6 +37,7 @@ impl Runs {
             "submit",
             "./c.yaml",
             "--dry-run",
+            "--no-preflight",
             "--trtllm-dir=/d",
             "--models-dir=/m",
             "--site=site.yaml",

@@ -110,7 +110,7 @@ fn nobody_else_sees_a_secret_while_its_job_runs_or_afterwards() {
     let (tool, settings) = (tool.display(), site.plugins().join("site.yaml"));
     let submit = |launcher: &str| {
         format!(
-            "{tool} submit --config-file config.yaml --site {} --account llm --workspace {launcher} \
+            "{tool} submit --no-preflight --config-file config.yaml --site {} --account llm --workspace {launcher} \
              --launcher {launcher} --no-wait",
             settings.display()
         )

@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use disagg::output::task::{COMMAND, SECRET};
 use disagg::output::{HIDDEN, shown};
 use disagg::plan::Plan;
 use slurm_sim::{Allocation, Env, Outcome, Rank, Release, Step, Trace};
@@ -10,9 +11,8 @@ use slurm_sim::{Allocation, Env, Outcome, Rank, Release, Step, Trace};
 use crate::planned::{Options, Planned};
 use crate::stage::Stage;
 
-/// The variables by which the plugin hands on the plan and the command of a step.
+/// The variable by which the plugin hands on the plan.
 const PLAN: &str = "SLURM_DISAGG_PLAN";
-const COMMAND: &str = "pytestCommand";
 
 /// What a batch script gets from Slurm besides names that start with `SLURM`.
 const SET_BY_SLURM: [&str; 2] = ["ENVIRONMENT", "HOSTNAME"];
@@ -158,7 +158,9 @@ pub fn rank(
         expected.set(name, value.expand(lookup).unwrap_or_default());
     }
     let environments = [&expected, &rank.environment];
-    findings.environments(plan, place, environments, |name| of_slurm(name) || name == COMMAND);
+    findings.environments(plan, place, environments, |name| {
+        of_slurm(name) || name == COMMAND || name.starts_with(SECRET)
+    });
 
     let file = stage.commands.join(format!("{step_id}.{}", rank.task));
     let Ok(bytes) = fs::read(file) else {

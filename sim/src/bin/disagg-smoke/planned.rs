@@ -49,7 +49,7 @@ pub fn steps(plan: &Plan) -> Vec<Planned> {
         .map(|instance| {
             let step = &instance.role.step;
             let options = Options {
-                mpi: step.mpi.clone(),
+                mpi: Some(step.mpi_type().to_owned()),
                 overlap: step.overlap,
                 kill_on_bad_exit: step.kill_on_bad_exit,
             };

@@ -84,7 +84,9 @@ impl Stage {
         let job = place("job.sh");
         write_script(&job, "true\n")?;
         let run_script = place("run.sh");
-        write_script(&run_script, &run_script_text(&steps, &commands))?;
+        let recorder = commands.join("record");
+        write_script(&recorder, RECORDER)?;
+        write_script(&run_script, &run_script_text(&steps, &commands, &recorder))?;
         Ok(Self {
             plan,
             steps,
@@ -124,22 +126,41 @@ fn write_script(path: &Path, lines: &str) -> std::io::Result<()> {
     fs::set_permissions(path, Permissions::from_mode(0o755))
 }
 
-/// Runs the command of the step as run scripts do, but with functions in place of its programs:
-/// they write their arguments and environment to a file. The source tree need not be there. The
-/// output of the shell is dropped, since it may repeat a secret.
-fn run_script_text(steps: &[Planned], commands: &Path) -> String {
+/// Runs the command of the step as run scripts do, but in place of its programs one that writes its
+/// arguments and environment to a file. The source tree need not be there. The output of the shell
+/// is dropped, since it may repeat a secret.
+fn run_script_text(steps: &[Planned], commands: &Path, recorder: &Path) -> String {
     let programs: BTreeSet<_> = steps.iter().filter_map(|step| step.argv.first()).collect();
     let functions: String =
         programs.iter().map(|name| format!("{name}() {{ got {name} \"$@\"; }}\n")).collect();
+    let programs: Vec<_> = programs.iter().map(|name| name.as_str()).collect();
     format!(
-        "cd() {{ :; }}\n\
-         got() {{\n\
-         \t{{ printf '%s\\0' $# \"$@\"; /usr/bin/env -0; }} >\
-         {}/$SLURM_STEP_ID.$SLURM_PROCID\n}}\n\
-         {functions}eval \"$pytestCommand\" 2>/dev/null\n",
-        commands.display()
+        r#"file={}/$SLURM_STEP_ID.$SLURM_PROCID
+cd() {{ :; }}
+got() {{ {recorder} "$file" "$@"; }}
+env() {{
+    shift 2
+    local words=() word found=
+    for word; do
+        case $found$word in
+        {}) words+=({recorder} "$file") found=yes ;;
+        esac
+        words+=("$word")
+    done
+    command env "${{words[@]}}"
+}}
+{functions}eval "$pytestCommand" 2>/dev/null
+"#,
+        commands.display(),
+        programs.join(" | "),
+        recorder = recorder.display(),
     )
 }
+
+/// Writes its arguments and its environment to the file that its first argument names.
+const RECORDER: &str = r#"file=$1; shift
+{ printf '%s\0' $# "$@"; /usr/bin/env -0; } >"$file"
+"#;
 
 /// The environment of this process without what an outer job or step has put there. The name of
 /// the configuration of Slurm makes this cluster another one than that of every other run: the
