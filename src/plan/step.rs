@@ -367,12 +367,8 @@ pub const START_COMMAND: [&str; 4] = ["sh", "-c", r#"eval "$DISAGG_START""#, "sh
 
 /// What each task of a step runs first where nothing of ours is on the nodes, in POSIX shell: it
 /// checks that the rank is on its node, sets the variables of [`gpu_variables`], says where it runs
-/// in one line and runs the step's command. Arguments are the ranks on each node, the place of the
+/// in one line and becomes the step's command. Arguments are the ranks on each node, the place of the
 /// first of the step's own GPUs, their number (0: all of the job's), and the command.
-///
-/// When the command fails and leaves processes behind, these are ended: slurmstepd reports the end
-/// of a node's last rank only when nobody holds its output any more, or after a minute. Slurm has
-/// all ranks of a step on a node in one process group; the others end with a rank that fails anyway.
 pub const START_SH: &str = r#"unset DISAGG_START
 own() (
     first=$1; count=$2; list=; IFS=,; set -f; set -- $3
@@ -405,21 +401,7 @@ if [ "$3" -gt 0 ]; then
 fi
 echo "slurm-disagg: rank=$SLURM_PROCID node=$SLURMD_NODENAME gpus=$(on_node "$2" "$3") CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES-}"
 shift 3
-signals="HUP INT QUIT USR1 USR2"; stopped=
-trap : $signals
-trap stopped=1 TERM
-"$@"
-status=$?
-if [ "$status" -ne 0 ] && [ -z "$stopped" ]; then
-    kill -TERM 0
-    (sleep 1; kill -KILL 0) </dev/null >/dev/null 2>&1 &
-fi
-if [ "$status" -gt 128 ]; then
-    ulimit -c 0
-    trap - $signals TERM
-    kill -$((status - 128)) $$ 2>/dev/null
-fi
-exit "$status""#;
+exec "$@""#;
 
 /// GPUs of a packed server that its tasks do not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
