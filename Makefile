@@ -88,8 +88,9 @@ build/disagg-smoke: FORCE | build rust
 	@$(CARGO) build --locked --release -p slurm-sim --bin disagg-smoke
 	@install -C $(RELEASE)/disagg-smoke $@
 
+# Small: each sbatch, srun and slurmstepd loads it. A plan takes some percent longer to make.
 build/spank_disagg.so: FORCE | build rust
-	@$(CARGO) build --locked --release -p spank-disagg
+	@$(CARGO) build --locked --release -p spank-disagg --config 'profile.release.opt-level="z"'
 	@install -C -m 755 $(RELEASE)/libspank_disagg.so $@
 
 build/job_submit_disagg.so: FORCE | build rust

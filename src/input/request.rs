@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 mod engine;
 mod job;
+#[cfg(feature = "recipes")]
+mod recipe;
 
 pub use self::engine::profiles_folder;
 use self::job::{job_settings, max_failed};
@@ -443,7 +445,7 @@ fn unused(keys: &[Traced<()>]) -> Option<Diagnostic> {
     let message = format!("not used for the test's job: {names}");
     let help = "they are for the benchmark script beside TensorRT-LLM's examples; --time, \
                 --container-image and site.yaml's container_mounts ask for the like here";
-    Some(Diagnostic::warning(message).at(first.origin.location.clone()).help(help))
+    Some(Diagnostic::note(message).at(first.origin.location.clone()).help(help))
 }
 
 /// What is unusual about a test id.
@@ -549,10 +551,7 @@ fn plan_from(
     context: &Context,
 ) -> Result<(crate::plan::Plan, Vec<Diagnostic>), Diagnostics> {
     let (plan, mut warnings) = match engine::recipe_of(options, text, context)? {
-        Some(source) => {
-            let (request, warnings) = engine::build_recipe(options, &source, context)?;
-            (crate::plan::engine::plan(&request), warnings)
-        }
+        Some(source) => engine::plan_recipe(options, &source, context)?,
         None => {
             let (request, warnings) = build_from(options, text, context)?;
             (crate::plan::plan(&request), warnings)

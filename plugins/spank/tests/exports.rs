@@ -22,8 +22,7 @@ const EXPORTS: [&str; 9] = [
     "slurm_spank_user_init",
 ];
 
-/// sbatch and srun load it each time; it has the planner of recipes and the profiles in it.
-const MAX_SIZE: u64 = 2_800_000;
+const MAX_SIZE: u64 = 2_000_000;
 
 fn nm(which: &str) -> BTreeSet<String> {
     let output = Command::new("nm")

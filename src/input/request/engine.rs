@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The request for a recipe of an engine.
+//! Recipes of engines among the inputs.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::job::{job_settings, max_failed};
-use super::{absolute, choice, each, or_default};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
-use crate::input::settings::{self, Options, Settings};
-use crate::input::{Context, find, profile, recipe, set, site, source};
-use crate::plan::recipe::EngineRequest;
-use crate::plan::request::ContainerSettings;
-use crate::plan::{Origin, Traced};
+use crate::input::settings::{Options, Settings};
+use crate::input::{Context, find, profile, recipe, site, source};
+use crate::plan::{Plan, Traced};
 
 /// The folder of profiles that come before those that are compiled in.
 ///
@@ -25,7 +21,7 @@ pub fn profiles_folder(options: &Options, context: &Context) -> Result<PathBuf, 
     if errors.has_errors() { Err(errors) } else { Ok(folder_of(all.profiles, context)) }
 }
 
-fn folder_of(given: Option<Traced<String>>, context: &Context) -> PathBuf {
+pub(super) fn folder_of(given: Option<Traced<String>>, context: &Context) -> PathBuf {
     let folder = given.map_or_else(|| profile::SITE_FOLDER.to_owned(), |folder| folder.value);
     context.current_dir.join(folder)
 }
@@ -52,58 +48,26 @@ pub(super) fn recipe_of(
     Ok(recipe::is_recipe(&source).then_some(source))
 }
 
-/// The request for a recipe.
-pub(super) fn build_recipe(
+/// The plan of a recipe.
+#[cfg(feature = "recipes")]
+pub(super) fn plan_recipe(
     options: &Options,
     source: &Arc<Source>,
     context: &Context,
-) -> Result<(EngineRequest, Vec<Diagnostic>), Diagnostics> {
-    let mut errors = Diagnostics::default();
-    let explicit = Settings::default().with(options, &mut errors);
-    if errors.has_errors() {
-        return Err(errors);
-    }
-    let site = site::files(context, explicit.site.as_ref().map(|site| site.value.as_path()))?;
-    source.hide(site.secrets.as_ref().map_or(&[][..], |secrets| &secrets.value));
-    let path = context.current_dir.join(&options.config);
-    let recipe::Read { mut recipe, engine, settings: of_recipe, warnings } =
-        recipe::read(&path, source, &set::sources(&options.set))?;
-    let given = site.clone().over(&of_recipe).over(&site::environment(context)?);
-    let given = given.with(options, &mut errors);
-    let folder = folder_of(given.profiles.clone(), context);
-    let base = path.parent().unwrap_or(&context.current_dir);
-    let found = profile::find(&engine.value, &folder, base).map_err(|error| {
-        match error.location.is_some() {
-            true => error,
-            false => error.at(engine.origin.location.clone()),
-        }
-    })?;
-    let profile = profile::parse(&found)?;
-    if recipe.model.value.starts_with("./") || recipe.model.value.starts_with("../") {
-        recipe.model.value = absolute(base, &recipe.model.value);
-    }
-    let path_of = |Traced { value, origin }: Traced<String>| {
-        Traced::new(absolute(&context.current_dir, &value), origin)
-    };
-    let request = EngineRequest {
-        workspace: path_of(given.workspace.clone().unwrap_or_else(|| {
-            let rule = "disagg_<recipe> in the current directory";
-            Traced::new(format!("disagg_{}", recipe.file.name), Origin::rule(rule))
-        })),
-        job: job_settings(&[&site, &of_recipe], &given, options, &mut errors),
-        clients: profile::clients()?,
-        recipe,
-        profile,
-        placement: choice(given.placement, &settings::PLACEMENT),
-        frontend_node: given.frontend_node,
-        mpi: or_default(given.mpi, &settings::MPI),
-        container: given.container_image.map(|image| ContainerSettings {
-            image,
-            mounts: each(site.container_mounts).chain(each(of_recipe.container_mounts)).collect(),
-        }),
-        install_script: given.install_script.map(path_of),
-        max_failed: max_failed(given.max_failed),
-        secrets: given.secrets.map(|secrets| secrets.value).unwrap_or_default(),
-    };
-    if errors.has_errors() { Err(errors) } else { Ok((request, warnings)) }
+) -> Result<(Result<Plan, Diagnostics>, Vec<Diagnostic>), Diagnostics> {
+    let (request, warnings) = super::recipe::build(options, source, context)?;
+    Ok((crate::plan::engine::plan(&request), warnings))
+}
+
+/// No plan: what Slurm's programs load plans tests alone, as long as the steps of recipes cannot be
+/// launched.
+#[cfg(not(feature = "recipes"))]
+pub(super) fn plan_recipe(
+    _options: &Options,
+    source: &Arc<Source>,
+    _context: &Context,
+) -> Result<(Result<Plan, Diagnostics>, Vec<Diagnostic>), Diagnostics> {
+    let message = format!("{} is a recipe, whose steps cannot be launched yet", source.name);
+    let help = "look at its plan with `slurm-disagg plan`";
+    Err(crate::diagnostic::Diagnostic::error(message).help(help).into())
 }

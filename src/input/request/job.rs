@@ -30,22 +30,21 @@ pub(super) fn job_settings(
     let sbatch =
         extra(Program::Sbatch, |s| &s.sbatch_args, &settings::SBATCH_ARGS, &options.sbatch_args);
     let srun = extra(Program::Srun, |s| &s.srun_args, &settings::SRUN_ARGS, &options.srun_args);
-    let given = given.clone();
     JobSettings {
         sbatch_args: sbatch,
         srun_args: srun,
-        partition: given.partition,
-        account: given.account,
-        time: given.time,
+        partition: given.partition.clone(),
+        account: given.account.clone(),
+        time: given.time.clone(),
         default_time: None,
-        name: given.job_name,
-        segment: given.segment,
-        qos: given.qos,
-        constraint: given.constraint,
-        reservation: given.reservation,
-        exclusive: given.exclusive,
-        mem: given.mem,
-        gpu_request: choice(given.gpu_request, &settings::GPU_REQUEST),
+        name: given.job_name.clone(),
+        segment: given.segment.clone(),
+        qos: given.qos.clone(),
+        constraint: given.constraint.clone(),
+        reservation: given.reservation.clone(),
+        exclusive: given.exclusive.clone(),
+        mem: given.mem.clone(),
+        gpu_request: choice(given.gpu_request.clone(), &settings::GPU_REQUEST),
     }
 }
 
