@@ -31,11 +31,12 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// is looked at, since whoever owns the directory may change a path at any time.
 ///
 /// # Errors
-/// As [`open`]; the file is elsewhere. The directory is an absolute path without links.
+/// As [`open`]; the file is elsewhere.
 pub fn open_below(directory: &Path, path: &str) -> io::Result<File> {
+    let directory = directory.canonicalize()?;
     let file = open(&directory.join(path))?;
     let place = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-    match place.starts_with(directory) {
+    match place.starts_with(&directory) {
         true => Ok(file),
         false => Err(io::Error::other("is not in the workspace")),
     }

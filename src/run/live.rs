@@ -202,8 +202,8 @@ fn phase_line(view: &View, result: &RunResult) -> Option<Vec<Piece>> {
         }
         Phase::Benchmark => {
             let client = result.steps.iter().find(|step| step.decides())?;
-            let log = view.job.workspace.as_ref()?.join(&client.log);
-            let done = tail::lines(&log, 3).ok()?.iter().rev().find_map(|line| percent(line))?;
+            let lines = tail::lines_below(view.job.workspace.as_ref()?, &client.log, 3).ok()?;
+            let done = lines.iter().rev().find_map(|line| percent(line))?;
             let filled = BAR * done as usize / 100;
             let bar = format!("[{}{}]", "#".repeat(filled), "-".repeat(BAR - filled));
             Some(vec![(format!("  {done:3} % {bar}"), None)])
@@ -245,9 +245,9 @@ fn rows(view: &View, room: usize, columns: usize, now: Moment) -> Vec<Vec<Piece>
             row.push((format!("  {nodes}"), Some(Meaning::Quiet)));
         }
         let left = columns.saturating_sub(row.iter().map(|(piece, _)| width(piece)).sum());
-        let log = view.job.workspace.as_deref().map(|workspace| workspace.join(&step.log));
         if left >= LEAST_LOG
-            && let Some(last) = log.and_then(|log| tail::last_meaningful(&log))
+            && let Some(workspace) = &view.job.workspace
+            && let Some(last) = tail::last_meaningful(workspace, &step.log)
         {
             row.push((format!("  {last}"), Some(Meaning::Quiet)));
         }
@@ -283,7 +283,7 @@ fn logs(view: &View, room: usize) -> Vec<Vec<Piece>> {
     let roles = &view.job.roles;
     let widest = roles.iter().map(|role| width(&role.name)).max().unwrap_or_default();
     let row = |role: &Role| {
-        let last = tail::last_meaningful(&workspace.join(&role.log)).unwrap_or_default();
+        let last = tail::last_meaningful(workspace, &role.log).unwrap_or_default();
         let name = format!("{}  ", pad(&role.name, widest));
         vec![(name, None), (last, Some(Meaning::Quiet))]
     };

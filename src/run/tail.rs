@@ -22,28 +22,32 @@ pub fn lines(path: &Path, count: usize) -> io::Result<Vec<String>> {
     lines_of(source::open(path)?, count)
 }
 
-/// The last line of a log that tells a person something: no ruler of a table, no answer to a question
+/// The last line of a log below a directory that tells a person something: no ruler of a table, no answer to a question
 /// whether a server is ready, which is asked all the time, no notice of Slurm's about a step's end.
 #[must_use]
-pub fn last_meaningful(path: &Path) -> Option<String> {
+pub fn last_meaningful(directory: &Path, path: &str) -> Option<String> {
     const QUESTIONS: [&str; 4] = ["GET /health", "GET /live", "GET /ready", "GET /metrics"];
     let means_something = |line: &String| {
         line.chars().filter(|c| c.is_alphanumeric()).count() > 2
             && !QUESTIONS.iter().any(|question| line.contains(question))
             && !line.contains("*** STEP ")
     };
-    let line = lines(path, 12).ok()?.into_iter().rfind(means_something)?;
+    let line = lines_below(directory, path, 12).ok()?.into_iter().rfind(means_something)?;
     // pytest and others write words in the middle of a ruler.
     let ruler = |c: char| "=-*#~_ ".contains(c);
     let has_ruler = line.chars().take_while(|c| ruler(*c)).count() > 2;
     Some(if has_ruler { line.trim_matches(ruler).to_owned() } else { line })
 }
 
-/// The last `count` lines of a log that is open.
+/// The same of a log below a directory; somebody else may have written its path.
 ///
 /// # Errors
-/// The log cannot be read.
-pub fn lines_of(file: File, count: usize) -> io::Result<Vec<String>> {
+/// As [`lines`]; the log is elsewhere.
+pub fn lines_below(directory: &Path, path: &str, count: usize) -> io::Result<Vec<String>> {
+    lines_of(source::open_below(directory, path)?, count)
+}
+
+fn lines_of(file: File, count: usize) -> io::Result<Vec<String>> {
     let text = text_of(file, (count as u64).saturating_mul(LINE))?;
     let mut lines: Vec<_> = text
         .lines()
@@ -134,6 +138,22 @@ mod tests {
         assert_eq!(lines(log(text).path(), 5).unwrap(), ["red\tend", " 2%", "last!"]);
     }
 
+    fn last_of(path: &Path) -> Option<String> {
+        last_meaningful(path.parent()?, path.file_name()?.to_str()?)
+    }
+
+    #[test]
+    fn a_log_outside_the_directory_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("own.log"), "own").unwrap();
+        assert_eq!(lines_below(directory.path(), "own.log", 1).unwrap(), ["own"]);
+        let other = log("foreign");
+        std::os::unix::fs::symlink(other.path(), directory.path().join("link.log")).unwrap();
+        for path in ["link.log", other.path().to_str().unwrap()] {
+            assert!(lines_below(directory.path(), path, 1).is_err(), "{path}");
+        }
+    }
+
     #[test]
     fn the_last_meaningful_line_is_none_that_always_comes() {
         let noise = "INFO: 10.0.0.1:4 - \"GET /health HTTP/1.1\" 200 OK\n\n=====\n+--+--+\n";
@@ -142,9 +162,9 @@ mod tests {
             ("===== 1 passed in 9 s =====", Some("1 passed in 9 s")),
         ] {
             let file = log(format!("{noise}{line}\n{noise}"));
-            assert_eq!(last_meaningful(file.path()).as_deref(), expected.or(Some(line)));
+            assert_eq!(last_of(file.path()).as_deref(), expected.or(Some(line)));
         }
-        assert_eq!(last_meaningful(log(noise).path()), None);
+        assert_eq!(last_of(log(noise).path()), None);
     }
 
     #[test]

@@ -215,12 +215,13 @@ fn text(entry: &Entry, terminal: Terminal) -> String {
     }
     let mut text = format!("{name}: {}{job}: {}\n", entry.test, entry.message.trim_end());
     if let (Some(workspace), Some(job_id), true) = (workspace, entry.job_id, over) {
-        let log = Path::new(workspace).join(format!("slurm_{job_id}.log"));
+        let (workspace, log) = (Path::new(workspace), format!("slurm_{job_id}.log"));
         text.push_str(&report::figures(&entry.figures));
-        text.push_str(&format!("  logs: {} and {workspace}/*.log\n", log.display()));
+        let shown = workspace.display();
+        text.push_str(&format!("  logs: {shown}/{log} and {shown}/*.log\n"));
         if entry.outcome != Some(TestOutcome::Passed) {
             // The generated script traces its commands (`set -x`): these lines are no error.
-            let lines = tail::lines(&log, 20 * TAIL).unwrap_or_default();
+            let lines = tail::lines_below(workspace, &log, 20 * TAIL).unwrap_or_default();
             let untraced: Vec<_> = lines.iter().filter(|line| !line.starts_with('+')).collect();
             for line in &untraced[untraced.len().saturating_sub(TAIL)..] {
                 text.push_str(&format!("  | {}\n", Printable(line)));

@@ -217,8 +217,7 @@ impl Search {
     }
 
     fn bytes(&self, path: &str, from: u64, length: u64) -> io::Result<Vec<u8>> {
-        let workspace = self.workspace.canonicalize()?;
-        let mut file = source::open_below(&workspace, path)?;
+        let mut file = source::open_below(&self.workspace, path)?;
         file.seek(SeekFrom::Start(from))?;
         let mut bytes = Vec::new();
         file.take(length).read_to_end(&mut bytes)?;

@@ -10,6 +10,8 @@ use crate::run::result::RankPlace;
 
 /// The most bytes that are read at a time while the step runs.
 pub const ROUND: u64 = 4 << 20;
+/// The most bytes that are read when it has ended: its ranks say where they run before all else.
+pub const REST: u64 = 64 << 20;
 
 /// How far a log has been read.
 #[derive(Debug, Default)]

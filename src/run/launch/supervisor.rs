@@ -296,7 +296,7 @@ impl Supervisor {
             }
             Action::ReadRanks(index) => {
                 let log = self.directory.file(&steps[index].log);
-                let limit = if steps[index].is_running() { ranks::ROUND } else { u64::MAX };
+                let limit = if steps[index].is_running() { ranks::ROUND } else { ranks::REST };
                 let found = self.steps[index].ranks.read(&log, limit).unwrap_or_default();
                 return Some(Event::Ranks(index, found));
             }

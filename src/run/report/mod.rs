@@ -55,7 +55,6 @@ impl Report {
     /// The last lines of a step's log; none where it cannot be read. Somebody else may have written
     /// the result: a log outside the workspace is not read.
     fn tail(&self, step: &StepResult, lines: usize) -> Option<Vec<String>> {
-        let log = open_below(&self.directory, &step.log).ok()?;
-        tail::lines_of(log, lines).ok()
+        tail::lines_below(&self.directory, &step.log, lines).ok()
     }
 }
