@@ -25,6 +25,7 @@ use disagg::run::workspace::{self, WorkspaceError};
 
 use crate::args::{Cli, LauncherChoice, SubmitArgs};
 use crate::following::{self, Entry};
+use crate::launch::NO_RECIPES;
 use crate::plan::launcher_line_zh;
 use crate::sweep;
 use crate::target::{self, Target};
@@ -35,8 +36,7 @@ pub fn run(args: &SubmitArgs, context: &Context) -> Outcome {
     plans.first().map_or(Ok(()), |plan| check_launch_options(args, plan))?;
     if plans.iter().any(|plan| plan.suite.is_none()) && !args.dry_run {
         let help = "use --dry-run, which writes the plan";
-        let message = "the steps of a recipe cannot be launched yet";
-        return Err(Diagnostic::error(message).help(help).into());
+        return Err(Diagnostic::error(NO_RECIPES).help(help).into());
     }
     let json = args.following.json;
     if args.test_only {
@@ -56,7 +56,7 @@ pub fn run(args: &SubmitArgs, context: &Context) -> Outcome {
         }
         let mut entry = Entry::new(plan.title(), &plan.workspace);
         entry.files = write(plan, args.force)?;
-        if args.dry_run {
+        if args.dry_run && plan.suite.is_some() {
             let prepared = submission::prepare(plan, launcher(args), &args.launch_options)
                 .map_err(|error| Failure::Other(error.to_string()))?;
             if launcher(args) == Launcher::Native {
@@ -66,9 +66,12 @@ pub fn run(args: &SubmitArgs, context: &Context) -> Outcome {
         }
         if !json {
             let mut text = planned(plan, context);
-            if let Some(command) = &entry.command {
+            if args.dry_run {
                 entry.files.iter().for_each(|path| text += &format!("wrote {path}\n"));
-                text += &format!("would run: {command}\n");
+                text += &match &entry.command {
+                    Some(command) => format!("would run: {command}\n"),
+                    None => format!("{NO_RECIPES}\n"),
+                };
             }
             print(&text)?;
         }
