@@ -70,7 +70,7 @@ fn the_test_finds_logs_and_marks_of_this_run_alone_in_its_own_directory() {
         let arguments = ["--test-id", &id, "--container-image", "image"];
         let plan = tree.plan(&small("A=1"), &arguments);
         let output = tree.workspace().join(&id);
-        assert_eq!(Path::new(&plan.output_dir), output);
+        assert_eq!(Path::new(plan.output_dir()), output);
         fs::create_dir_all(&output).unwrap();
         for stale in ["benchmark_status.0.txt", "gen_server_0.done", "gen_server_0.log"] {
             fs::write(output.join(stale), "stale").unwrap();

@@ -80,7 +80,7 @@ pub fn container_arguments(plan: &Plan, mark: Option<&str>) -> Vec<Template> {
         literal("container-mounts", &mounts.join(",")),
     ];
     let container_env: Vec<&str> =
-        plan.container_env.iter().chain(&plan.run_token).map(String::as_str).collect();
+        plan.container_env.iter().map(String::as_str).chain(plan.run_token()).collect();
     if !container_env.is_empty() {
         // Of several such options pyxis takes the last one alone.
         arguments.push(literal("container-env", &container_env.join(",")));
@@ -116,7 +116,7 @@ pub fn launch(plan: &Plan) -> Result<String, ScriptError> {
     let mut script = prefix(plan)?;
     script.push('\n');
     exports::write(&mut script, exports(plan));
-    if let Some(token) = &plan.run_token {
+    if let Some(token) = plan.run_token() {
         // A job that is requeued runs the test again, and so does a second start of this script.
         let _ = writeln!(
             script,
@@ -184,7 +184,7 @@ fi
         OF_THE_JOB.join(" | "),
         PREFIXES_OF_STEPS.map(|start| format!("{start}*")).join(" | "),
         per_node = plan.job.ntasks_per_node.value,
-        output_dir = quote::word(&plan.output_dir),
+        output_dir = quote::word(plan.output_dir()),
         ends = quote::words(ends.keys().map(String::as_str)),
         common = COMMON.join(" "),
         output = OUTPUT.join(" "),
@@ -219,7 +219,7 @@ fn ends(plan: &Plan) -> BTreeMap<String, Vec<String>> {
     for (name, role) in &plan.roles {
         if let Some(file) = &role.ends_after {
             let names = format!("{name}{}", if role.numbered { "_*" } else { "" });
-            ends.entry(below(&plan.output_dir, file)).or_default().push(names);
+            ends.entry(below(plan.output_dir(), file)).or_default().push(names);
         }
     }
     ends
@@ -228,7 +228,7 @@ fn ends(plan: &Plan) -> BTreeMap<String, Vec<String>> {
 fn start_line(instance: &Instance<'_>) -> String {
     let spec = step::resolve(instance, &[]);
     let own = |file: &Option<Template>| {
-        let path = |file: &Template| below(&instance.plan.output_dir, &file.literal_text());
+        let path = |file: &Template| below(instance.plan.output_dir(), &file.literal_text());
         quote::word(&file.as_ref().map(path).unwrap_or_default()).into_owned()
     };
     format!(

@@ -83,10 +83,6 @@ pub struct Plan {
     pub job_env: Env,
     /// Variables that must win over a container image's own.
     pub container_env: Vec<String>,
-    /// The variable that tells one start of the test from another in all of its steps
-    /// (`JOB.RESTART.PID`); the launch sets it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub run_token: Option<String>,
     /// What Slurm is asked for.
     pub job: Job,
     /// The container, when there is one.
@@ -96,8 +92,6 @@ pub struct Plan {
     /// The text of the configuration, where options changed it: a file of the workspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changed_config: Option<String>,
-    /// The directory that the test writes into; the launch creates it.
-    pub output_dir: String,
     /// A script that each step runs instead of its command.
     pub run_script: Option<String>,
     /// A script that runs on every node before the servers start.
@@ -256,6 +250,16 @@ impl Plan {
     /// What people call it: the test's id, or the configuration's name.
     pub fn title(&self) -> &str {
         self.suite.as_ref().map_or(&self.config.name, |suite| &suite.test.id)
+    }
+
+    /// The directory that the test writes into; without a test, the workspace.
+    pub fn output_dir(&self) -> &str {
+        self.suite.as_ref().map_or(&self.workspace, |suite| &suite.output_dir)
+    }
+
+    /// The variable that tells one start of the test from another.
+    pub fn run_token(&self) -> Option<&str> {
+        self.suite.as_ref()?.run_token.as_deref()
     }
 
     /// All roles, those included that have no steps.

@@ -36,6 +36,12 @@ pub struct Suite {
     /// The launch script's variables for the sizes, by the names that run scripts know, in the order
     /// in which it exports them.
     pub variables: IndexMap<String, String>,
+    /// The variable that tells one start of the test from another in all of its steps
+    /// (`JOB.RESTART.PID`); the launch sets it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_token: Option<String>,
+    /// The directory that the test writes into; the launch creates it.
+    pub output_dir: String,
     /// D, the source tree.
     pub source_dir: String,
     /// M, the models.

@@ -283,7 +283,7 @@ pub fn assert_same(way: &str, scenario: &Scenario, plan: &Plan, found: Ranks, ex
     let own = ["pytestCommand", "NVIDIA_IMEX_CHANNELS"];
     let of_scripts = |name: &str| {
         own.contains(&name)
-            || plan.run_token.as_deref() == Some(name)
+            || plan.run_token() == Some(name)
             || scripts.iter().any(|known| known == name)
     };
     let name = scenario.name;

@@ -193,8 +193,6 @@ impl<'r> Planner<'r> {
             layout,
             container,
             workspace: request.workspace.value.clone(),
-            output_dir: request.workspace.value.clone(),
-            run_token: None,
             changed_config: recipe.changed.clone(),
             run_script: None,
             install_script: request.install_script.as_ref().map(|script| script.value.clone()),
@@ -498,7 +496,12 @@ impl<'r> Planner<'r> {
         match self.request.frontend_node.as_ref().map(|node| node.value) {
             None => of_profile.and_then(first_of).unwrap_or(0),
             Some(FrontendNode::First) => 0,
-            Some(FrontendNode::Ctx) => first_of("prefill").unwrap_or(0),
+            // The servers that fill the caches come first.
+            Some(FrontendNode::Ctx) => all
+                .iter()
+                .find(|role| role.profile.purpose == Purpose::Server && role.count > 0)
+                .and_then(|role| first_of(role.key))
+                .unwrap_or(0),
             Some(FrontendNode::Last | FrontendNode::Own) => total_nodes.saturating_sub(1),
         }
     }

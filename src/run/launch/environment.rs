@@ -29,10 +29,10 @@ pub fn for_all_steps(plan: &Plan, job: &Variables) -> Result<Variables, TooLong>
     for (name, value) in plan.job_env.iter() {
         set.insert(name.to_owned(), expand(&value.value, job)?);
     }
-    if let Some(token) = &plan.run_token {
+    if let Some(token) = plan.run_token() {
         let of_the_job = |name| job.get(name).map_or("0", String::as_str);
         let (id, restart) = (of_the_job("SLURM_JOB_ID"), of_the_job("SLURM_RESTART_COUNT"));
-        set.insert(token.clone(), format!("{id}.{restart}.{}", std::process::id()));
+        set.insert(token.to_owned(), format!("{id}.{restart}.{}", std::process::id()));
     }
     let given = |name: &str| job.get(name).filter(|value| !value.is_empty()).is_some();
     if !given("NVIDIA_IMEX_CHANNELS") {

@@ -22,7 +22,7 @@ impl TestFiles {
     #[must_use]
     pub fn new(plan: &Plan, instance: &Instance<'_>) -> Self {
         let spec = resolve(instance, &[]);
-        let below = |file: &str| Path::new(&plan.output_dir).join(file);
+        let below = |file: &str| Path::new(plan.output_dir()).join(file);
         let filled =
             |file: &Option<Template>| file.as_ref().map(|file| below(&file.literal_text()));
         Self {
@@ -74,7 +74,7 @@ impl TestFiles {
 /// # Errors
 /// [`DirectoryError`].
 pub fn prepare(plan: &Plan) -> Result<(), DirectoryError> {
-    let directory = Path::new(&plan.output_dir);
+    let directory = Path::new(plan.output_dir());
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |error| DirectoryError { path, error }
