@@ -239,7 +239,7 @@ fn a_mistake_in_a_profile_is_named_at_its_place() {
         (
             "{name} of",
             "{nmae} of",
-            "eighth.yaml:15:16: error: roles.all.env.WHO: there is no placeholder {nmae}; did you mean {name}?",
+            "eighth.yaml:15:16: error: roles.all.env.WHO: unknown placeholder {nmae}; did you mean {name}?",
         ),
         (
             "{port:web}\"",
@@ -248,9 +248,9 @@ fn a_mistake_in_a_profile_is_named_at_its_place() {
         ),
         ("tasks: node", "task: node", "eighth.yaml:11:5: error: unknown key roles.all.task"),
         ("each: gpu_count", "each: gpu_count +", "a name or a number"),
-        ("{each: all, words", "{each: none, words", "roles.all: there is no role none"),
+        ("{each: all, words", "{each: none, words", "roles.all: unknown role none"),
         ("port: web, path", "port: wob, path", "roles.all.ready: there is no port wob"),
-        ("steps_of: all", "steps_of: al", "roles.all: there is no role al"),
+        ("steps_of: all", "steps_of: al", "roles.all: unknown role al"),
         ("path: /up", "path: up", "a role's path or status is none of HTTP"),
         ("[all.web]", "[all.wob]", "clients_ask: all.wob is no ROLE.PORT"),
         ("engine: eighth", "engine: [", "eighth.yaml:"),
@@ -323,6 +323,31 @@ fn a_mistake_in_a_recipe_is_named_at_its_place() {
         let error = folder.plan(&RECIPE.replacen(from, to, 1)).unwrap_err();
         assert!(error.contains(expected), "{to}: {expected}\n{error}");
     }
+}
+
+#[test]
+fn a_dry_run_writes_the_plan_and_names_no_script_that_is_not_there() {
+    let folder = Folder::new();
+    let text = format!(
+        "engine: vllm\nmodel: /m/x\ngpus_per_node: 4\nroles: {{aggregated: {{}}}}\n{BENCHMARK}"
+    );
+    folder.write("r.yaml", &text);
+    for launcher in ["native", "bash"] {
+        let run = |arguments: &[&str]| {
+            Command::new(env!("CARGO_BIN_EXE_slurm-disagg"))
+                .args(["submit", "r.yaml", "--force", "--workspace", "w", "--launcher", launcher])
+                .args(arguments)
+                .current_dir(folder.path(""))
+                .output()
+                .unwrap()
+        };
+        let output = run(&["--dry-run"]);
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && shown.contains("/w/plan.json\n"), "{shown}");
+        assert!(shown.contains("cannot be launched yet") && !shown.contains("sbatch"), "{shown}");
+        assert_eq!(run(&[]).status.code(), Some(2));
+    }
+    assert!(!folder.path("w/slurm_launch_native.sh").exists());
 }
 
 #[test]

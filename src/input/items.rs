@@ -17,13 +17,13 @@ use crate::plan::template::Template;
 const MAX_ENTRIES: usize = 1000;
 
 impl<'d> Fields<'d> {
-    /// A value of any form; its texts stand for themselves.
+    /// A value of any form; its texts are literal.
     pub(super) fn content(&self, path: &str, node: &Node) -> Result<Content, Diagnostic> {
         Ok(match &node.value {
             Value::Scalar { text, plain: false } => Content::Text(Template::literal(text)),
             Value::Scalar { text, plain: true } => {
                 let out_of_range = || {
-                    let message = format!("{path}: {text} is no number that JSON has");
+                    let message = format!("{path}: {text} is out of range for a JSON number");
                     Err(self.wrong(node.position, message).help("put a text in quotes"))
                 };
                 let int = |number: i128| match i64::try_from(number) {

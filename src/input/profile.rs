@@ -284,10 +284,11 @@ fn role<'d>(fields: &mut Fields<'d>, section: &Section<'d>) -> ProfileRole {
     let args = fields.entries_of(section, "args", |fields, path, node| fields.content(path, node));
     let config =
         fields.entries_of(section, "config", |fields, path, node| fields.config_item(path, node));
-    for name in env.keys().filter(|name| !is_name(name)).chain(ports.keys().filter(|n| !is_name(n)))
-    {
-        fields
-            .error(section.position(), format!("{}: {name:?} is no name", section.path_of("env")));
+    let named =
+        env.keys().map(|name| ("env", name)).chain(ports.keys().map(|name| ("ports", name)));
+    for (key, name) in named.filter(|(_, name)| !is_name(name)) {
+        let message = format!("{}: invalid name {name:?}", section.path_of(key));
+        fields.error(section.position(), message);
     }
     let config_file = optional(fields, section, "config_file");
     if config_file.as_ref().is_some_and(|file| file.contains('/') || file.starts_with('.')) {
@@ -393,7 +394,8 @@ fn names_of<'d>(fields: &mut Fields<'d>, section: &Section<'d>, key: &str) -> Ve
     let names = fields.texts(section, key);
     let Traced { value, origin } = good(fields, names).unwrap_or_default();
     for wrong in value.iter().filter(|name| !is_name(name)) {
-        fields.error(section.position(), format!("{}: {wrong:?} is no name", section.path_of(key)));
+        fields
+            .error(section.position(), format!("{}: invalid name {wrong:?}", section.path_of(key)));
     }
     value.into_iter().map(|name| Traced::new(name, origin.clone())).collect()
 }
@@ -488,7 +490,7 @@ fn check(fields: &mut Fields<'_>, profile: &Profile) {
     let mut names = Vec::new();
     for (key, role) in &profile.roles {
         if let Some(node) = role.node.as_ref().filter(|node| !profile.roles.contains_key(*node)) {
-            names.push((format!("roles.{key}.node: there is no role {node}"), None));
+            names.push((format!("roles.{key}.node: unknown role {node}"), None));
         }
         let counts = match &role.ready {
             Some(Ready::Http(http)) => &http.counts[..],
@@ -500,7 +502,7 @@ fn check(fields: &mut Fields<'_>, profile: &Profile) {
         });
         let others = role.after.iter().chain(counted);
         for other in others.filter(|other| !profile.roles.contains_key(*other)) {
-            names.push((format!("roles.{key}: there is no role {other}"), None));
+            names.push((format!("roles.{key}: unknown role {other}"), None));
         }
         let port = role.ready.as_ref().and_then(Ready::port);
         if let Some(port) = port.filter(|port| !role.ports.contains_key(port.as_str())) {
@@ -534,7 +536,7 @@ fn check(fields: &mut Fields<'_>, profile: &Profile) {
                     }
                     None => {
                         let at = words.first().and_then(|word| word.origin.location.clone());
-                        let why = format!("roles.{key}: there is no role {other}");
+                        let why = format!("roles.{key}: unknown role {other}");
                         return fields.diagnostics.push(Diagnostic::error(why).at(at));
                     }
                 },
@@ -561,9 +563,9 @@ fn known(
     let Some((_, kind)) = PLACEHOLDERS.iter().find(|(known, _)| *known == name) else {
         let names = PLACEHOLDERS.iter().map(|(name, _)| *name);
         return Err(match nearest(name, names.clone(), 1)[..] {
-            [near, ..] => format!("there is no placeholder {{{name}}}; did you mean {{{near}}}?"),
+            [near, ..] => format!("unknown placeholder {{{name}}}; did you mean {{{near}}}?"),
             _ => format!(
-                "there is no placeholder {{{name}}}; there are {}",
+                "unknown placeholder {{{name}}}; known are {}",
                 names.collect::<Vec<_>>().join(", ")
             ),
         });

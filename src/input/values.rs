@@ -39,7 +39,7 @@ pub(super) enum Form {
 /// Reads a part of a whole, with or without the sign: `5%`, `0.5`.
 ///
 /// # Errors
-/// A sentence: it is no number from 0 to 100.
+/// A sentence: the text must be a number from 0 to 100.
 pub fn percent(text: &str) -> Result<f64, String> {
     let digits = text.trim().trim_end_matches('%').trim_end();
     let number = digits.parse().ok().filter(|number| (0.0..=100.0).contains(number));

@@ -12,7 +12,7 @@ fn table(rows: &[Vec<String>]) -> String {
     aligned(rows, |_, cell| !cell.is_empty() && cell.chars().all(|c| c.is_ascii_digit()))
 }
 
-/// Rows in columns. `is_right` says whether a cell stands on the right of its column, from the
+/// Rows in columns. `is_right` says whether a cell is aligned to the right, from the
 /// column's number and the cell's text.
 pub fn aligned(rows: &[Vec<String>], is_right: fn(usize, &str) -> bool) -> String {
     let printable = |cell: &String| Printable(cell).to_string();

@@ -41,7 +41,7 @@ pub enum Tasks {
 }
 
 impl Argument {
-    /// A word that stands for itself.
+    /// A literal word.
     pub fn literal(text: &str) -> Self {
         Self::Word(Template::literal(text))
     }

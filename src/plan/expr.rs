@@ -322,7 +322,7 @@ impl Expr {
                 "{self} cannot be computed: one of its numbers is known only in the job, and such a \
                  number can be multiplied with one that is known, and added to"
             )),
-            _ => Err(format!("{self} cannot be computed: one of its parts is no number here")),
+            _ => Err(format!("{self} cannot be computed: one of its parts is not a number here")),
         }
     }
 }
@@ -488,7 +488,7 @@ mod tests {
             ("{four * 1099511627776}", "is a number in bounds"),
             ("{node_rank * node_rank}", "known only in the job"),
             ("{four ceil-div 0}", "is a number in bounds"),
-            ("{list + 1}", "no number here"),
+            ("{list + 1}", "not a number here"),
             ("x{nothing}", "{nothing}: it has no value here"),
             ("{other}", "other is unknown"),
         ] {

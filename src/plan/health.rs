@@ -132,7 +132,7 @@ pub(super) fn contradiction(roles: &Roles, role: &Role) -> Option<&'static str> 
         return Some("a role that does not serve is to be asked whether it is ready");
     }
     if role.ready.as_ref().and_then(Ready::port).is_some_and(|port| !is_port(port)) {
-        return Some("a role's port is no number");
+        return Some("a role's port is not a number");
     }
     match &role.ready {
         Some(Ready::Http(http)) => {

@@ -84,7 +84,7 @@ pub struct Number {
 }
 
 impl Number {
-    /// Its value for a task; what is no number counts as 0.
+    /// Its value for a task; anything else counts as 0.
     pub fn value<'v>(&self, lookup: impl Fn(&str) -> Option<&'v str>) -> String {
         let of_task = lookup(self.variable).and_then(|text| text.parse().ok()).unwrap_or(0_u32);
         (i64::from(of_task) * i64::from(self.times) + i64::from(self.plus)).to_string()

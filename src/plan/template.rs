@@ -26,7 +26,7 @@ pub struct Template(String);
 /// A piece of a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part<'a> {
-    /// Text that stands for itself.
+    /// Literal text.
     Text(&'a str),
     /// The value of a variable of the step's environment; empty when it is not set.
     Variable(&'a str),
@@ -50,7 +50,7 @@ pub struct Slot<'a> {
     pub plus: i32,
 }
 
-/// What a [`Slot`] stands for.
+/// The kind of value of a [`Slot`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fact {
     /// The instance's name: `GEN_3`.
@@ -168,7 +168,7 @@ impl fmt::Display for Slot<'_> {
 }
 
 impl Template {
-    /// A value that stands for itself: its dollar signs are doubled.
+    /// A literal value: its dollar signs are doubled.
     pub fn literal(text: &str) -> Self {
         Self(text.replace('$', "$$"))
     }
@@ -178,12 +178,12 @@ impl Template {
         &self.0
     }
 
-    /// Takes a written form as it is. A dollar sign that starts no reference stands for itself.
+    /// Takes a written form as it is. A dollar sign that starts no reference is literal.
     pub fn from_written(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// Adds text that stands for itself.
+    /// Adds literal text.
     pub fn push_text(&mut self, text: &str) {
         self.0.push_str(&text.replace('$', "$$"));
     }

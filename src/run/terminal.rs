@@ -57,7 +57,7 @@ pub fn width(text: &str) -> usize {
     text.width()
 }
 
-/// As much of a text as fits into some columns; `…` stands for what is cut off.
+/// As much of a text as fits into some columns; `…` marks what is cut off.
 #[must_use]
 pub fn cut(text: &str, columns: usize) -> String {
     if text.width() <= columns {

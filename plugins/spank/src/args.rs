@@ -273,7 +273,7 @@ pub fn flag(opt: Opt, command_line: Option<&str>) -> bool {
 /// The arguments of the plugin's line in plugstack.conf.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// What stands there of the core's settings (`site=FILE`, `placement=exclusive|packed`).
+    /// The core's settings among them (`site=FILE`, `placement=exclusive|packed`).
     pub options: Options,
     /// `announce=yes|no`: whether a submission prints the layout.
     pub announce: bool,

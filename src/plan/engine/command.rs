@@ -187,7 +187,7 @@ impl<'r> Planner<'r> {
         self.error(message, word.origin.location.clone());
     }
 
-    /// What a placeholder stands for.
+    /// The value of a placeholder.
     fn lookup(&self, name: &str, of: Option<&str>, scope: Scope<'_, 'r>) -> Result<Value, String> {
         let text = |text: &str| Ok(Value::Text(Template::literal(text)));
         let number = |number: u32| Ok(Value::Number(number.into()));
@@ -226,7 +226,7 @@ impl<'r> Planner<'r> {
                 }
                 ("host_port", Some((role, port))) => later(Fact::Port, format!(":{role}.{port}")),
                 ("url" | "host" | "host_port", None) => Ok(Value::Nothing),
-                _ => Err(format!("there is no placeholder {{{name}}} for a client")),
+                _ => Err(format!("a client has no placeholder {{{name}}}")),
             };
         }
         let Some(role) = scope.role else { return Err(format!("{{{name}}} is not known here")) };
@@ -304,7 +304,7 @@ impl<'r> Planner<'r> {
                     _ => Ok(Value::Nothing),
                 }
             }
-            _ => Err(format!("there is no placeholder {{{name}}}")),
+            _ => Err(format!("unknown placeholder {{{name}}}")),
         }
     }
 }

@@ -121,7 +121,7 @@ impl<'r> Planner<'r> {
         if number.is_none() {
             let why = match value {
                 Err(why) => why,
-                Ok(_) => format!("{} is no number from 0 to {MAX_COUNT}", expr.value),
+                Ok(_) => format!("{} must be a number from 0 to {MAX_COUNT}", expr.value),
             };
             let message = format!("{}: {why}", expr.origin.input);
             self.error(message, expr.origin.location.clone());

@@ -17,7 +17,7 @@ use super::metric::{COMPLETED, FAILED};
 pub struct Reader {
     /// What the client is called.
     pub client: &'static str,
-    /// The names of its files; `*` stands for any text.
+    /// The names of its files; `*` matches any text.
     pub files: &'static [&'static str],
     /// Whether the name alone shows that a file is this client's.
     pub is_known_by_name: bool,
@@ -25,7 +25,7 @@ pub struct Reader {
     pub form: Form,
     /// Metrics, and the names that mean them; the first one that is there counts.
     fields: &'static [(&'static str, &'static [&'static str])],
-    /// Latencies, and what their names look like; `{}` stands for one of `statistics`.
+    /// Latencies, and what their names look like; `{}` is one of `statistics`.
     latencies: &'static [(&'static str, &'static [&'static str])],
     /// Statistics of a latency, and the words for them.
     statistics: &'static [(&'static str, &'static [&'static str])],

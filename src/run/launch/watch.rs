@@ -41,7 +41,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// A port that the plan gives a step, and that is none.
+/// A port of the plan that is not a port number.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{step} has the port {port:?}; ports are numbers from 1 to 65535")]
 pub struct NoPort {

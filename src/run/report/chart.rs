@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A chart as inline SVG, with the colours of the page that it stands on.
+//! A chart as inline SVG, with the colours of its page.
 
 use std::fmt::Write;
 
