@@ -69,17 +69,7 @@ fn a_changed_configuration_is_what_the_test_reads_and_a_sweep_has_a_workspace_fo
     let place = Place::new();
     let note = "metadata: {note: 'a: \"b\" \\\n 中', list: [[1], {}, []], on: ~}\n";
     place.write("c.yaml", config_with((4, (1, 4), (1, 8)), "A='x y'") + note);
-    let submit = [
-        "submit",
-        "c.yaml",
-        "--dry-run",
-        "--no-preflight",
-        "--trtllm-dir",
-        "/llm",
-        "--workspace",
-        "w",
-    ];
-    let run = |more: &[&str]| place.run(&[&submit[..], more].concat());
+    let run = |more: &[&str]| place.dry_run("c.yaml", "w", more);
     let sweep = [
         "--sweep",
         "hardware.num_gen_servers=1,2",

@@ -83,17 +83,8 @@ fn submit_says_whether_the_launcher_is_used_in_the_words_that_checks_look_for() 
 fn a_dry_run_writes_every_file_and_names_the_command_that_would_submit_it() {
     let place = Place::new();
     place.write("c.yaml", config(4, (32, 1), (32, 1)));
-    let submit = [
-        "submit",
-        "c.yaml",
-        "--dry-run",
-        "--no-preflight",
-        "--trtllm-dir",
-        "/llm",
-        "--workspace",
-        "a b",
-    ];
-    let text = place.ok(&[&submit[..], &["--account", "it's", "--", "--grace", "3"]].concat());
+    let text =
+        place.dry_run("c.yaml", "a b", &["--account", "it's", "--", "--grace", "3"]).checked();
     contains(&text, "--placement packed would take 16 nodes instead of 64");
     let written: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("wrote ")).collect();
     let there = fs::read_dir(place.path("a b")).unwrap().count();
@@ -111,7 +102,8 @@ fn a_dry_run_writes_every_file_and_names_the_command_that_would_submit_it() {
     assert!(words.last().unwrap().ends_with("/a b/slurm_launch_native.sh"), "{words:?}");
 
     let more = ["--launcher", "bash", "--placement", "packed", "--json", "--force"];
-    let json: Value = serde_json::from_str(&place.ok(&[&submit[..], &more].concat())).unwrap();
+    let json = place.dry_run("c.yaml", "a b", &more).checked();
+    let json: Value = serde_json::from_str(&json).unwrap();
     contains(json["jobs"][0]["command"].as_str().unwrap(), "slurm_launch_generated.sh");
     let packed = place.ok(&["plan", "c.yaml", "--trtllm-dir", "/llm", "--placement", "packed"]);
     assert!(!packed.contains("instead of") && packed.contains("16 nodes"), "{packed}");
@@ -229,17 +221,7 @@ fn help_of_the_plugin_lists_the_steps() {
 fn the_launch_script_of_a_small_plan() {
     let place = Place::new();
     place.write("c.yaml", config(4, (1, 2), (1, 4)));
-    let submit = [
-        "submit",
-        "c.yaml",
-        "--dry-run",
-        "--no-preflight",
-        "--trtllm-dir",
-        "/llm",
-        "--workspace",
-        "w",
-    ];
-    place.ok(&submit);
+    place.dry_run("c.yaml", "w", &[]).ok();
     let script = fs::read_to_string(place.path("w/slurm_launch_generated.sh")).unwrap();
     assert_snapshot!("launch_script", place.shown(&script));
 }
@@ -256,19 +238,7 @@ fn a_workspace_of_another_test_is_left_alone_without_force() {
     let place = Place::new();
     place.write("a.yaml", three_nodes());
     place.write("b.yaml", three_nodes());
-    let submit = |config, more: &[&str]| {
-        let arguments = [
-            "submit",
-            config,
-            "--dry-run",
-            "--no-preflight",
-            "--trtllm-dir",
-            "/llm",
-            "--workspace",
-            "w",
-        ];
-        place.run(&[&arguments[..], more].concat())
-    };
+    let submit = |config, more: &[&str]| place.dry_run(config, "w", more);
     submit("a.yaml", &[]).ok();
     submit("a.yaml", &[]).ok();
     let before = fs::read_to_string(place.path("w/plan.json")).unwrap();
@@ -297,17 +267,7 @@ fn the_env_format_is_sourced_by_bash() {
 fn the_files_of_a_submission_have_the_known_names_and_numbers() {
     let place = Place::new();
     place.write("c.yaml", three_nodes());
-    let arguments = [
-        "submit",
-        "c.yaml",
-        "--dry-run",
-        "--no-preflight",
-        "--trtllm-dir",
-        "/llm",
-        "--workspace",
-        "w",
-    ];
-    place.ok(&[&arguments[..], &["--container-image", "img"]].concat());
+    place.dry_run("c.yaml", "w", &["--container-image", "img"]).ok();
     let read = |name: &str| fs::read_to_string(place.path("w").join(name)).unwrap();
     assert_eq!(
         read("test_list_disagg.txt"),
@@ -323,7 +283,7 @@ fn the_files_of_a_submission_have_the_known_names_and_numbers() {
         read("slurm_srun_args.txt")
             .starts_with("--container-name=disagg_test_${SLURM_JOB_ID}_${SLURM_RESTART_COUNT}\n")
     );
-    place.ok(&arguments);
+    place.dry_run("c.yaml", "w", &[]).ok();
     assert!(!place.path("w/slurm_srun_args.txt").exists(), "no container, no arguments");
 }
 
@@ -393,16 +353,7 @@ fn four_thousand_servers_are_planned_and_written() {
     let file = place.write("many.yaml", config(4, (2048, 4), (2048, 4)));
     let plan = place.plan(&file);
     assert_eq!(plan["layout"]["total_nodes"], 4096);
-    place.ok(&[
-        "submit",
-        &file,
-        "--dry-run",
-        "--no-preflight",
-        "--trtllm-dir",
-        "/llm",
-        "--workspace",
-        "w",
-    ]);
+    place.dry_run(&file, "w", &[]).ok();
     let script = fs::read_to_string(place.path("w/slurm_launch_generated.sh")).unwrap();
     assert!(script.contains("\nstart CTX CTX_2047 2047 4095 1 "));
 }

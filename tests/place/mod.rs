@@ -57,6 +57,13 @@ impl Place {
         message
     }
 
+    /// A dry run of a submission into this workspace.
+    pub fn dry_run(&self, config: &str, workspace: &str, more: &[&str]) -> Output {
+        let submit = ["submit", config, "--dry-run", "--no-preflight"];
+        let places = ["--trtllm-dir", "/llm", "--workspace", workspace];
+        self.run(&[&submit[..], &places, more].concat())
+    }
+
     /// A text without the directory's random name.
     pub fn shown(&self, text: &str) -> String {
         text.replace(self.root.path().to_str().unwrap(), "/here")

@@ -151,6 +151,7 @@ fn a_log_is_read_as_it_grows() {
     let mut probe = Probe::start(steps.into_iter()).unwrap().unwrap();
     let mut log = File::options().create(true).append(true).open(&path).unwrap();
     log.write_all(b"loading 10%\rloading 20%\rserver is ").unwrap();
+    // So the log is read when it ends in the middle of a line.
     thread::sleep(2 * LOG_INTERVAL);
     log.write_all(b"up\nis up\n").unwrap();
     assert_eq!(next(&mut probe), [Seen::LogReady(0)]);
@@ -158,6 +159,7 @@ fn a_log_is_read_as_it_grows() {
     log.write_all(b"is up\n\x1b[31m CUDA error: 700").unwrap();
     assert_eq!(next(&mut probe), [Seen::LogFatal(0, "CUDA error: 700".to_owned())]);
     log.write_all(b"\nOOM\n").unwrap();
+    // Nothing is to come: that can only be waited for.
     thread::sleep(2 * LOG_INTERVAL);
     assert!(probe.seen().is_empty(), "once is enough");
 }
