@@ -39,8 +39,9 @@ use disagg_host::demand::Demand;
 pub type Target = fn(&[u8]);
 
 /// The targets by name.
-pub const TARGETS: [(&str, Target); 13] = [
+pub const TARGETS: [(&str, Target); 14] = [
     ("yaml_plan", |data| text(data, plan_with_flags)),
+    ("recipe", |data| text(data, recipe)),
     ("hostlist", |data| text(data, hosts)),
     ("demand", |data| text(data, demand)),
     ("prefix", |data| text(data, prefix)),
@@ -136,7 +137,16 @@ fn plan_with_flags(text: &str) {
         frontend_node: frontend[flags as usize / 21 % 4],
         ..options()
     };
-    plan_twice(text, &options);
+    plan_twice(text, &options, Path::new("/work"));
+}
+
+/// A recipe; behind a line `---` the profile that it may name as `./p.yaml`.
+fn recipe(text: &str) {
+    let (recipe, profile) = text.split_once("\n---\n").unwrap_or((text, ""));
+    let directory = Scratch::new("recipe");
+    std::fs::write(directory.0.join("p.yaml"), profile).expect("a file");
+    let workspace = Some("/work".into());
+    plan_twice(recipe, &Options { workspace, ..options() }, &directory.0);
 }
 
 /// A configuration as the plan of each form of test id; gives how many plans there are.
@@ -144,7 +154,7 @@ pub fn plan(text: &str) -> usize {
     configuration(text);
     let ids = [None, Some("disagg-e2e-c"), Some("aggr-ctx_only-c"), Some("aggr-c-s")];
     let all = ids.map(|id| Options { test_id: id.map(str::to_owned), ..options() });
-    all.iter().filter(|options| plan_twice(text, options)).count()
+    all.iter().filter(|options| plan_twice(text, options, Path::new("/work"))).count()
 }
 
 fn options() -> Options {
@@ -156,9 +166,9 @@ fn options() -> Options {
     }
 }
 
-fn plan_twice(text: &str, options: &Options) -> bool {
+fn plan_twice(text: &str, options: &Options, directory: &Path) -> bool {
     let plan = || {
-        let context = Context { env: &|_| None, current_dir: PathBuf::from("/work") };
+        let context = Context { env: &|_| None, current_dir: directory.to_owned() };
         request::plan_text(options, &source(text), &context)
     };
     match (plan(), plan()) {
