@@ -2,7 +2,7 @@
 //! What is wrong with an input and where: the one form in which every way in
 //! (command, C library, plugins) reports bad input to a person.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::{Arc, OnceLock};
 
 use crate::plan::secret::is_secret_name;
@@ -366,14 +366,23 @@ fn is_unprintable(c: char) -> bool {
 }
 
 /// Text from outside, made safe for a terminal and a log: what is not printable becomes `\u{..}`.
-pub struct Printable<'a>(pub &'a str);
+pub struct Printable<T>(pub T);
 
-impl fmt::Display for Printable<'_> {
+impl<T: fmt::Display> fmt::Display for Printable<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for c in self.0.chars() {
-            if is_unprintable(c) { write!(f, "{}", c.escape_default())? } else { write!(f, "{c}")? }
-        }
-        Ok(())
+        write!(Escaping(f), "{}", self.0)
+    }
+}
+
+/// Escapes what is not printable of all that is written.
+struct Escaping<'a, 'f>(&'a mut fmt::Formatter<'f>);
+
+impl fmt::Write for Escaping<'_, '_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.chars().try_for_each(|c| match is_unprintable(c) {
+            true => write!(self.0, "{}", c.escape_default()),
+            false => self.0.write_char(c),
+        })
     }
 }
 

@@ -34,6 +34,8 @@ pub mod words;
 
 use serde::{Deserialize, Serialize};
 
+use crate::diagnostic::Printable;
+
 pub use argument::Argument;
 pub use content::Content;
 pub use engine::Engine;
@@ -206,7 +208,7 @@ pub enum BadPlan {
     #[error("the plan is {0} bytes long; at most {MAX_JSON} are read")]
     TooLarge(usize),
     /// It is not JSON, or not a plan's.
-    #[error("the plan cannot be read: {0}")]
+    #[error("the plan cannot be read: {}", Printable(.0))]
     Json(#[from] serde_json::Error),
     /// It was written by another version.
     #[error("the plan has schema {0}; this version reads schema {SCHEMA}")]

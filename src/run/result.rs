@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::figures::Measurement;
 pub use super::rank::{RankEnd, RankPlace};
+use crate::diagnostic::Printable;
 use crate::input::source;
 use crate::plan::{Plan, Purpose};
 pub use verdict::{Verdict, VerdictKind};
@@ -457,7 +458,7 @@ pub enum BadResult {
     #[error("{FILE} is too large: {0} bytes, the limit is {MAX_JSON}")]
     TooLarge(u64),
     /// It is not JSON, or not the JSON of a result.
-    #[error("{FILE} is not the result of a run: {0}")]
+    #[error("{FILE} is not the result of a run: {}", Printable(.0))]
     Json(#[from] serde_json::Error),
     /// It was written by another version.
     #[error("{FILE} has schema {0}; this version reads schema {SCHEMA}")]

@@ -16,6 +16,7 @@ use super::figures::{Measurement, Search, Stamps};
 use super::interrupt::{Interrupts, readable};
 use super::result::Moment;
 use crate::atomic_file;
+use crate::diagnostic::Printable;
 use crate::input::source;
 use crate::output::script::{self, ScriptError};
 use crate::output::{files, quote};
@@ -116,7 +117,7 @@ pub enum SubmitError {
         error: io::Error,
     },
     /// The file in the workspace is not a record of a job.
-    #[error("invalid {path}: {error}")]
+    #[error("invalid {path}: {}", Printable(error))]
     Invalid {
         /// The file.
         path: String,

@@ -31,7 +31,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use args::{Cli, Command};
-use disagg::diagnostic::{Diagnostic, Diagnostics};
+use disagg::diagnostic::{Diagnostic, Diagnostics, Printable};
 use disagg::input::Context;
 use disagg::run::launch::pdeathsig;
 
@@ -72,11 +72,12 @@ fn main() -> ExitCode {
         // The reader closed the output: `slurm-disagg plan … | head`.
         Err(Failure::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(Failure::Io(error)) => {
-            eprintln!("slurm-disagg: {error}");
+            eprintln!("slurm-disagg: {}", Printable(error));
             failed
         }
         Err(Failure::Other(message)) => {
-            eprintln!("slurm-disagg: {message}");
+            let lines: Vec<_> = message.lines().map(|line| Printable(line).to_string()).collect();
+            eprintln!("slurm-disagg: {}", lines.join("\n"));
             failed
         }
     }
