@@ -537,8 +537,9 @@ pub fn expanded(text: &str) {
 /// The variables of an environment string; none when it is refused, or when it is taken on purpose
 /// where bash would take it for something else, or when it changes bash itself.
 fn assigned(text: &str) -> Option<Env> {
-    // `\$NAME` is a reference here: the string goes through one more shell.
-    if text.len() > 300 || text.contains("\\$") || text.contains('\x01') {
+    // `\$NAME` is a reference here: the string goes through one more shell. Bash marks its own work
+    // with two control characters, and loses such a one behind a backslash in quotes.
+    if text.len() > 300 || text.contains("\\$") || text.contains(['\x01', '\x7f']) {
         return None;
     }
     let mut reader = Reader::new(text);
@@ -568,11 +569,13 @@ fn assigned(text: &str) -> Option<Env> {
     Some(env)
 }
 
-const OF_BASH: [&str; 32] = [
+const OF_BASH: [&str; 35] = [
     "UID",
     "EUID",
     "PPID",
+    "SHELL",
     "SHELLOPTS",
+    "TERM",
     "RANDOM",
     "SECONDS",
     "LINENO",
@@ -584,6 +587,7 @@ const OF_BASH: [&str; 32] = [
     "PIPESTATUS",
     "OPTIND",
     "OPTARG",
+    "OPTERR",
     "IFS",
     "POSIXLY_CORRECT",
     "LANG",
