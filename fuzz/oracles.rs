@@ -648,6 +648,7 @@ fn steps_in_bash(cases: &[String]) {
         nodes: 1,
         tasks: 1,
         tasks_per_node: 1,
+        deal: Default::default(),
         mpi: None,
         overlap: false,
         kill_on_bad_exit: false,
@@ -665,7 +666,8 @@ fn steps_in_bash(cases: &[String]) {
                 };
             let code = printed(env);
             let spec = StepSpec {
-                step: &size,
+                step: size.clone(),
+                ranks: vec![1],
                 unset: Vec::new(),
                 cleared: None,
                 set: env.iter().map(variable).collect(),

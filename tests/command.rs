@@ -394,7 +394,7 @@ fn options_of_settings_are_read_and_refused_as_the_table_says() {
         (&["--account="][..], "error: --account must not be empty"),
         (&["--time", "soon"], "error: --time: "),
         (&["--mem=lots"], "error: --mem: invalid memory size \"lots\": use 64G, 1500M or 0 (all)"),
-        (&["--placement=tight"], "[possible values: exclusive, packed]"),
+        (&["--placement=tight"], "[possible values: exclusive, packed, compact]"),
         (&["--rules=old"], "[possible values: classic, unified, current]"),
         (&["--exclusive=maybe"], "[possible values: true, false]"),
         (&["--sbatch-arg", "-N2"], "error: --sbatch-arg: -N2 (--nodes) contradicts the plan"),

@@ -120,6 +120,58 @@ fn a_server_over_two_nodes_knows_its_leader_and_its_ranks() {
 }
 
 #[test]
+fn ranks_are_spread_over_whole_nodes_or_follow_each_other_gpu_by_gpu() {
+    // Each server: ranks on each node, then node and GPU lists of its ranks.
+    for (placement, gpus, nodes_in_all, expected) in [
+        (
+            "exclusive",
+            10,
+            6,
+            ["4,3,3: n0 0,1,2,3|n1 0,1,2|n2 0,1,2", "4,3,3: n3 0,1,2,3|n4 0,1,2|n5 0,1,2"],
+        ),
+        ("exclusive", 5, 4, ["3,2: n0 0,1,2|n1 0,1", "3,2: n2 0,1,2|n3 0,1"]),
+        ("exclusive", 8, 4, ["4: n0 |n1 ", "4: n2 |n3 "]),
+        ("compact", 6, 3, ["4,2: n0 0|n1 0", "2,4: n1 2|n2 0"]),
+        ("compact", 3, 2, ["3: n0 0", "1,2: n0 3|n1 0"]),
+        ("compact", 1, 1, ["1: n0 0", "1: n0 1"]),
+    ] {
+        let plan = plan(&format!(
+            "engine: trtllm-serve\nmodel: /m/x\ngpus_per_node: 4\nslurm: {{placement: {placement}}}\n\
+             roles: {{aggregated: {{servers: 2, config: {{tensor_parallel_size: {gpus}}}}}}}\n{BENCHMARK}"
+        ));
+        assert_eq!(plan.layout.total_nodes, nodes_in_all, "{placement} {gpus}");
+        for (index, expected) in expected.into_iter().enumerate() {
+            let instance = plan.instance(&format!("SERVER_{index}")).unwrap();
+            let spec = resolve(&instance, &nodes());
+            let ranks: Vec<_> = spec.ranks.iter().map(u32::to_string).collect();
+            let all = nodes();
+            let hosts = instance.hosts(&all).unwrap().iter().enumerate();
+            let of_node = |(node, host): (usize, &String)| {
+                let gpus = instance.own_gpus(node as u32, 0).into_iter().flatten();
+                let gpus: Vec<_> = gpus.map(|gpu| gpu.to_string()).collect();
+                format!("{host} {}", gpus.join(","))
+            };
+            let places: Vec<_> = hosts.map(of_node).collect();
+            assert_eq!(
+                format!("{}: {}", ranks.join(","), places.join("|")),
+                expected,
+                "{placement}"
+            );
+            assert_eq!(instance.host_of_each_task(&all).unwrap().len(), gpus);
+            assert_eq!(
+                spec.plane().is_none(),
+                ["4,3,3", "2,4", "1,2"].contains(&&*ranks.join(","))
+            );
+        }
+    }
+    let refused = Folder::new().plan(&format!(
+        "engine: vllm\nmodel: /m/x\ngpus_per_node: 4\nslurm: {{placement: compact}}\n\
+         roles: {{aggregated: {{}}}}\n{BENCHMARK}"
+    ));
+    assert!(refused.unwrap_err().contains("have a task for each GPU"));
+}
+
+#[test]
 fn data_parallel_ranks_start_where_the_node_before_ends() {
     let text = format!(
         "engine: vllm\nmodel: m\ngpus_per_node: 4\nroles:\n  aggregated:\n    args:\n      \

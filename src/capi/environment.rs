@@ -41,8 +41,10 @@ fn environment(
     for variable in &spec.set {
         set.push((variable.name.into(), expanded(&variable.value, lookup)));
     }
-    let gpus = gpu_variables(text, instance.own_gpus())
-        .map_err(|error| Failure::argument(error.to_string()))?;
+    let number = |name| text(name).and_then(|text| text.parse().ok()).unwrap_or_default();
+    let own = instance.own_gpus(number("SLURM_NODEID"), number("SLURM_LOCALID"));
+    let gpus =
+        gpu_variables(text, own.as_ref()).map_err(|error| Failure::argument(error.to_string()))?;
     set.extend(gpus.into_iter().map(|(name, value)| (name.into(), value.into_bytes())));
     if spec.script.is_some() {
         // The script runs the command where all variables are set already: it has their values.

@@ -23,7 +23,7 @@ use crate::plan::config::{Field, file_in_workspace};
 use crate::plan::request::{ContainerSettings, JobSettings, Request, TestNames};
 use crate::plan::rules::{CONFIG_FOLDERS, SPLITS};
 use crate::plan::test_id::{Mode, node_id};
-use crate::plan::{Generation, Origin, TestId, TestKind, Traced, pytest};
+use crate::plan::{Generation, Origin, Placement, TestId, TestKind, Traced, pytest};
 
 /// Builds the request, with warnings about its inputs.
 ///
@@ -301,6 +301,14 @@ fn build_test(
     };
 
     let mut errors = Diagnostics::default();
+    if let Some(placement) = given.placement.as_ref().filter(|p| p.value == Placement::Compact) {
+        let error = Diagnostic::error(
+            "tests cannot be placed `compact`: their servers start on nodes of \
+                                       their own, or packed",
+        )
+        .at(placement.origin.location.clone());
+        errors.push(error.help("use --placement exclusive or packed"));
+    }
     let tree_around = find::source_dir_of(&path).map(|tree| {
         Traced::new(
             tree.to_string_lossy().into_owned(),

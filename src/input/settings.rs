@@ -370,8 +370,9 @@ settings! {
         .default("disagg_upload");
 
     PLACEMENT placement: Placement = Setting::new(
-        "How servers share nodes: each server has its own nodes (exclusive), or servers smaller \
-         than a node share nodes (packed)",
+        "How servers share nodes: each server has its own nodes (exclusive), servers smaller \
+         than a node share nodes (packed), or each begins at the GPU after the last of the one before \
+         (compact; recipes alone)",
     ).option("--placement", "HOW").plugstack().key("placement", "exclusive")
         .default("exclusive");
 

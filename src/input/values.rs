@@ -211,7 +211,7 @@ impl<T: Choice> Value for T {
 
 impl Choice for Placement {
     const CHOICES: &'static [(&'static str, Self)] =
-        &[("exclusive", Self::Exclusive), ("packed", Self::Packed)];
+        &[("exclusive", Self::Exclusive), ("packed", Self::Packed), ("compact", Self::Compact)];
 }
 
 impl Choice for FrontendNode {

@@ -28,7 +28,7 @@ pub struct View<'p> {
     /// The working directory.
     pub cwd: &'p str,
     /// The step's size and flags.
-    pub step: &'p Step,
+    pub step: Step,
     /// Its first node, counted from the job's first.
     pub first_node: u32,
     /// Its hosts, when the job's node list is known.

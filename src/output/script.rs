@@ -10,7 +10,7 @@ use std::fmt::Write;
 use super::exports::{self, exports};
 use super::quote;
 use super::task::task;
-use crate::plan::role::NO_MPI;
+use crate::plan::role::{Deal, NO_MPI};
 use crate::plan::step::{self, START, START_COMMAND, START_SH, compose};
 use crate::plan::{Container, GpuRequest, Instance, Job, Plan, Purpose, Role, Template};
 use crate::slurm::argument::ArgumentError;
@@ -50,6 +50,11 @@ pub enum ScriptError {
     /// A time limit that Slurm does not know.
     #[error(transparent)]
     Time(#[from] TimeError),
+    /// A role whose nodes do not have the same number of tasks: the script has no host files.
+    #[error(
+        "the tasks of {0} are not spread as the script of the launcher bash can say: use the launcher native"
+    )]
+    Deal(String),
 }
 
 /// A mount that only the step that unpacks the image has: it is there in the container alone.
@@ -193,7 +198,7 @@ fi
     );
     script.push_str("\n# step: runs the step of `start`.\nstep() {\n    case \"${role}\" in\n");
     for (name, role) in plan.roles.iter().filter(|(_, role)| role.count > 0) {
-        script.push_str(&step_case(plan, name, role));
+        script.push_str(&step_case(plan, name, role)?);
     }
     script.push_str("    esac\n}\n\n");
     if plan.checks().next().is_some() {
@@ -340,14 +345,16 @@ pub const COMMON: [&str; 2] = ["--export=ALL", "--mem=0"];
 const OUTPUT: [&str; 2] = ["--output=/dev/fd/1", "--open-mode=append"];
 
 /// How the steps of a role are run, as a case of the function `step`.
-fn step_case(plan: &Plan, name: &str, role: &Role) -> String {
+fn step_case(plan: &Plan, name: &str, role: &Role) -> Result<String, ScriptError> {
     let spec = compose(plan, role);
-    let step = spec.step;
+    let plane = spec.plane().filter(|_| role.step.deal == Deal::Filled);
+    let plane = plane.ok_or_else(|| ScriptError::Deal(name.to_owned()))?;
+    let step = &spec.step;
     let mut srun = vec![
         "--nodes=\"${count}\"".to_owned(),
         format!("--ntasks={}", step.tasks),
         "--nodelist=\"${hosts}\"".to_owned(),
-        format!("--distribution=plane={}", step.tasks_per_node),
+        format!("--distribution=plane={plane}"),
     ];
     srun.push(quote::word(&format!("--mpi={}", step.mpi_type())).into_owned());
     srun.extend(step.overlap.then(|| "--overlap".to_owned()));
@@ -375,5 +382,5 @@ fn step_case(plan: &Plan, name: &str, role: &Role) -> String {
         lines,
         "        exec srun {srun} \"${{srunArgs[@]}}\" {command} >\"${{log}}\"\n        ;;"
     );
-    lines
+    Ok(lines)
 }

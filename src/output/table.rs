@@ -126,7 +126,7 @@ pub fn saving_line(plan: &Plan) -> Option<String> {
     let sizes = servers.map(|role| (role.count, role.gpus_of_instance().max(1)));
     let saved = match plan.placement {
         Placement::Exclusive => saved_by_packing(plan.layout.gpus_per_node, sizes),
-        Placement::Packed => 0,
+        Placement::Packed | Placement::Compact => 0,
     };
     let total = plan.layout.total_nodes;
     let left = total.saturating_sub(saved);
@@ -181,13 +181,14 @@ fn role_row(plan: &Plan, name: &str, role: &Role) -> Vec<String> {
 /// Which of the job's nodes a role gets, counted from 0.
 fn place(plan: &Plan, role: &Role) -> String {
     let first = role.places.iter().map(|run| run.first_node).min().unwrap_or_default();
-    let last = role.places.iter().map(|run| run.last_node(role.step.nodes)).max();
-    let range = match last.filter(|last| *last > first) {
+    let last = role.end_of_nodes().saturating_sub(1);
+    let range = match Some(last).filter(|last| *last > u64::from(first)) {
         None => format!("node {first}"),
         Some(last) => format!("nodes {first}-{last}"),
     };
     match (role.gpus > 0, plan.placement, plan.frontend_node) {
         (true, Placement::Packed, _) => format!("{range}, packed"),
+        (true, Placement::Compact, _) => format!("{range}, compact"),
         (false, _, FrontendNode::Own) => format!("{range}, of their own"),
         _ => range,
     }

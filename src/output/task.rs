@@ -6,7 +6,8 @@ use std::borrow::Cow;
 
 use super::quote;
 use crate::plan::Cleared;
-use crate::plan::step::{Number, StepSpec};
+use crate::plan::role::Share;
+use crate::plan::step::{Number, OF_RANKS, ONE_EACH, OwnGpus, StepSpec};
 use crate::plan::template::{Part, Template};
 
 /// The step's command in one line of shell, where run scripts look for it.
@@ -40,11 +41,17 @@ pub fn task(spec: &StepSpec<'_>) -> Task {
     let own = own.map(|variable| (Cow::Owned(variable.name.to_owned()), variable.value.clone()));
     // Slurm sets the list of GPUs in the task, after all that srun has.
     let number = |number: u32| Template::literal(&number.to_string());
-    let (first, count) = match &spec.own_gpus {
-        Some(gpus) => (gpus.first.clone(), gpus.count),
-        None => (number(0), 0),
+    let (first, share) = match &spec.own_gpus {
+        Some(OwnGpus { first, share }) => (first.clone(), *share),
+        None => (number(0), Share::Gpus(0)),
     };
-    let start = [number(spec.step.tasks_per_node), first, number(count)];
+    let share = match share {
+        Share::Gpus(count) => number(count),
+        Share::OfRanks => Template::literal(OF_RANKS),
+        Share::OneEach => Template::literal(ONE_EACH),
+    };
+    let ranks: Vec<_> = spec.ranks.iter().map(u32::to_string).collect();
+    let start = [Template::literal(&ranks.join(",")), first, share];
     let mut environment: Vec<_> = own.collect();
     let argv = match spec.script {
         Some(script) => {

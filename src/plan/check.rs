@@ -6,7 +6,7 @@ use std::path::{Component, Path};
 use super::argument::{Argument, Group};
 use super::health;
 use super::layout::{self, Layout, MAX_COUNT};
-use super::role::{Ports, Role};
+use super::role::{Deal, Ports, Role};
 use super::template::{self, Template};
 use super::{BadPlan, Plan};
 
@@ -36,19 +36,24 @@ impl Plan {
             let sizes = [step.nodes, step.tasks, step.tasks_per_node];
             if (role.count > 0 || sizes != [0; 3])
                 && (sizes.iter().any(|size| !(1..=MAX_COUNT).contains(size))
-                    || step.tasks.div_ceil(step.tasks_per_node) != step.nodes)
+                    || (step.deal != Deal::ByGpu
+                        && step.tasks.div_ceil(step.tasks_per_node) != step.nodes)
+                    || (step.deal == Deal::ByGpu && step.tasks_per_node != gpus_per_node))
             {
                 return Err(BadPlan::Inconsistent("the numbers of a role's step do not fit"));
             }
             let is_outside = |run: &layout::Run| {
-                let gpus =
-                    u64::from(run.first_gpu) + u64::from(run.per_node) * u64::from(role.gpus);
+                let shared = match step.deal {
+                    Deal::ByGpu => u64::from(run.first_gpu) + 1,
+                    Deal::Filled | Deal::Even => {
+                        u64::from(run.first_gpu) + u64::from(run.per_node) * u64::from(role.gpus)
+                    }
+                };
                 run.per_node == 0
                     || (run.per_node > 1 && step.nodes > 1)
-                    || run.end(step.nodes) > u64::from(total_nodes)
-                    || gpus > u64::from(gpus_per_node)
+                    || shared > u64::from(gpus_per_node)
             };
-            if role.places.iter().any(is_outside) {
+            if role.places.iter().any(is_outside) || role.end_of_nodes() > u64::from(total_nodes) {
                 return Err(BadPlan::Inconsistent(
                     "a role's steps do not fit onto the job's nodes",
                 ));

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::Plan;
-use super::role::{Purpose, Role};
+use super::role::{Deal, Purpose, Role, Share, Step};
 
 /// One step of a plan.
 #[derive(Debug, Clone)]
@@ -23,7 +23,8 @@ pub struct Instance<'p> {
     pub index: u32,
     /// Its nodes, counted from the allocation's first.
     pub nodes: Range<u32>,
-    /// Its GPUs on each of its full nodes, counted from the node's first of the job.
+    /// Its GPUs on each of its full nodes, counted from the node's first of the job; on the first,
+    /// where GPUs are dealt one by one.
     pub gpus: Range<u32>,
 }
 
@@ -124,17 +125,49 @@ impl Instance<'_> {
         allocation.get(self.nodes.start as usize..self.nodes.end as usize)
     }
 
-    /// The GPUs that are its own, where it shares its node.
-    pub fn own_gpus(&self) -> Option<&Range<u32>> {
-        self.role.own.gpus.then_some(&self.gpus)
+    /// The GPUs that are a task's own, where its step does not have its nodes for itself: by the
+    /// number of the task's node in its step, and of the task on its node.
+    pub fn own_gpus(&self, node: u32, local: u32) -> Option<Range<u32>> {
+        let first = if node == 0 { self.gpus.start } else { 0 };
+        let on_node = || self.tasks_of_each_node().nth(node as usize).unwrap_or_default();
+        Some(match self.role.share()? {
+            Share::OneEach => first + local..first + local + 1,
+            Share::OfRanks => first..first + on_node(),
+            Share::Gpus(count) => first..first + count,
+        })
     }
 
     /// How many of its tasks run on each of its nodes.
-    pub fn tasks_of_each_node(&self) -> impl Iterator<Item = u32> {
-        let per_node = self.role.step.tasks_per_node;
-        let tasks = self.role.step.tasks;
-        (0..self.role.step.nodes)
-            .map(move |node| tasks.saturating_sub(node * per_node).min(per_node))
+    pub fn tasks_of_each_node(&self) -> impl Iterator<Item = u32> + use<> {
+        let Step { tasks, tasks_per_node, deal, .. } = self.role.step;
+        let (tasks, per_node) = (u64::from(tasks), u64::from(tasks_per_node));
+        let nodes = self.nodes.len() as u64;
+        // The GPUs of others on the first node.
+        let others = if deal == Deal::ByGpu { u64::from(self.gpus.start) } else { 0 };
+        (0..nodes).map(move |node| {
+            let count = match deal {
+                Deal::Even => tasks / nodes + u64::from(node < tasks % nodes),
+                Deal::Filled | Deal::ByGpu => {
+                    let dealt = |nodes: u64| (nodes * per_node).saturating_sub(others).min(tasks);
+                    dealt(node + 1) - dealt(node)
+                }
+            };
+            count as u32
+        })
+    }
+
+    /// The tasks on each of its nodes, for [`StepSpec::ranks`](super::StepSpec).
+    pub(super) fn ranks(&self) -> Vec<u32> {
+        let step = &self.role.step;
+        let share = self.role.share();
+        if step.deal == Deal::Filled && share != Some(Share::OfRanks) {
+            return vec![step.tasks_per_node];
+        }
+        let mut ranks: Vec<_> = self.tasks_of_each_node().collect();
+        if ranks.iter().all(|count| *count == ranks[0]) {
+            ranks.truncate(1);
+        }
+        ranks
     }
 
     /// The first of its nodes that has fewer CPUs in the job than it has tasks there: its host, the
@@ -156,7 +189,7 @@ impl Instance<'_> {
     /// distribution; `None` when the allocation is smaller than the plan.
     pub fn host_of_each_task<'h, H>(&self, allocation: &'h [H]) -> Option<Vec<&'h H>> {
         let hosts = self.hosts(allocation)?;
-        let per_node = self.role.step.tasks_per_node;
-        (0..self.role.step.tasks).map(|rank| hosts.get((rank / per_node) as usize)).collect()
+        let counts = self.tasks_of_each_node().map(|count| count as usize);
+        Some(hosts.iter().zip(counts).flat_map(|(host, n)| std::iter::repeat_n(host, n)).collect())
     }
 }

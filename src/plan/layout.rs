@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How many nodes and GPUs a job takes and which of them each instance of a role gets.
 //!
-//! Servers never share a node unless they are packed; packed servers never straddle nodes.
+//! Servers never share a node unless they are packed; packed servers never straddle nodes, compact
+//! ones may.
 //! Everything here is closed arithmetic on counts, so that a plan does not grow with its servers.
 
 use indexmap::IndexMap;
@@ -30,6 +31,8 @@ pub enum Placement {
     Exclusive,
     /// Servers smaller than a node share nodes, each with GPUs of its own.
     Packed,
+    /// Each server begins at the GPU after the last of the one before, on whatever node that is.
+    Compact,
 }
 
 /// The node of the router and the client.
@@ -60,7 +63,8 @@ pub struct TooLarge {
     gpus: u64,
 }
 
-/// Instances of a role in a row: each node, or group of nodes, takes `per_node` of them.
+/// Instances of a role in a row: each node, or group of nodes, takes `per_node` of them. Those that
+/// are dealt by GPU ([`Deal::ByGpu`](super::role::Deal)) follow each other GPU by GPU instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Run {
     /// How many instances.
@@ -79,11 +83,6 @@ impl Run {
         vec![Self { count: 1, first_node: node, per_node: 1, first_gpu: 0 }]
     }
 
-    /// The last node that it uses, when each instance spans `nodes`.
-    pub fn last_node(&self, nodes: u32) -> u32 {
-        u32::try_from(self.end(nodes)).map_or(u32::MAX, |end| end.saturating_sub(1))
-    }
-
     /// The node after the last that it uses, when each instance spans `nodes`.
     pub(super) fn end(&self, nodes: u32) -> u64 {
         u64::from(self.first_node)
@@ -97,6 +96,8 @@ pub struct Placer {
     gpus_per_node: u32,
     placement: Placement,
     next_node: u32,
+    /// The GPU of the job after the last of compact servers.
+    next_gpu: u64,
     /// Nodes on which packed servers leave GPUs over.
     partly_free: Vec<PartlyFree>,
 }
@@ -111,7 +112,7 @@ struct PartlyFree {
 impl Placer {
     /// Of an empty job.
     pub fn new(gpus_per_node: u32, placement: Placement) -> Self {
-        Self { gpus_per_node, placement, next_node: 0, partly_free: Vec::new() }
+        Self { gpus_per_node, placement, next_node: 0, next_gpu: 0, partly_free: Vec::new() }
     }
 
     /// Gives `count` servers of a world size their nodes. Packed ones first take the GPUs that
@@ -120,6 +121,9 @@ impl Placer {
     /// # Errors
     /// [`TooLarge`]. The world size and the GPUs of a node must be at least 1; `input` sees to it.
     pub fn place(&mut self, count: u32, world_size: u32) -> Result<Vec<Run>, TooLarge> {
+        if self.placement == Placement::Compact {
+            return self.place_compact(count, world_size);
+        }
         let nodes_each = world_size.div_ceil(self.gpus_per_node);
         let mut runs = Vec::new();
         let mut left = count;
@@ -144,6 +148,16 @@ impl Placer {
             );
         }
         Ok(runs)
+    }
+
+    fn place_compact(&mut self, count: u32, world_size: u32) -> Result<Vec<Run>, TooLarge> {
+        let (first, per_node) = (self.next_gpu, u64::from(self.gpus_per_node));
+        let end = first + u64::from(count) * u64::from(world_size);
+        self.take_nodes(end.div_ceil(per_node).saturating_sub(self.next_node.into()))?;
+        self.next_gpu = end;
+        // Both are below the number of nodes and GPUs that a plan may have.
+        let (first_node, first_gpu) = ((first / per_node) as u32, (first % per_node) as u32);
+        Ok(vec![Run { count, first_node, per_node: 1, first_gpu }])
     }
 
     /// Puts servers onto nodes that are partly free; returns how many are left.

@@ -120,7 +120,7 @@ pub struct Own {
     /// Arguments in place of the role's, by their place in `argv`, or behind them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub args: BTreeMap<usize, Template>,
-    /// Whether its environment has the GPUs that are its own on a node that it shares.
+    /// Whether its environment has the GPUs that are its own on a node of which it does not have all.
     #[serde(default)]
     pub gpus: bool,
     /// The file in the workspace that its output goes to.
@@ -176,6 +176,16 @@ impl Role {
         }
     }
 
+    /// What of its nodes' GPUs an instance has for itself, where it does not have all of them.
+    pub(super) fn share(&self) -> Option<Share> {
+        let is_by_rank = self.gpus == self.step.tasks_per_node && self.step.nodes > 1;
+        self.own.gpus.then_some(match self.step.deal {
+            Deal::ByGpu => Share::OneEach,
+            Deal::Filled | Deal::Even if is_by_rank => Share::OfRanks,
+            Deal::Filled | Deal::Even => Share::Gpus(self.gpus),
+        })
+    }
+
     /// Whether the tasks of an instance run different commands on its first and its other nodes.
     pub(super) fn differs_by_node(&self) -> bool {
         let is_so = |argument: &Traced<Argument>| match &argument.value {
@@ -197,7 +207,24 @@ impl Role {
         words.chain(files).chain(own).chain(ready)
     }
 
-    /// The nodes of an instance, counted from the allocation's first, and its GPUs on each of them.
+    /// The node after the last that its instances use, counted from the allocation's first.
+    pub fn end_of_nodes(&self) -> u64 {
+        let end = |run: &Run| match self.step.deal {
+            Deal::ByGpu => self.gpu_of(run, run.count).div_ceil(self.step.tasks_per_node.into()),
+            Deal::Filled | Deal::Even => run.end(self.step.nodes),
+        };
+        self.places.iter().map(end).max().unwrap_or_default()
+    }
+
+    /// The first GPU of an instance of a run that is dealt by GPU, counted from the job's first.
+    fn gpu_of(&self, run: &Run, in_run: u32) -> u64 {
+        u64::from(run.first_node) * u64::from(self.step.tasks_per_node)
+            + u64::from(run.first_gpu)
+            + u64::from(in_run) * u64::from(self.step.tasks)
+    }
+
+    /// The nodes of an instance, counted from the allocation's first, and its GPUs on each of them;
+    /// on the first of them, where that is shared by instances that are dealt by GPU.
     pub(super) fn place(&self, index: u32) -> Option<(Range<u32>, Range<u32>)> {
         let mut before = 0;
         let run = self.places.iter().find(|run| {
@@ -205,21 +232,63 @@ impl Role {
             index < before
         })?;
         let in_run = index - (before - run.count);
+        if self.step.deal == Deal::ByGpu {
+            let per_node = u64::from(self.step.tasks_per_node);
+            let (first, end) = (self.gpu_of(run, in_run), self.gpu_of(run, in_run + 1));
+            let nodes = u32::try_from(first / per_node).ok()?
+                ..u32::try_from(end.div_ceil(per_node)).ok()?;
+            let gpu = u32::try_from(first % per_node).ok()?;
+            return Some((nodes, gpu..(gpu + self.step.tasks).min(self.step.tasks_per_node)));
+        }
         let node = run.first_node + in_run / run.per_node * self.step.nodes;
         let gpu = run.first_gpu + in_run % run.per_node * self.gpus;
         Some((node..node + self.step.nodes, gpu..gpu + self.gpus))
     }
 }
 
+/// How the tasks of an instance are dealt to its nodes. On each node their ranks follow each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deal {
+    /// Each node gets all that it takes before the next gets any.
+    #[default]
+    Filled,
+    /// Round and round: no node has two more than another.
+    Even,
+    /// One for each GPU, from the one after the last of the instance before on, so that instances
+    /// may share a node. Each task has that GPU for itself.
+    ByGpu,
+}
+
+/// The GPUs of a node that an instance has for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// So many of them.
+    Gpus(u32),
+    /// As many as it has tasks there.
+    OfRanks,
+    /// One for each task, which has that one alone.
+    OneEach,
+}
+
+impl Deal {
+    fn is_filled(&self) -> bool {
+        *self == Self::Filled
+    }
+}
+
 /// The size and the flags of one instance's Slurm step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// Nodes that it spans.
+    /// Nodes that it spans; the most that one of the role's does, where they are dealt by GPU.
     pub nodes: u32,
     /// Tasks (ranks); the world size of a server.
     pub tasks: u32,
     /// Tasks on each of its full nodes.
     pub tasks_per_node: u32,
+    /// How the tasks are dealt to the nodes.
+    #[serde(default, skip_serializing_if = "Deal::is_filled")]
+    pub deal: Deal,
     /// The MPI type (`srun --mpi`); none for steps that are no MPI programs.
     pub mpi: Option<String>,
     /// Whether it may share its nodes with other steps (`srun --overlap`).

@@ -12,7 +12,7 @@ use super::content::Content;
 use super::health::Ready;
 use super::instance::Instance;
 use super::origin::Origin;
-use super::role::{Cleared, Purpose, Role, Step};
+use super::role::{Cleared, Deal, Purpose, Role, Share, Step};
 use super::template::{Fact, Part, Slot, Template};
 
 /// The variable that tells a step which role it plays.
@@ -26,7 +26,10 @@ const NUMBER: &str = "DISAGG_NUMBER_";
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepSpec<'p> {
     /// The size and the flags of the Slurm step.
-    pub step: &'p Step,
+    pub step: Step,
+    /// The tasks on each of its nodes, or one number where all nodes have as many; the last one may
+    /// have fewer then.
+    pub ranks: Vec<u32>,
     /// Variables that are removed from the environment of its tasks.
     pub unset: Vec<&'p str>,
     /// Families of variables that its command does not have either.
@@ -36,8 +39,8 @@ pub struct StepSpec<'p> {
     pub set: Vec<Variable<'p>>,
     /// Numbers that each task computes before all that, for references to them.
     pub numbers: Vec<Number>,
-    /// The GPUs that are its own where it shares its node: places in the list of GPUs that Slurm
-    /// gives its tasks.
+    /// The GPUs that are its own where it does not have all of its nodes': places in the list of GPUs
+    /// that Slurm gives its tasks.
     pub own_gpus: Option<OwnGpus>,
     /// The command; of the tasks on its first node, where those on others have another.
     pub argv: Vec<Template>,
@@ -61,13 +64,13 @@ pub struct StepSpec<'p> {
     pub done: Option<Template>,
 }
 
-/// The GPUs of a step that shares its node.
+/// The GPUs of a step that does not have its nodes for itself.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OwnGpus {
-    /// The place of the first.
+    /// The place of the first on its first node; on others it is 0.
     pub first: Template,
     /// How many.
-    pub count: u32,
+    pub share: Share,
 }
 
 /// A number that each task computes from a variable of its own.
@@ -111,6 +114,8 @@ pub struct Variable<'p> {
 pub fn resolve<'p>(instance: &Instance<'p>, addresses: &[String]) -> StepSpec<'p> {
     let mut filler = Filler { plan: instance.plan, addresses, numbers: Vec::new() };
     let mut spec = compose(instance.plan, instance.role);
+    spec.step.nodes = instance.nodes.len() as u32;
+    spec.ranks = instance.ranks();
     for variable in &mut spec.set {
         variable.value = filler.fill(&variable.value, instance);
     }
@@ -248,7 +253,8 @@ impl Filler<'_> {
     }
 }
 
-/// The step of any instance of a role: what differs between instances is left as slots.
+/// The step of any instance of a role: what differs between instances is left as slots. The ranks of
+/// one that is dealt by GPU are not known.
 pub fn compose<'p>(plan: &'p Plan, role: &'p Role) -> StepSpec<'p> {
     let own = &role.own.env;
     let unset: Vec<_> = role.unset.iter().map(|name| name.value.as_str()).collect();
@@ -282,12 +288,16 @@ pub fn compose<'p>(plan: &'p Plan, role: &'p Role) -> StepSpec<'p> {
     let mut first_gpu = Template::default();
     first_gpu.push_slot(Slot::own(Fact::FirstGpu));
     StepSpec {
-        step: &role.step,
+        step: role.step.clone(),
+        ranks: match role.step.deal {
+            Deal::ByGpu => Vec::new(),
+            Deal::Filled | Deal::Even => vec![role.step.tasks_per_node],
+        },
         cleared,
         unset,
         set,
         numbers: Vec::new(),
-        own_gpus: role.own.gpus.then_some(OwnGpus { first: first_gpu, count: role.gpus }),
+        own_gpus: role.share().map(|share| OwnGpus { first: first_gpu, share }),
         argv: role.argv.iter().enumerate().flat_map(argument).cloned().chain(behind).collect(),
         followers: None,
         cwd: &role.cwd,
@@ -303,6 +313,15 @@ pub fn compose<'p>(plan: &'p Plan, role: &'p Role) -> StepSpec<'p> {
 }
 
 impl StepSpec<'_> {
+    /// The tasks of each full node, where Slurm can be told so (`--distribution=plane`). Else it needs
+    /// the host of each task ([`Instance::host_of_each_task`]) in a file (`SLURM_HOSTFILE`,
+    /// `--distribution=arbitrary`).
+    pub fn plane(&self) -> Option<u32> {
+        let (last, full) = self.ranks.split_last()?;
+        let first = full.first().unwrap_or(last);
+        (last <= first && full.iter().all(|count| count == first)).then_some(*first)
+    }
+
     /// The command with what differs from task to task left as references.
     pub fn arguments(&self) -> impl Iterator<Item = Cow<'_, str>> {
         self.argv.iter().map(Template::literal_text)
@@ -362,13 +381,19 @@ fn own_gpus(listed: Option<&str>, own: &Range<u32>) -> Result<String, TooFewGpus
 /// The variable that [`START_SH`] is in, for steps whose commands it starts.
 pub const START: &str = "DISAGG_START";
 
+/// What stands for [`Share::OfRanks`] and [`Share::OneEach`] among its arguments.
+pub const OF_RANKS: &str = "ranks";
+/// See [`OF_RANKS`].
+pub const ONE_EACH: &str = "each";
+
 /// How it is run.
 pub const START_COMMAND: [&str; 4] = ["sh", "-c", r#"eval "$DISAGG_START""#, "sh"];
 
 /// What each task of a step runs first where nothing of ours is on the nodes, in POSIX shell: it
 /// checks that the rank is on its node, sets the variables of [`gpu_variables`], says where it runs
-/// in one line and becomes the step's command. Arguments are the ranks on each node, the place of the
-/// first of the step's own GPUs, their number (0: all of the job's), and the command.
+/// in one line and becomes the step's command. Arguments are the ranks on each node (one number for
+/// all, or several with commas), the place of the first of the step's own GPUs, their number (0: all
+/// of the job's; `ranks`: as many as ranks; `each`: one for each rank alone), and the command.
 pub const START_SH: &str = r#"unset DISAGG_START
 own() (
     first=$1; count=$2; list=; IFS=,; set -f; set -- $3
@@ -387,20 +412,36 @@ own() (
     echo "$*"
 )
 on_node() { own "$1" "$2" "${SLURM_STEP_GPUS:-${SLURM_JOB_GPUS:-${CUDA_VISIBLE_DEVICES:-}}}"; }
-if [ $((SLURM_PROCID / $1)) -ne "$SLURM_NODEID" ]; then
-    echo "slurm-disagg: rank $SLURM_PROCID is on $SLURMD_NODENAME, node $SLURM_NODEID of its step; by the plan each node has $1 ranks" >&2
-    exit 1
-fi
-case "$3:${NVIDIA_VISIBLE_DEVICES:-all}" in
-0:all | [1-9]*) NVIDIA_VISIBLE_DEVICES=$(on_node "$2" "$3") || exit 1 ;;
+place() (
+    ranks=$1; first=$2; count=$3; node=0; local=$SLURM_PROCID
+    while [ "$local" -ge "${ranks%%,*}" ]; do
+        local=$((local - ${ranks%%,*})); node=$((node + 1)); ranks=${ranks#*,}
+    done
+    if [ "$node" -ne "$SLURM_NODEID" ]; then
+        echo "slurm-disagg: rank $SLURM_PROCID is on $SLURMD_NODENAME, node $SLURM_NODEID of its step; by the plan each node has $1 ranks" >&2
+        exit 1
+    fi
+    [ "$node" -eq 0 ] || first=0
+    case "$count" in
+    ranks) count=${ranks%%,*} ;;
+    each) first=$((first + local)); count=1 ;;
+    esac
+    echo "$first $count"
+)
+disagg_place=$(place "$1" "$2" "$3") || exit 1
+shift 3
+set -- "${disagg_place% *}" "${disagg_place#* }" "$@"
+unset disagg_place
+case "$2:${NVIDIA_VISIBLE_DEVICES:-all}" in
+0:all | [1-9]*) NVIDIA_VISIBLE_DEVICES=$(on_node "$1" "$2") || exit 1 ;;
 esac
 export NVIDIA_VISIBLE_DEVICES="${NVIDIA_VISIBLE_DEVICES:-all}"
-if [ "$3" -gt 0 ]; then
-    CUDA_VISIBLE_DEVICES=$(own "$2" "$3" "${CUDA_VISIBLE_DEVICES:-}") || exit 1
+if [ "$2" -gt 0 ]; then
+    CUDA_VISIBLE_DEVICES=$(own "$1" "$2" "${CUDA_VISIBLE_DEVICES:-}") || exit 1
     export CUDA_VISIBLE_DEVICES
 fi
-echo "slurm-disagg: rank=$SLURM_PROCID node=$SLURMD_NODENAME gpus=$(on_node "$2" "$3") CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES-}"
-shift 3
+echo "slurm-disagg: rank=$SLURM_PROCID node=$SLURMD_NODENAME gpus=$(on_node "$1" "$2") CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES-}"
+shift 2
 exec "$@""#;
 
 /// GPUs of a packed server that its tasks do not have.
@@ -426,7 +467,7 @@ mod tests {
         let own = own.cloned().unwrap_or(0..0);
         let mut sh = Command::new("sh");
         sh.env_clear().envs(variables.iter().copied());
-        sh.envs([("SLURM_PROCID", "5"), ("SLURM_NODEID", "1"), ("SLURMD_NODENAME", "n2")]);
+        sh.envs([("SLURM_PROCID", "3"), ("SLURM_NODEID", "0"), ("SLURMD_NODENAME", "n2")]);
         sh.env(START, START_SH).args(&START_COMMAND[1..]);
         sh.args(["4", &own.start.to_string(), &own.len().to_string()]);
         sh.args([
@@ -493,5 +534,34 @@ mod tests {
         assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]));
         let message = String::from_utf8(output.stderr).unwrap();
         assert!(message.contains("rank 5 is on n1, node 0 of its step"), "{message}");
+    }
+
+    #[test]
+    fn each_rank_finds_its_node_and_gpus_where_nodes_have_different_numbers() {
+        for (ranks, first, share, expected) in [
+            ("3,2", "0", "ranks", &["0,1,2", "0,1,2", "0,1,2", "0,1", "0,1"][..]),
+            ("2,4", "2", "each", &["2", "3", "0", "1", "2", "3"]),
+            ("1,4,1", "3", "each", &["3", "0", "1", "2", "3", "0"]),
+            ("2", "1", "each", &["1", "2"]),
+            ("1", "0", "3", &["0,1,2", "0,1,2"]),
+            ("4,3,3", "0", "0", &["0,1,2,3"; 10]),
+        ] {
+            let counts: Vec<usize> = ranks.split(',').map(|count| count.parse().unwrap()).collect();
+            let (mut node, mut left) = (0, counts[0]);
+            for (rank, expected) in expected.iter().enumerate() {
+                if left == 0 {
+                    node += 1;
+                    left = *counts.get(node).unwrap_or(&counts[0]);
+                }
+                left -= 1;
+                let mut sh = Command::new("sh");
+                sh.envs([("SLURM_PROCID", rank.to_string()), ("SLURM_NODEID", node.to_string())]);
+                sh.envs([("CUDA_VISIBLE_DEVICES", "0,1,2,3"), ("SLURMD_NODENAME", "n")]);
+                sh.env(START, START_SH).args(&START_COMMAND[1..]).args([ranks, first, share]);
+                let output = sh.args(["printenv", "CUDA_VISIBLE_DEVICES"]).output().unwrap();
+                let text = String::from_utf8_lossy(&output.stdout);
+                assert_eq!(text.lines().last(), Some(*expected), "{ranks} {share} rank {rank}");
+            }
+        }
     }
 }

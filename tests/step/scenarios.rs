@@ -193,7 +193,7 @@ impl Scenario {
 
     fn ranks_of(&self, instance: &Instance<'_>, job: &BTreeMap<String, String>) -> Ranks {
         let spec = resolve(instance, &[]);
-        let step = spec.step;
+        let step = spec.step.clone();
         let rank = |number: u32| {
             let local = number % step.tasks_per_node;
             let mut around = job.clone();

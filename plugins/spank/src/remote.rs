@@ -134,7 +134,9 @@ fn apply(
         spank.set_env(variable.name, &value)?;
         variable.value = Template::literal(&value);
     }
-    for (name, value) in gpu_variables(lookup, instance.own_gpus())? {
+    let number = |name| given(name).and_then(|text| text.parse().ok()).unwrap_or_default();
+    let own = instance.own_gpus(number("SLURM_NODEID"), number("SLURM_LOCALID"));
+    for (name, value) in gpu_variables(lookup, own.as_ref())? {
         spank.set_env(name, &value)?;
     }
     spank.set_env(TASK, &instance.name)?;

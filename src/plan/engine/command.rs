@@ -9,6 +9,7 @@ use crate::plan::content::Content;
 use crate::plan::expr::{Expr, Later, Pattern, Value};
 use crate::plan::origin::{Origin, Traced};
 use crate::plan::profile::Item;
+use crate::plan::role::Deal;
 use crate::plan::template::{Fact, Slot, Template};
 
 impl<'r> Planner<'r> {
@@ -242,6 +243,9 @@ impl<'r> Planner<'r> {
             ("index", _) => later(Fact::Index, String::new()),
             ("gpu_count", _) => number(role.gpus),
             ("gpus_per_node", _) => number(self.gpus_per_node),
+            ("nnodes", _) if step.deal == Deal::ByGpu && step.nodes > 1 => {
+                Err("servers that are placed `compact` have different numbers of nodes".to_owned())
+            }
             ("nnodes", _) => number(step.nodes),
             ("tasks", _) => number(step.tasks),
             ("node_rank", _) if step.nodes == 1 => number(0),

@@ -18,7 +18,7 @@ use super::origin::{Origin, Traced};
 use super::planner::{container, job};
 use super::profile::{ConfigItem, Item, Profile};
 use super::recipe::{Benchmark, EngineRequest, Recipe};
-use super::role::{Own, Purpose, Role, Roles, Step};
+use super::role::{Deal, Own, Purpose, Role, Roles, Step};
 use super::template::{Fact, Slot, Template};
 use super::{Plan, SCHEMA, secret};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, nearest};
@@ -260,7 +260,9 @@ impl<'r> Planner<'r> {
             own: Own {
                 env: Env::default(),
                 args: Default::default(),
-                gpus: (1..self.gpus_per_node).contains(&role.gpus),
+                gpus: role.gpus < role.step.nodes.saturating_mul(self.gpus_per_node)
+                    && role.gpus > 0
+                    || role.step.deal == Deal::ByGpu,
                 log: log(&profile.name, numbered),
                 junit: None,
                 test_log: None,
@@ -425,6 +427,7 @@ impl<'r> Planner<'r> {
                 nodes: 1,
                 tasks: 1,
                 tasks_per_node: 1,
+                deal: Deal::Filled,
                 mpi: None,
                 overlap: true,
                 kill_on_bad_exit: true,

@@ -11,7 +11,7 @@ use crate::plan::layout::{FrontendNode, MAX_COUNT, Placement, Placer, Run};
 use crate::plan::origin::Traced;
 use crate::plan::profile::{ProfileRole, TaskPer};
 use crate::plan::recipe::RecipeRole;
-use crate::plan::role::{Ports, Purpose, Step};
+use crate::plan::role::{Deal, Ports, Purpose, Step};
 
 /// A role with its sizes.
 pub(super) struct Sized<'r> {
@@ -36,9 +36,29 @@ pub(super) struct Sized<'r> {
 }
 
 impl Sized<'_> {
+    /// The most nodes that an instance spans.
+    fn most_nodes(&self) -> u32 {
+        let per_node = self.step.tasks_per_node;
+        let nodes = |run: &Run| {
+            // The places on the first node repeat after as many instances as it has GPUs.
+            let firsts = (0..run.count.min(per_node)).map(|at| {
+                let first = u64::from(run.first_gpu) + u64::from(at) * u64::from(self.gpus);
+                (first % u64::from(per_node)) as u32
+            });
+            firsts.map(|first| (first + self.gpus).div_ceil(per_node)).max().unwrap_or(1)
+        };
+        match self.step.deal {
+            Deal::ByGpu => self.places.iter().map(nodes).max().unwrap_or(1),
+            Deal::Filled | Deal::Even => self.step.nodes,
+        }
+    }
+
     /// GPUs of an instance on each of its full nodes.
     pub fn gpus_on_a_node(&self) -> u32 {
-        self.gpus.div_ceil(self.step.nodes.max(1))
+        match self.step.deal {
+            Deal::ByGpu => self.step.tasks_per_node,
+            Deal::Filled | Deal::Even => self.gpus.div_ceil(self.step.nodes.max(1)),
+        }
     }
 }
 
@@ -66,6 +86,7 @@ impl<'r> Planner<'r> {
                 nodes: 1,
                 tasks: 1,
                 tasks_per_node: 1,
+                deal: Deal::Filled,
                 mpi: None,
                 overlap: true,
                 kill_on_bad_exit: true,
@@ -160,6 +181,14 @@ impl<'r> Planner<'r> {
             None => 0,
         };
         let mpi = role.profile.mpi.then(|| self.request.mpi.value.clone());
+        let is_compact = is_server && self.request.placement.value == Placement::Compact;
+        if is_compact && (role.profile.tasks != TaskPer::Gpu || role.gpus == 0) {
+            let message = format!(
+                "servers that are placed `compact` have a task for each GPU, those of roles.{} do not",
+                role.key
+            );
+            self.error(message, at.clone());
+        }
         if role.gpus == 0 {
             role.step.mpi = mpi;
             return;
@@ -190,12 +219,19 @@ impl<'r> Planner<'r> {
             );
             self.error(message, at);
         }
-        let shares =
-            self.request.placement.value == Placement::Packed && role.gpus < self.gpus_per_node;
+        let shares = is_compact
+            || self.request.placement.value == Placement::Packed && role.gpus < self.gpus_per_node;
+        let (per_node, full) = (tasks.div_ceil(nodes), tasks % nodes);
         role.step = Step {
             nodes,
             tasks,
-            tasks_per_node: tasks.div_ceil(nodes),
+            tasks_per_node: if is_compact { self.gpus_per_node } else { per_node },
+            deal: match is_compact {
+                true => Deal::ByGpu,
+                // Where the last node alone has fewer, that is node after node.
+                false if full == 0 || full + 1 == nodes => Deal::Filled,
+                false => Deal::Even,
+            },
             mpi,
             overlap: shares,
             kill_on_bad_exit: true,
@@ -257,7 +293,10 @@ impl<'r> Planner<'r> {
                 continue;
             }
             match placer.place(role.count, role.gpus.max(1)) {
-                Ok(places) => role.places = places,
+                Ok(places) => {
+                    role.places = places;
+                    role.step.nodes = role.most_nodes();
+                }
                 Err(error) => {
                     let at = role.recipe.and_then(|role| role.key.origin.location.clone());
                     self.error(error.to_string(), at);

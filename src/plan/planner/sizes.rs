@@ -10,7 +10,7 @@ use crate::plan::layout::{
     FrontendNode, Layout, MAX_COUNT, Placement, Placer, Run as Instances, TooLarge,
 };
 use crate::plan::origin::{Origin, Traced};
-use crate::plan::role::{Purpose, Step};
+use crate::plan::role::{Deal, Purpose, Step};
 use crate::plan::rules::{
     LAYOUT_OF_ONE_SERVER, LAYOUT_OF_SERVERS, OWN_QUEUE_CAPPED, QUEUE_CAPPED, QUEUE_OF_FIRST, Run,
     Size, is_gen_only,
@@ -102,6 +102,7 @@ impl Sizes {
             nodes: self.nodes(tasks),
             tasks,
             tasks_per_node: self.tasks_per_node(tasks),
+            deal: Deal::Filled,
             mpi: uses_gpus.then(|| mpi.to_owned()),
             overlap: !uses_gpus || self.shares_nodes(size, placement),
             kill_on_bad_exit: true,

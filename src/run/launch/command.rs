@@ -51,7 +51,8 @@ pub fn of_instance(
     let spec = resolve(instance, nodes);
     let hosts = instance.hosts(nodes).unwrap_or_default();
     let task = task(&spec);
-    let mut extra = vec![format!("--distribution=plane={}", spec.step.tasks_per_node)];
+    let plane = spec.plane().unwrap_or(spec.step.tasks_per_node);
+    let mut extra = vec![format!("--distribution=plane={plane}")];
     let container = container_arguments(instance.plan, None);
     extra.extend(common(instance.plan, container, variables)?);
     let request = SrunRequest {

@@ -81,7 +81,7 @@ fn step_result(
         purpose: Some(instance.role.purpose),
         junit: spec.junit_file().map(|path| relative(&path)),
         tasks_per_node: spec.step.tasks_per_node,
-        own_gpus: spec.own_gpus.as_ref().map(|gpus| gpus.count),
+        own_gpus: instance.own_gpus(0, 0).map(|gpus| gpus.len() as u32),
         ..StepResult::new(&instance.name, hosts, spec.step.tasks, &spec.log_file())
     }
 }

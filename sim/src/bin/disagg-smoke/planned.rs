@@ -56,7 +56,8 @@ pub fn steps(plan: &Plan) -> Vec<Planned> {
             let spec = resolve(&instance, &[]);
             let set = spec.set.iter().map(|set| (set.name.to_owned(), set.value.clone()));
             // Simulated nodes have no GPUs that Slurm could list.
-            let gpus = gpu_variables(|_| None, instance.own_gpus()).into_iter().flatten();
+            let own = instance.own_gpus(0, 0);
+            let gpus = gpu_variables(|_| None, own.as_ref()).into_iter().flatten();
             let gpus = gpus.map(|(name, list)| (name.to_owned(), Template::literal(&list)));
             Planned {
                 name: instance.name.clone(),
