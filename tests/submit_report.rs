@@ -149,6 +149,9 @@ fn the_page_shows_hostile_text_and_runs_none_of_it() {
         "<tr class=\"culprit\"><th>CTX_0</th><td>died: exit status 42 on node1 rank 1</td>"
     ));
     assert!(page.contains("<tr class=\"\"><th>GEN_0</th><td>stopped</td>"), "{page}");
+    let ranks =
+        "<tr class=\"\"><th>CTX_0</th><td>0-1</td><td>node1</td><td>4,5</td><td>0,1</td></tr>";
+    assert!(page.contains(ranks), "{page}");
     assert!(page.contains("<td>1970-01-01 00:00:11 UTC, after 10.0 s</td>"), "{page}");
     for legend in ["starting", "running", "ready", "stopping", "culprit"] {
         assert!(page.contains(&format!("<span><i class=\"{legend}\">")), "{legend}: {page}");

@@ -184,7 +184,7 @@ impl Follower<'_> {
             let next_poll = Instant::now() + self.interval();
             loop {
                 let changed = self.tracks.iter_mut().any(Track::read_result);
-                self.tracks.iter_mut().for_each(Track::settle);
+                self.tracks.iter_mut().for_each(|track| track.settle(LATE_VERDICT));
                 self.screen.show(&self.views())?;
                 if self.tracks.iter().all(|track| track.view.outcome.is_some()) {
                     return Ok(None);
@@ -216,44 +216,12 @@ impl Follower<'_> {
     }
 
     fn open_jobs(&self) -> Vec<u32> {
-        let open = self.tracks.iter().filter(|track| track.view.outcome.is_none());
-        open.map(|track| track.view.job.job_id).collect()
+        open_jobs(&self.tracks)
     }
 
     fn poll(&mut self) -> Result<(), SlurmError> {
-        let interrupts = Some(self.interrupts);
         let timeout = polling::timeout(self.unresponsive.is_some());
-        let queue = self.client.queued(&self.open_jobs(), timeout, interrupts)?;
-        for track in self.tracks.iter_mut().filter(|track| track.is_open_in_slurm()) {
-            let job_id = track.view.job.job_id;
-            match queue.iter().find(|queued| queued.job_id == job_id) {
-                Some(queued) => {
-                    let changed = track.view.state.as_ref() != Some(&queued.state);
-                    if changed || track.view.reason != queued.reason {
-                        track.view.record = self.client.record(job_id, timeout, interrupts)?;
-                        let left =
-                            track.view.record.as_ref().and_then(|record| record.seconds_left);
-                        track.view.limit =
-                            left.map(|left| Instant::now() + Duration::from_secs(left.into()));
-                        track.view.reason.clone_from(&queued.reason);
-                    }
-                    // Only after the record is read: a signal must not lose it.
-                    if changed {
-                        track.view.state = Some(queued.state.clone());
-                        track.since = Instant::now();
-                    }
-                    track.over = queued.state.is_final().then(|| track.over()).flatten();
-                }
-                None => {
-                    let accounted = self.client.accounted(job_id, interrupts)?;
-                    track.view.reason = None;
-                    track.view.state = accounted.as_ref().map(|known| known.state.clone());
-                    track.exit_code = accounted.map(|known| known.exit_code);
-                    track.over = track.over();
-                }
-            }
-        }
-        Ok(())
+        poll(&mut self.tracks, self.client, timeout, Some(self.interrupts))
     }
 
     /// Handles a signal; gives it back when it detaches.
@@ -307,6 +275,68 @@ impl Follower<'_> {
         self.tracks.iter_mut().for_each(|track| track.cancelled = true);
         Ok(())
     }
+}
+
+/// Looks at jobs once; one that has not ended has no outcome. Where Slurm cannot be asked, its error
+/// comes too, and verdicts in the workspaces count alone.
+#[must_use]
+pub fn look(jobs: Vec<Job>, client: &Client) -> (Vec<View>, Option<SlurmError>) {
+    let mut tracks: Vec<_> = jobs.into_iter().map(Track::new).collect();
+    for track in &mut tracks {
+        track.read_result();
+    }
+    let error = poll(&mut tracks, client, polling::QUERY_TIMEOUT, None).err();
+    for track in &mut tracks {
+        if error.is_some() && track.result().is_some_and(RunResult::is_over) {
+            track.over = track.over();
+        }
+        track.settle(Duration::ZERO);
+    }
+    (tracks.into_iter().map(|track| track.view).collect(), error)
+}
+
+fn open_jobs(tracks: &[Track]) -> Vec<u32> {
+    let open = tracks.iter().filter(|track| track.view.outcome.is_none());
+    open.map(|track| track.view.job.job_id).collect()
+}
+
+/// Asks Slurm for the states of all jobs that are still open.
+fn poll(
+    tracks: &mut [Track],
+    client: &Client,
+    timeout: Duration,
+    interrupts: Option<&Interrupts>,
+) -> Result<(), SlurmError> {
+    let queue = client.queued(&open_jobs(tracks), timeout, interrupts)?;
+    for track in tracks.iter_mut().filter(|track| track.is_open_in_slurm()) {
+        let job_id = track.view.job.job_id;
+        match queue.iter().find(|queued| queued.job_id == job_id) {
+            Some(queued) => {
+                let changed = track.view.state.as_ref() != Some(&queued.state);
+                if changed || track.view.reason != queued.reason {
+                    track.view.record = client.record(job_id, timeout, interrupts)?;
+                    let left = track.view.record.as_ref().and_then(|record| record.seconds_left);
+                    track.view.limit =
+                        left.map(|left| Instant::now() + Duration::from_secs(left.into()));
+                    track.view.reason.clone_from(&queued.reason);
+                }
+                // Only after the record is read: a signal must not lose it.
+                if changed {
+                    track.view.state = Some(queued.state.clone());
+                    track.since = Instant::now();
+                }
+                track.over = queued.state.is_final().then(|| track.over()).flatten();
+            }
+            None => {
+                let accounted = client.accounted(job_id, interrupts)?;
+                track.view.reason = None;
+                track.view.state = accounted.as_ref().map(|known| known.state.clone());
+                track.exit_code = accounted.map(|known| known.exit_code);
+                track.over = track.over();
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A job that is being followed.
@@ -389,12 +419,12 @@ impl Track {
         self.view.result.as_ref().filter(this_run)
     }
 
-    /// Judges the job once it has ended.
-    fn settle(&mut self) {
+    /// Judges the job once it has ended, and waits this long for a late verdict.
+    fn settle(&mut self, late: Duration) {
         let (None, Some(over)) = (&self.view.outcome, self.over) else { return };
         let has_verdict = self.result().is_some_and(RunResult::is_over);
         let may_come = self.view.job.launcher == Some(Launcher::Native) && self.has_run();
-        if may_come && !has_verdict && over.elapsed() < LATE_VERDICT {
+        if may_come && !has_verdict && over.elapsed() < late {
             return;
         }
         let mut fault = None;

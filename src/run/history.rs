@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use super::compare;
-use super::figures::Measurement;
-use super::figures::metric::{Better, METRICS, Metric, shown};
+use super::figures;
+use super::figures::metric::{Better, METRICS};
 use super::report::chart::{Chart, Series, chart};
 use super::report::html;
 use super::result::{FILE, RunResult};
@@ -66,39 +66,21 @@ pub fn find(directory: &Path) -> io::Result<Vec<Entry>> {
     Ok(found)
 }
 
-/// The runs as a table: a row for each measurement, or one for a run without any. Without `all`, one
-/// statistic of each latency.
+/// The runs as a table. Without `all`, one statistic of each latency.
 fn rows(entries: &[Entry], all: bool) -> Vec<Vec<String>> {
-    let keys: Vec<_> = METRICS.iter().filter(|metric| metric.is_key).collect();
-    let measured = || entries.iter().flat_map(|entry| &entry.result.figures);
-    let has = |metric: &str| measured().any(|one| one.get(metric).is_some());
-    let mut keys: Vec<_> = keys.into_iter().filter(|metric| has(metric.name)).collect();
-    if !all {
-        let kind = |metric: &Metric| (metric.unit == "ms").then(|| metric.name.split('_').next());
-        keys.dedup_by(|one, other| kind(one).is_some() && kind(one) == kind(other));
-    }
-    let head = ["started (UTC)", "run", "verdict", "configuration", "took", "conc."];
-    let head = head.map(str::to_owned).into_iter();
-    let mut rows = vec![head.chain(keys.iter().map(|metric| metric.short())).collect::<Vec<_>>()];
-    for Entry { path, result } in entries {
+    let cells = |Entry { path, result }: &Entry| {
         let took = result.ended.map_or("-".into(), |end| duration(end.since(result.started)));
-        let run = [
+        vec![
             date(result.started).trim_end_matches(" UTC").to_owned(),
             path.display().to_string(),
             result.verdict.kind.name().to_owned(),
             result.plan.config.clone(),
             took,
-        ];
-        let nothing = [Measurement::default()];
-        let figures = if result.figures.is_empty() { &nothing[..] } else { &result.figures };
-        for (index, one) in figures.iter().enumerate() {
-            let run = run.iter().map(|cell| if index == 0 { cell.clone() } else { String::new() });
-            let concurrency = one.concurrency.map_or("-".into(), |number| number.to_string());
-            let values = keys.iter().map(|metric| one.get(metric.name).map_or("-".into(), shown));
-            rows.push(run.chain([concurrency]).chain(values).collect());
-        }
-    }
-    rows
+        ]
+    };
+    let runs: Vec<_> =
+        entries.iter().map(|entry| (cells(entry), &entry.result.figures[..])).collect();
+    figures::overview(&["started (UTC)", "run", "verdict", "configuration", "took"], &runs, all)
 }
 
 /// For a terminal.

@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
 
 mod container;
+mod list;
 mod matrix;
 mod ordinary;
 mod site;
@@ -330,65 +331,6 @@ fn a_node_that_fails_is_named_as_the_cause() {
         "{}",
         output.stdout
     );
-}
-
-#[test]
-fn a_test_list_is_submitted_as_one_job_for_each_test() {
-    let site = Site::new();
-    let list = site.cluster.work().join("list.txt");
-    let id = |id: &str| format!("perf/test_perf_sanity.py::test_e2e[{id}]\n");
-    let tests = ["standin_3nodes", "standin_gen_only"];
-    let text: String = tests.iter().map(|name| id(&format!("disagg_upload-{name}"))).collect();
-    std::fs::write(&list, text).unwrap();
-    let submit = |settings: &[&str], arguments: &[&str]| {
-        let mut command = site.command(settings, &["submit", "--json"]);
-        command.arg("--test-list").arg(&list).arg("--trtllm-dir").arg(format!("{STANDIN}/tree"));
-        command.arg("--workspace").arg(site.workspace()).args(arguments);
-        Output::of(&mut command)
-    };
-    // Only the first test has a CTX server.
-    let all = submit(&["STANDIN_FAULT=CTX_0:die_at_start"], &["--serial"]);
-    all.expect(1);
-    let outcomes = |output: &Output| -> Vec<String> {
-        let all = json(output);
-        let outcome = |entry: &Value| entry["outcome"].as_str().unwrap().to_owned();
-        all["jobs"].as_array().unwrap().iter().map(outcome).collect()
-    };
-    assert_eq!(outcomes(&all), ["failed", "passed"], "{}", all.stderr);
-    for name in tests {
-        let workspace = site.workspace().join(format!("disagg_upload-{name}"));
-        assert!(workspace.join("submission.json").is_file());
-    }
-    let first_ended = json(&all)["jobs"][0]["result"]["ended"].as_u64();
-    assert!(first_ended < json(&all)["jobs"][1]["result"]["started"].as_u64(), "{}", all.stdout);
-    let ids = |output: &Output| -> Vec<u64> {
-        let all = json(output);
-        all["jobs"].as_array().unwrap().iter().map(|job| job["job_id"].as_u64().unwrap()).collect()
-    };
-
-    let retried = submit(&[], &["--retry-failed"]);
-    assert_eq!((retried.code, outcomes(&retried)), (Some(0), vec!["passed".to_owned(); 2]));
-    assert_eq!(ids(&retried)[1], ids(&all)[1]);
-    assert_ne!(ids(&retried)[0], ids(&all)[0]);
-    let watched = site.watch(path(&site.workspace()));
-    watched.expect(0);
-    contains(&watched.stdout, "2 tests: 2 passed");
-
-    let second = site.workspace().join("disagg_upload-standin_gen_only");
-    std::fs::remove_file(second.join("submission.json")).unwrap();
-    let resumed = submit(ENDLESS, &["--resume", "--no-wait"]);
-    assert_eq!((resumed.code, ids(&resumed)[0]), (Some(0), ids(&retried)[0]));
-    let open = ids(&resumed)[1];
-    let cancelled = Output::of(&mut site.command(&[], &["cancel", path(&site.workspace())]));
-    cancelled.expect(0);
-    contains(&cancelled.stdout, &format!("job {} has already ended", ids(&retried)[0]));
-    contains(&cancelled.stdout, &format!("cancelling job {open}"));
-    wait_for(|| site.cluster.job(u32::try_from(open).unwrap()).has_ended());
-
-    let some = submit(&[], &["--only", "*gen_only"]);
-    assert_eq!((some.code, outcomes(&some)), (Some(0), vec!["passed".to_owned()]));
-    let none = submit(&[], &["--only", "nothing like it"]);
-    none.expect(2);
 }
 
 #[test]

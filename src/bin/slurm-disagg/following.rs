@@ -17,7 +17,7 @@ use disagg::run::interrupt::Interrupts;
 use disagg::run::live::Live;
 use disagg::run::outcome::Outcome as TestOutcome;
 use disagg::run::progress::Lines;
-use disagg::run::report::{self, Report};
+use disagg::run::report::{self, Report, list};
 use disagg::run::result::RunResult;
 use disagg::run::submission::Launcher;
 use disagg::run::tail;
@@ -106,7 +106,8 @@ impl Entry {
         self
     }
 
-    fn take(&mut self, view: View) {
+    /// Takes what is known of its job now.
+    pub fn take(&mut self, view: View) {
         self.state = view.state.map(|state| state.to_string());
         self.exit_code = view.record.map(|record| record.exit_code.to_string());
         self.figures = match &view.result {
@@ -169,19 +170,14 @@ pub fn follow_entries(
 /// Prints the outcomes of all tests, and gives the exit status.
 pub fn print_outcomes(entries: &[Entry], signal: Option<Signal>, args: &FollowingArgs) -> Outcome {
     if args.json {
-        #[derive(Serialize)]
-        struct All<'e> {
-            schema: u32,
-            jobs: &'e [Entry],
-        }
-        print(&(serde_json::to_string_pretty(&All { schema: SCHEMA, jobs: entries })? + "\n"))?;
+        print(&json(entries)?)?;
     } else {
         let terminal = args.color.terminal(&io::stdout());
         for entry in entries {
             print(&text(entry, terminal))?;
         }
         if entries.len() > 1 {
-            print(&totals(entries))?;
+            print(&format!("\n{}", list::text(&list(entries), terminal)))?;
         }
     }
     let good = |entry: &Entry| entry.outcome.is_some_and(TestOutcome::is_good);
@@ -190,6 +186,16 @@ pub fn print_outcomes(entries: &[Entry], signal: Option<Signal>, args: &Followin
         None if entries.iter().all(good) => ExitCode::SUCCESS,
         None => ExitCode::FAILURE,
     })
+}
+
+/// The outcomes for programs.
+pub fn json(entries: &[Entry]) -> Result<String, serde_json::Error> {
+    #[derive(Serialize)]
+    struct All<'e> {
+        schema: u32,
+        jobs: &'e [Entry],
+    }
+    Ok(serde_json::to_string_pretty(&All { schema: SCHEMA, jobs: entries })? + "\n")
 }
 
 fn text(entry: &Entry, terminal: Terminal) -> String {
@@ -231,14 +237,19 @@ fn text(entry: &Entry, terminal: Terminal) -> String {
     text
 }
 
-fn totals(entries: &[Entry]) -> String {
-    let mut counts: Vec<(&str, usize)> = Vec::new();
-    for name in entries.iter().map(|entry| entry.outcome.map_or(NOT_SUBMITTED, TestOutcome::name)) {
-        match counts.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, count)) => *count += 1,
-            None => counts.push((name, 1)),
-        }
+/// The tests of a list at a glance. Those of a sweep have one id; their workspaces differ.
+pub fn list(entries: &[Entry]) -> Vec<list::Test<'_>> {
+    let same_id = |entry: &Entry| entries.iter().filter(|other| other.test == entry.test).count();
+    let mut tests = Vec::new();
+    for entry in entries {
+        let workspace = entry.workspace.as_deref().filter(|_| same_id(entry) > 1);
+        tests.push(list::Test {
+            name: workspace.and_then(|path| path.rsplit('/').next()).unwrap_or(&entry.test),
+            job_id: entry.job_id,
+            state: entry.state.as_deref(),
+            outcome: entry.outcome,
+            figures: &entry.figures,
+        });
     }
-    let parts: Vec<_> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
-    format!("{} tests: {}\n", entries.len(), parts.join(", "))
+    tests
 }

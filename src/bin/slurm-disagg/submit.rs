@@ -14,12 +14,11 @@ use disagg::output::table;
 use disagg::plan::Plan;
 use disagg::plan::rules::CONFIG_FOLDERS;
 use disagg::run::client::Client;
-use disagg::run::follow::Job;
+use disagg::run::follow::{self, Job};
 use disagg::run::interrupt::Interrupts;
 use disagg::run::outcome::Outcome as TestOutcome;
 use disagg::run::polling::QUERY_TIMEOUT;
 use disagg::run::preflight;
-use disagg::run::result::RunResult;
 use disagg::run::submission::{self, Launcher, SubmitError};
 use disagg::run::workspace::{self, WorkspaceError};
 
@@ -297,14 +296,13 @@ fn kept(args: &SubmitArgs, plan: &Plan) -> Result<Option<Target>, Failure> {
         return Ok(None);
     }
     let target = target::by_workspace(workspace)?;
-    let job_id = target.job.job_id;
     if args.retry_failed {
-        let queued = target.client.queued(&[job_id], QUERY_TIMEOUT, None);
-        let queued = queued.map_err(|error| Failure::Other(error.to_string()))?;
-        let result = RunResult::read(workspace).ok();
-        let result = result.filter(|result| result.run.job_id == job_id);
-        let has_passed = result.is_some_and(|result| result.verdict.kind.is_passed());
-        if queued.iter().all(|queued| queued.state.is_final()) && !has_passed {
+        let (views, error) = follow::look(vec![target.job.clone()], &target.client);
+        if let Some(error) = error {
+            return Err(Failure::Other(error.to_string()));
+        }
+        let outcome = views.into_iter().find_map(|view| view.outcome);
+        if outcome.is_some_and(|(outcome, _)| outcome != TestOutcome::Passed) {
             return Ok(None);
         }
     }

@@ -10,6 +10,7 @@ use disagg::plan::{Plan, resolve};
 use disagg::run::client::{Client, SlurmError};
 use disagg::run::follow::{Job, Role};
 use disagg::run::polling::QUERY_TIMEOUT;
+use disagg::run::result;
 use disagg::run::submission;
 
 use crate::Failure;
@@ -43,14 +44,25 @@ pub fn find_all(texts: &[String]) -> Result<Vec<Target>, Failure> {
 }
 
 fn by_workspaces(workspace: &Path) -> Result<Vec<Target>, Failure> {
-    let has_job = |directory: &PathBuf| directory.join(submission::FILE).is_file();
-    let below = std::fs::read_dir(workspace).into_iter().flatten().flatten();
-    let mut below: Vec<PathBuf> = below.map(|entry| entry.path()).filter(has_job).collect();
-    if has_job(&workspace.to_owned()) || below.is_empty() {
-        return Ok(vec![by_workspace(workspace)?]);
+    let mut tests = tests_of_list(workspace);
+    tests.retain(|directory| directory.join(submission::FILE).is_file());
+    match tests.is_empty() {
+        true => Ok(vec![by_workspace(workspace)?]),
+        false => tests.iter().map(|directory| by_workspace(directory)).collect(),
     }
+}
+
+/// The workspaces of a list's tests, below its own; none where this is the workspace of one test.
+pub fn tests_of_list(workspace: &Path) -> Vec<PathBuf> {
+    let is_of_one = [submission::FILE, files::PLAN, result::FILE];
+    if is_of_one.iter().any(|name| workspace.join(name).is_file()) {
+        return Vec::new();
+    }
+    let below = std::fs::read_dir(workspace).into_iter().flatten().flatten();
+    let below = below.map(|entry| entry.path());
+    let mut below: Vec<_> = below.filter(|path| path.join(files::PLAN).is_file()).collect();
     below.sort();
-    below.iter().map(|directory| by_workspace(directory)).collect()
+    below
 }
 
 fn by_id(job_id: u32) -> Result<Target, Failure> {
@@ -113,11 +125,14 @@ pub fn by_workspace(workspace: &Path) -> Result<Target, Failure> {
     Ok(Target { job, client: Client { cluster: submission.cluster } })
 }
 
-/// The steps of a workspace's plan; none when it cannot be read: they are only shown.
+/// The plan of a workspace; none when it cannot be read: it is only shown.
+pub fn plan_of(workspace: &Path) -> Option<Plan> {
+    let plan = source::read(&workspace.join(files::PLAN), files::PLAN).ok()?;
+    Plan::from_json(&plan.text).ok()
+}
+
 fn roles(workspace: &Path) -> Vec<Role> {
-    let plan = source::read(&workspace.join(files::PLAN), files::PLAN).ok();
-    let plan = plan.and_then(|source| Plan::from_json(&source.text).ok());
-    plan.map(|plan| roles_of(&plan)).unwrap_or_default()
+    plan_of(workspace).map(|plan| roles_of(&plan)).unwrap_or_default()
 }
 
 /// The steps of a plan, as they are shown.

@@ -104,6 +104,37 @@ pub fn table(measurements: &[Measurement], all: bool) -> Vec<Vec<String>> {
     rows
 }
 
+/// Rows of things that have measurements, each with its first cells: a row for each measurement, or
+/// one where there is none. Without `all`, one statistic of each latency.
+#[must_use]
+pub fn overview(
+    head: &[&str],
+    things: &[(Vec<String>, &[Measurement])],
+    all: bool,
+) -> Vec<Vec<String>> {
+    let measured = || things.iter().flat_map(|thing| thing.1);
+    let has = |metric: &Metric| measured().any(|one| one.get(metric.name).is_some());
+    let mut keys: Vec<_> = METRICS.iter().filter(|one| one.is_key && has(one)).collect();
+    if !all {
+        let kind = |metric: &Metric| (metric.unit == "ms").then(|| metric.name.split('_').next());
+        keys.dedup_by(|one, other| kind(one).is_some() && kind(one) == kind(other));
+    }
+    let head = head.iter().copied().chain(["conc."]).map(str::to_owned);
+    let mut rows = vec![head.chain(keys.iter().map(|metric| metric.short())).collect::<Vec<_>>()];
+    for (cells, figures) in things {
+        let nothing = [Measurement::default()];
+        let figures = if figures.is_empty() { &nothing[..] } else { figures };
+        for (index, one) in figures.iter().enumerate() {
+            let first =
+                cells.iter().map(|cell| if index == 0 { cell.clone() } else { String::new() });
+            let concurrency = one.concurrency.map_or("-".into(), |number| number.to_string());
+            let values = keys.iter().map(|metric| one.get(metric.name).map_or("-".into(), shown));
+            rows.push(first.chain([concurrency]).chain(values).collect());
+        }
+    }
+    rows
+}
+
 impl Figures {
     /// Why a run with these figures has not passed, although its client ended well; none when it has.
     /// At most `max_failed` percent of the requests of each measurement may have failed.

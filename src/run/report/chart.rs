@@ -47,7 +47,10 @@ pub fn chart(chart: &Chart) -> String {
     let values = || chart.series.iter().flat_map(|series| series.values.iter().flatten());
     let top = ceiling(values().map(|value| value.max).fold(0.0, f64::max));
     let steps = chart.labels.len().max(1) as f64;
-    let x = |index: usize| LEFT + (WIDTH - LEFT - RIGHT) * (index as f64 + 0.5) / steps;
+    // Series that have ranges stand beside each other.
+    let apart = if values().any(|value| value.runs > 1) { 8.0 } else { 0.0 };
+    let middle = (chart.series.len() as f64 - 1.0) / 2.0;
+    let center = |index: usize| LEFT + (WIDTH - LEFT - RIGHT) * (index as f64 + 0.5) / steps;
     let y = |value: f64| TOP + (HEIGHT - TOP - BOTTOM) * (1.0 - value.max(0.0) / top);
     let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\">\n");
     for part in 0..=4 {
@@ -68,7 +71,7 @@ pub fn chart(chart: &Chart) -> String {
         let _ = writeln!(
             svg,
             "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{}</text>",
-            x(index),
+            center(index),
             HEIGHT - BOTTOM + 16.0,
             escape(label)
         );
@@ -81,6 +84,7 @@ pub fn chart(chart: &Chart) -> String {
         chart.along
     );
     for (number, series) in chart.series.iter().enumerate() {
+        let x = |index| center(index) + apart * (number as f64 - middle);
         let _ = writeln!(svg, "<g class=\"k{}\">", number % COLOURS);
         let points =
             series.values.iter().enumerate().filter_map(|(at, value)| Some((at, (*value)?)));

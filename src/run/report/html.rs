@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::super::figures;
-use super::super::result::{Moment, RunResult, VerdictKind};
+use super::super::result::{Moment, RankPlace, RunResult, VerdictKind};
 use super::super::timeline::{StepState, date, describe, duration, is_culprit, spans};
 use super::Report;
 use super::text::{COLUMNS, headline, row};
@@ -86,12 +86,42 @@ pub fn page(report: &Report) -> String {
         if step.is_some_and(|step| is_culprit(result, step)) { "culprit" } else { "" }
     };
     page.push_str(&table("", &rows, class));
+    let places = placement(result);
+    if places.len() > 1 {
+        let ranks = table("", &places, |_| "");
+        let _ =
+            write!(page, "<details>\n<summary>Placement of ranks</summary>\n{ranks}</details>\n");
+    }
     page.push_str("<h2>Logs</h2>\n");
     for step in &result.steps {
         let tail = (page.len() < MAX_PAGE).then(|| report.tail(step, TAIL)).flatten();
         page.push_str(&log(report, step, tail));
     }
     document(&result.plan.config, &page)
+}
+
+/// Where the ranks of each step run; neighbours in the same place share a row.
+fn placement(result: &RunResult) -> Vec<Vec<String>> {
+    let head = ["step", "ranks", "node", "GPUs", "CUDA_VISIBLE_DEVICES"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
+    for step in &result.steps {
+        let place = |one: &RankPlace| {
+            (one.node.clone(), one.gpus.clone(), one.cuda_visible_devices.clone())
+        };
+        let neighbours = |one: &RankPlace, next: &RankPlace| {
+            place(one) == place(next) && next.rank.checked_sub(1) == Some(one.rank)
+        };
+        for ranks in step.ranks.chunk_by(neighbours) {
+            let (first, last) = (&ranks[0], &ranks[ranks.len() - 1]);
+            let numbers = match ranks.len() {
+                1 => first.rank.to_string(),
+                _ => format!("{}-{}", first.rank, last.rank),
+            };
+            let (node, gpus, cuda) = place(first);
+            rows.push(vec![step.name.clone(), numbers, node, gpus.join(","), cuda]);
+        }
+    }
+    rows
 }
 
 /// A table with a class for itself and one for each row; the first row is its heading.

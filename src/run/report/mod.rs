@@ -3,6 +3,7 @@
 
 pub mod chart;
 pub(crate) mod html;
+pub mod list;
 mod text;
 
 use std::path::{Path, PathBuf};

@@ -112,22 +112,33 @@ fn gpus(step: &StepResult) -> String {
     lists.join(" | ")
 }
 
-/// The table of steps; columns that do not fit are left out, the least important first.
+/// The table of steps.
 fn table(report: &Report, columns: usize) -> String {
     let mut rows = vec![COLUMNS.map(str::to_owned).to_vec()];
     let result = &report.result;
     rows.extend(result.steps.iter().map(|step| row(result, step, report.now).to_vec()));
-    let mut text = aligned(&rows, |_, _| false);
-    for name in ["tasks", "starting", "to ready", "GPUs", "nodes", "ran"] {
+    // The verdict above has the whole reason of a step's end.
+    fitted(rows, &["tasks", "starting", "to ready", "GPUs", "nodes", "ran"], columns, |_, _| false)
+}
+
+/// A table whose columns that do not fit are left out in this order, by their headings; what is too
+/// long then is cut.
+pub(super) fn fitted(
+    mut rows: Vec<Vec<String>>,
+    dispensable: &[&str],
+    columns: usize,
+    is_right: fn(usize, &str) -> bool,
+) -> String {
+    let mut text = aligned(&rows, is_right);
+    for name in dispensable {
         if text.lines().all(|line| width(line) < columns) {
             break;
         }
         if let Some(at) = rows[0].iter().position(|column| column == name) {
             rows.iter_mut().for_each(|row| drop(row.remove(at)));
         }
-        text = aligned(&rows, |_, _| false);
+        text = aligned(&rows, is_right);
     }
-    // The verdict above has the whole reason of a step's end.
     text.lines().map(|line| cut(line, columns.saturating_sub(1)) + "\n").collect()
 }
 

@@ -100,7 +100,7 @@ pub struct CancelArgs {
     pub targets: Vec<String>,
 }
 
-/// Show the result of a run again, or list all runs below a directory.
+/// Show the result of a run again, all tests of a list, or all runs below a directory.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -108,12 +108,13 @@ Examples:
   slurm-disagg report /lustre/me/run1 --html run1.html
   slurm-disagg report /lustre/me/run1 --format json | jq .verdict
   slurm-disagg report /lustre/me/run1/runs/4711.0         an earlier run of a requeued job
+  slurm-disagg report /lustre/me/all                      all tests of a list, as they are now
   slurm-disagg report --history /lustre/me                all runs, newest first
   slurm-disagg report --history /lustre/me --html runs.html
 
 Exit status: 0 success (whatever the result), 1 failure, 2 no result.")]
 pub struct ReportArgs {
-    /// The workspace, or the directory of one of its runs.
+    /// The workspace of a test or of a list, or the directory of one run.
     #[arg(value_name = "WORKSPACE", required_unless_present = "history")]
     pub workspace: Option<PathBuf>,
 
