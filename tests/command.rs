@@ -434,12 +434,11 @@ fn what_is_a_path_is_the_same_for_every_subcommand() {
 }
 
 #[test]
-fn bash_completes_subcommands_options_closed_values_and_files() {
+fn shells_complete_subcommands_options_closed_values_and_files() {
     let place = Place::new();
     place.write("a b.yaml", "");
     fs::create_dir(place.path("deep")).unwrap();
     place.write("deep/d.yaml", "");
-    place.write("completions", place.ok(&["completions", "bash"]));
     // What the shell made of a line is what the command gets.
     fs::create_dir(place.path("bin")).unwrap();
     place.write("bin/slurm-disagg", "#!/bin/bash\nprintf '@%s' \"$@\"; echo @\n");
@@ -457,18 +456,48 @@ fn bash_completes_subcommands_options_closed_values_and_files() {
         ("plan --acc\ta\t", "@plan@--account@a@"),
         ("pd\t", "@pd@"),
     ];
-    let mut keys = "PATH=$PWD/bin:$PATH; source completions\n".to_owned();
-    cases.iter().for_each(|(typed, _)| keys += &format!("slurm-disagg {typed}\n"));
-    place.write("keys", keys + "exit\n");
-    let mut bash = Command::new("script");
-    bash.args(["-qec", "bash --norc --noprofile -i", "/dev/null"]);
-    bash.env_clear().env("PATH", "/usr/bin:/bin").current_dir(place.root.path());
-    bash.stdin(fs::File::open(place.path("keys")).unwrap());
-    let shown = Output::of(&mut bash).checked();
-    let seen: Vec<_> = shown
-        .lines()
-        .filter_map(|line| line.find("@").map(|at| line[at..].trim_end()))
-        .filter(|line| line.ends_with('@'))
-        .collect();
-    assert_eq!(seen, cases.map(|(_, expected)| expected), "{shown}");
+    let typed: String = cases.iter().map(|(typed, _)| format!("slurm-disagg {typed}\n")).collect();
+    for (shell, start, file, ready) in [
+        ("bash", "bash --norc --noprofile -i", "completions", "source completions"),
+        (
+            "zsh",
+            "zsh -f -i",
+            "_slurm-disagg",
+            "fpath=($PWD $fpath); autoload -U compinit; compinit -u",
+        ),
+    ] {
+        place.write(file, place.ok(&["completions", shell]));
+        place.write("keys", format!("PATH=$PWD/bin:$PATH; {ready}\n{typed}exit\n"));
+        let mut terminal = Command::new("script");
+        terminal.args(["-qec", start, "/dev/null"]).current_dir(place.root.path());
+        terminal.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", place.root.path());
+        terminal.stdin(fs::File::open(place.path("keys")).unwrap());
+        let shown = Output::of(&mut terminal).checked();
+        // zsh writes `--option=value`, and a folder without its slash.
+        let plain = |words: &str| words.replace('=', "@").replace("/@", "@");
+        let seen: Vec<_> = shown
+            .lines()
+            .filter_map(|line| line.find("@").map(|at| plain(line[at..].trim_end())))
+            .filter(|line| line.ends_with('@'))
+            .collect();
+        assert_eq!(seen, cases.map(|(_, expected)| plain(expected)), "{shell}: {shown}");
+    }
+    place.write("completions.fish", place.ok(&["completions", "fish"]));
+    for (typed, expected) in [
+        ("submit --launcher ", "bash native"),
+        ("plan --placement p", "packed"),
+        ("explain --rules=", "--rules=classic --rules=current --rules=unified"),
+        ("completions ", "bash elvish fish powershell zsh"),
+        ("check de", "deep/"),
+        ("help subm", "submit"),
+        ("plan --account a", ""),
+        ("pd", ""),
+    ] {
+        let mut fish = Command::new("fish");
+        let script = format!("source completions.fish; complete -C 'slurm-disagg {typed}'");
+        fish.args(["--no-config", "-c", &script]).current_dir(place.root.path());
+        let offered = Output::of(fish.env_clear().env("HOME", place.root.path())).checked();
+        let offered: Vec<_> = offered.lines().filter_map(|line| line.split('\t').next()).collect();
+        assert_eq!(offered.join(" "), expected, "{typed}");
+    }
 }

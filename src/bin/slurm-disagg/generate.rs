@@ -20,12 +20,17 @@ pub fn completions(shell: Shell) -> Outcome {
     let mut script = String::from_utf8_lossy(&script).into_owned();
     let mends: &[_] = match shell {
         Shell::Bash => BASH,
+        Shell::Zsh => ZSH,
         Shell::Fish => FISH,
         _ => &[],
     };
     for (wrong, right) in mends {
         script = script.replace(wrong, right);
     }
+    // In zsh, words about which nothing is known stand in the way of options.
+    let is_known = |line: &&str| !(line.starts_with("'*:") && line.ends_with(":' \\"));
+    let script: String =
+        script.split_inclusive('\n').filter(|line| is_known(&line.trim_end())).collect();
     io::Write::write_all(&mut io::stdout(), script.as_bytes())?;
     Ok(ExitCode::SUCCESS)
 }
@@ -76,6 +81,9 @@ const BASH: &[(&str, &str)] = &[
 "#,
     ),
 ];
+
+/// What the generated script for zsh has wrong: behind the first of several files no option is known.
+const ZSH: &[(&str, &str)] = &[("'*::", "'*:")];
 
 /// What the generated script for fish has wrong: `help` is a subcommand that was seen, and the values
 /// of an argument without a name are left out.
