@@ -378,28 +378,32 @@ fn a_mistake_in_a_recipe_is_named_at_its_place() {
 }
 
 #[test]
-fn a_dry_run_writes_the_plan_and_names_no_script_that_is_not_there() {
+fn a_dry_run_writes_the_native_script_and_no_other_launcher_takes_a_recipe() {
     let folder = Folder::new();
     let text = format!(
-        "engine: vllm\nmodel: /m/x\ngpus_per_node: 4\nroles: {{aggregated: {{}}}}\n{BENCHMARK}"
+        "engine: vllm\nmodel: /\ngpus_per_node: 4\nroles: {{aggregated: {{}}}}\n{BENCHMARK}"
     );
     folder.write("r.yaml", &text);
-    for launcher in ["native", "bash"] {
-        let run = |arguments: &[&str]| {
-            Command::new(env!("CARGO_BIN_EXE_slurm-disagg"))
-                .args(["submit", "r.yaml", "--force", "--workspace", "w", "--launcher", launcher])
-                .args(arguments)
-                .current_dir(folder.path(""))
-                .output()
-                .unwrap()
-        };
-        let output = run(&["--dry-run"]);
-        let shown = String::from_utf8(output.stdout).unwrap();
-        assert!(output.status.success() && shown.contains("/w/plan.json\n"), "{shown}");
-        assert!(shown.contains("cannot be launched yet") && !shown.contains("sbatch"), "{shown}");
-        assert_eq!(run(&[]).status.code(), Some(2));
-    }
-    assert!(!folder.path("w/slurm_launch_native.sh").exists());
+    let run = |arguments: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_slurm-disagg"))
+            .args(["submit", "r.yaml", "--dry-run", "--workspace", "w"])
+            .args(arguments)
+            .current_dir(folder.path(""))
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (status, shown) = run(&["--launcher=bash"]);
+    assert!(status == Some(2) && shown.contains("cannot run a recipe"), "{shown}");
+    assert!(!folder.path("w").exists());
+    let (status, shown) = run(&[]);
+    assert!(status == Some(0) && shown.contains("/w/plan.json\n"), "{shown}");
+    assert!(shown.contains("would run: sbatch --"), "{shown}");
+    let script = std::fs::read_to_string(folder.path("w/slurm_launch_native.sh")).unwrap();
+    assert!(script.contains("#SBATCH --nodes=1\n") && script.contains(" launch --workspace "));
+    folder.write("r.yaml", &text.replace("model: /", "model: /nowhere"));
+    let (status, shown) = run(&["--force"]);
+    assert!(status == Some(2) && shown.contains("the model /nowhere does not exist"), "{shown}");
 }
 
 #[test]

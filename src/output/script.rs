@@ -357,6 +357,7 @@ fn step_case(plan: &Plan, name: &str, role: &Role) -> Result<String, ScriptError
         format!("--distribution=plane={plane}"),
     ];
     srun.push(quote::word(&format!("--mpi={}", step.mpi_type())).into_owned());
+    srun.extend(step.cpu_bind().map(|how| format!("--cpu-bind={how}")));
     srun.extend(step.overlap.then(|| "--overlap".to_owned()));
     srun.extend(step.kill_on_bad_exit.then(|| "--kill-on-bad-exit=1".to_owned()));
     srun.extend(COMMON.map(str::to_owned));

@@ -72,6 +72,7 @@ impl Plan {
                 Path::new(file).components().all(|part| matches!(part, Component::Normal(_)))
             };
             let own = [&role.own.test_log, &role.own.done].into_iter().flatten();
+            let own = own.chain(role.files.keys());
             let mut files = own.map(Template::as_str).chain(role.ends_after.as_deref());
             if cleared.any(|name| !template::is_name(name)) || files.any(|file| !is_below(file)) {
                 return Err(BadPlan::Inconsistent("a role's variables or files have no names"));

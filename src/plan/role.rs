@@ -80,9 +80,12 @@ pub struct Role {
     /// What each instance has of its own.
     pub own: Own,
     /// Roles whose steps must be ready before one of this role starts. A step whose role has no
-    /// [`Role::ready`] is ready when it runs.
+    /// [`Role::ready`] is ready when it runs, and a client when it has ended well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
+    /// Whether it is a client that only warms the servers up: what it measures is not of the run.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub warms_up: bool,
     /// How a step is seen to be ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<Ready>,
@@ -301,5 +304,11 @@ impl Step {
     /// What `srun --mpi` is given: without MPI the cluster's default must not reach the step.
     pub fn mpi_type(&self) -> &str {
         self.mpi.as_deref().unwrap_or(NO_MPI)
+    }
+
+    /// What `srun --cpu-bind` is given: a task that is alone on its node has all of the job's CPUs
+    /// there, where Slurm may bind it to one (`TaskPluginParam=autobind`, `CpuBind`).
+    pub fn cpu_bind(&self) -> Option<&'static str> {
+        (self.tasks_per_node == 1).then_some("none")
     }
 }

@@ -10,7 +10,7 @@ use crate::plan::command::TEST_ROOT;
 /// What is not there, of a plan whose files this machine sees as the nodes do.
 ///
 /// # Errors
-/// A missing test, models directory or container image, and a workspace that Slurm cannot name.
+/// A missing test, models directory, model or container image, and a workspace that Slurm cannot name.
 pub fn check(plan: &Plan) -> Result<(), Diagnostics> {
     let mut errors = Diagnostics::default();
     let mut missing = |what: String, setting: &str| {
@@ -31,6 +31,12 @@ pub fn check(plan: &Plan) -> Result<(), Diagnostics> {
         if !Path::new(models).is_dir() {
             missing(format!("the models directory {models} does not exist"), "set --models-dir");
         }
+    }
+    // Other models are names in a hub.
+    let model = plan.engine.as_ref().map(|engine| engine.model.as_str());
+    if let Some(model) = model.filter(|model| model.starts_with('/') && !Path::new(model).exists())
+    {
+        missing(format!("the model {model} does not exist"), "change the recipe's `model`");
     }
     // Other images are names in a registry.
     let image = plan.container.as_ref().map(|container| container.image.value.as_str());

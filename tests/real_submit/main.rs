@@ -8,6 +8,7 @@ mod container;
 mod list;
 mod matrix;
 mod ordinary;
+mod recipe;
 mod site;
 
 use std::io::Write;

@@ -11,9 +11,6 @@ use disagg::run::workspace::{self, WorkspaceError};
 use crate::args::LaunchArgs;
 use crate::{Failure, Outcome, report};
 
-/// What people are told who want more than the plan of a recipe.
-pub const NO_RECIPES: &str = "the steps of a recipe cannot be launched yet";
-
 pub fn run(args: &LaunchArgs, context: &Context) -> Outcome {
     let settings = Settings {
         stagger: args.stagger,
@@ -28,9 +25,6 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Outcome {
         (context.env)(handover::VARIABLE),
     )
     .map_err(refused)?;
-    if found.plan.suite.is_none() {
-        return Err(refused(NO_RECIPES));
-    }
     let allocation = Allocation::from_env(context.env).map_err(refused)?;
     allocation.check(&found.plan).map_err(refused)?;
     let sees_ready = found.plan.roles.values().any(|role| role.ready.is_some());

@@ -24,7 +24,6 @@ use disagg::run::workspace::{self, WorkspaceError};
 
 use crate::args::{Cli, LauncherChoice, SubmitArgs};
 use crate::following::{self, Entry};
-use crate::launch::NO_RECIPES;
 use crate::plan::launcher_line_zh;
 use crate::sweep;
 use crate::target::{self, Target};
@@ -33,9 +32,9 @@ use crate::{Failure, Outcome, print, report};
 pub fn run(args: &SubmitArgs, context: &Context) -> Outcome {
     let plans = plans(args, context)?;
     plans.first().map_or(Ok(()), |plan| check_launch_options(args, plan))?;
-    if plans.iter().any(|plan| plan.suite.is_none()) && !args.dry_run {
-        let help = "use --dry-run, which writes the plan";
-        return Err(Diagnostic::error(NO_RECIPES).help(help).into());
+    if launcher(args) == Launcher::Bash && plans.iter().any(|plan| plan.suite.is_none()) {
+        let message = "--launcher=bash cannot run a recipe: its script sees no server's readiness";
+        return Err(Diagnostic::error(message).help("leave --launcher=bash out").into());
     }
     let json = args.following.json;
     if args.test_only {
@@ -55,7 +54,7 @@ pub fn run(args: &SubmitArgs, context: &Context) -> Outcome {
         }
         let mut entry = Entry::new(plan.title(), &plan.workspace);
         entry.files = write(plan, args.force)?;
-        if args.dry_run && plan.suite.is_some() {
+        if args.dry_run {
             let prepared = submission::prepare(plan, launcher(args), &args.launch_options)
                 .map_err(|error| Failure::Other(error.to_string()))?;
             if launcher(args) == Launcher::Native {
@@ -67,10 +66,8 @@ pub fn run(args: &SubmitArgs, context: &Context) -> Outcome {
             let mut text = planned(plan, context);
             if args.dry_run {
                 entry.files.iter().for_each(|path| text += &format!("wrote {path}\n"));
-                text += &match &entry.command {
-                    Some(command) => format!("would run: {command}\n"),
-                    None => format!("{NO_RECIPES}\n"),
-                };
+                let command = entry.command.iter();
+                command.for_each(|command| text += &format!("would run: {command}\n"));
             }
             print(&text)?;
         }

@@ -59,15 +59,14 @@ pub(super) fn plan_recipe(
     Ok((crate::plan::engine::plan(&request), warnings))
 }
 
-/// No plan: what Slurm's programs load plans tests alone, as long as the steps of recipes cannot be
-/// launched.
+/// No plan: what Slurm's programs load plans tests alone.
 #[cfg(not(feature = "recipes"))]
 pub(super) fn plan_recipe(
     _options: &Options,
     source: &Arc<Source>,
     _context: &Context,
 ) -> Result<(Result<Plan, Diagnostics>, Vec<Diagnostic>), Diagnostics> {
-    let message = format!("{} is a recipe, whose steps cannot be launched yet", source.name);
-    let help = "look at its plan with `slurm-disagg plan`";
+    let message = format!("{} is a recipe, and Slurm's plugin plans tests alone", source.name);
+    let help = "submit it with `slurm-disagg submit`";
     Err(crate::diagnostic::Diagnostic::error(message).help(help).into())
 }

@@ -2,7 +2,7 @@
 //! From the parts of a command in a profile to its words, and what placeholders stand for.
 
 use super::sizes::{Sized, bare};
-use super::{Planner, Scope, url};
+use super::{Planner, Scope, config_file, url};
 use crate::diagnostic::Diagnostic;
 use crate::plan::argument::{Argument, Group, Tasks};
 use crate::plan::content::Content;
@@ -300,11 +300,13 @@ impl<'r> Planner<'r> {
             }
             ("config", _) => {
                 let has_keys = role.recipe.is_some_and(|role| !role.config.is_empty());
-                match &role.profile.config_file {
-                    Some(file) if has_keys || !role.profile.config.is_empty() => text(&format!(
-                        "{}/{file}",
-                        self.request.workspace.value.trim_end_matches('/')
-                    )),
+                match config_file(role) {
+                    Some(file) if has_keys || !role.profile.config.is_empty() => {
+                        let workspace = self.request.workspace.value.trim_end_matches('/');
+                        let mut path = Template::literal(&format!("{workspace}/"));
+                        path.push(&file);
+                        Ok(Value::Text(path))
+                    }
                     _ => Ok(Value::Nothing),
                 }
             }

@@ -23,6 +23,8 @@ use super::template::{Fact, Slot, Template};
 use super::{Plan, SCHEMA, secret};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, nearest};
 
+/// The name of the step that warms the servers up.
+const WARMUP: &str = "WARMUP";
 /// The most runs of a benchmark.
 pub const MAX_RUNS: usize = 100;
 /// Requests of a run for each one in flight, where the recipe does not say.
@@ -243,10 +245,10 @@ impl<'r> Planner<'r> {
             self.emit(item, scope, None, &mut argv);
         }
         let mut files = IndexMap::new();
-        if let Some(file) = &profile.config_file
+        if let Some(file) = config_file(role)
             && let Some(config) = self.config(role, scope)
         {
-            files.insert(Template::literal(file), config);
+            files.insert(file, config);
         }
         let numbered = profile.purpose == Purpose::Server || role.count > 1;
         Role {
@@ -308,6 +310,7 @@ impl<'r> Planner<'r> {
                 done: None,
             },
             after: Vec::new(),
+            warms_up: false,
             ends_after: None,
             ready: None,
             alive: None,
@@ -342,7 +345,7 @@ impl<'r> Planner<'r> {
         })
     }
 
-    /// The configuration file of a role: the profile's, and the recipe's over it.
+    /// What is in the configuration file of a role: the profile's keys, and the recipe's over them.
     fn config(&mut self, role: &Sized<'r>, scope: Scope<'_, 'r>) -> Option<Content> {
         let mut config = IndexMap::new();
         for (key, item) in &role.profile.config {
@@ -352,6 +355,11 @@ impl<'r> Planner<'r> {
         }
         for (key, value) in role.recipe.iter().flat_map(|role| &role.config) {
             config.insert(key.clone(), value.value.clone());
+        }
+        let texts = config.values().flat_map(Content::texts);
+        if texts.flat_map(Template::slots).any(|slot| slot.fact.variable().is_some()) {
+            let message = "differs between the tasks of a step, which share the file";
+            self.error(format!("{}: config {message}", role.profile.name), None);
         }
         (!config.is_empty()).then_some(Content::Map(config))
     }
@@ -394,7 +402,7 @@ impl<'r> Planner<'r> {
         };
         let mut planned = Vec::new();
         if let Some(warmup) = &benchmark.warmup {
-            planned.push(("WARMUP".to_owned(), runs[0], Some(warmup.value), "warmup".to_owned()));
+            planned.push((WARMUP.to_owned(), runs[0], Some(warmup.value), "warmup".to_owned()));
         }
         for run in &runs {
             let prompts = benchmark.prompts.as_ref().map(|prompts| prompts.value);
@@ -409,6 +417,8 @@ impl<'r> Planner<'r> {
             };
             planned.push((name, *run, prompts, results));
         }
+        // The first starts when all servers are ready, each other one when that before it has ended.
+        let mut after: Vec<String> = roles.keys().cloned().collect();
         for (name, concurrency, prompts, results) in planned {
             let results = format!("{workspace}/{results}");
             let run = RunOfClient { benchmark, concurrency, prompts, results, asks };
@@ -433,8 +443,16 @@ impl<'r> Planner<'r> {
                 kill_on_bad_exit: true,
             };
             let bare = self.bare(Purpose::Client, 1, false, step);
-            let own = Own { log: log(&name, false), ..bare.own };
-            let role = Role { unset: unset.clone(), env, argv, places: Run::on(node), own, ..bare };
+            let role = Role {
+                unset: unset.clone(),
+                env,
+                argv,
+                places: Run::on(node),
+                own: Own { log: log(&name, false), ..bare.own },
+                after: std::mem::replace(&mut after, vec![name.clone()]),
+                warms_up: name == WARMUP,
+                ..bare
+            };
             if roles.insert(name.clone(), role).is_some() {
                 let at = benchmark.at.origin.location.clone();
                 self.error(format!("two steps are called {name}"), at);
@@ -508,6 +526,29 @@ impl<'r> Planner<'r> {
             Some(FrontendNode::Last | FrontendNode::Own) => total_nodes.saturating_sub(1),
         }
     }
+}
+
+/// The name of a role's configuration file, with the instance's index where instances may have
+/// different ones: `ctx_config.yaml`, `ctx_config_${.index}.yaml`.
+fn config_file(role: &Sized<'_>) -> Option<Template> {
+    let file = role.profile.config_file.as_deref()?;
+    let patterns = role.profile.config.values().flat_map(ConfigItem::patterns);
+    let mut names = patterns.flat_map(|pattern| pattern.value.names());
+    let is_own = |(name, of): (&str, Option<&str>)| match name {
+        "name" | "index" | "node_addr" => true,
+        "leader_addr" => of.is_none(),
+        "port" => of.is_some_and(|of| !of.contains('.')),
+        _ => false,
+    };
+    if role.count < 2 || !names.any(is_own) {
+        return Some(Template::literal(file));
+    }
+    let (stem, ending) = file.split_at(file.rfind('.').unwrap_or(file.len()));
+    let mut path = Template::literal(stem);
+    path.push_text("_");
+    path.push_slot(Slot::own(Fact::Index));
+    path.push_text(ending);
+    Some(path)
 }
 
 /// `router.log`, `prefill_${.index}.log`.

@@ -53,6 +53,7 @@ pub fn of_instance(
     let task = task(&spec);
     let plane = spec.plane().unwrap_or(spec.step.tasks_per_node);
     let mut extra = vec![format!("--distribution=plane={plane}")];
+    extra.extend(spec.step.cpu_bind().map(|how| format!("--cpu-bind={how}")));
     let container = container_arguments(instance.plan, None);
     extra.extend(common(instance.plan, container, variables)?);
     let request = SrunRequest {

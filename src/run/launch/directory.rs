@@ -85,8 +85,9 @@ impl RunDirectory {
         for name in &directory.names {
             directory.link(name).map_err(directory.failed(&directory.workspace.join(name)))?;
         }
-        let job_workspace = directory.workspace.join("disagg_workspace");
-        make(&job_workspace)?;
+        if plan.suite.is_some() {
+            make(&directory.workspace.join("disagg_workspace"))?;
+        }
         Ok(directory)
     }
 
@@ -211,6 +212,7 @@ fn names(plan: &Plan) -> BTreeSet<String> {
     for instance in plan.instances().chain(plan.checks()) {
         let spec = resolve(&instance, &[]);
         names.insert(spec.log_file().into_owned());
+        names.extend(spec.files.iter().map(|(name, _)| name.literal_text().into_owned()));
         let junit = spec.junit_file();
         names.extend(junit.as_deref().and_then(|path| name_in(workspace, path)).map(str::to_owned));
     }

@@ -60,8 +60,8 @@ pub enum Event<'a> {
     Tail(usize, Vec<String>, Option<cause::Failure>),
     /// The answer to [`Action::ReadSilence`]: when each step's log was last written to.
     Silence(Vec<Option<Moment>>),
-    /// The answer to [`Action::ReadFigures`].
-    Figures(Figures),
+    /// The answer to [`Action::ReadFigures`]; whether a client that only warms up measured them.
+    Figures(Figures, bool),
     /// The answer to [`Action::ReadRanks`].
     Ranks(usize, Vec<RankPlace>),
     /// The answer to [`Action::ReadCause`].
@@ -85,8 +85,8 @@ pub enum Action {
     ReadTail(usize),
     /// Look up when the steps' logs were last written to.
     ReadSilence,
-    /// Read what the client measured.
-    ReadFigures,
+    /// Read what this client measured, and those before it that count.
+    ReadFigures(usize),
     /// Read on where the ranks of the step run; to the end of its log when the step has ended.
     ReadRanks(usize),
     /// Read the reason for the job's end from the steps' logs.
@@ -117,7 +117,8 @@ pub struct Machine {
     ended: Vec<usize>,
     /// Groups of steps that are still to be stopped, the next one last.
     to_stop: Vec<Vec<usize>>,
-    /// What the client measured, once it was read; why it means that the run has not passed.
+    /// Whether it was read what the client measured that has ended; why it means that the run has
+    /// not passed.
     fault: Option<Option<String>>,
     /// Until when a signal may show that a step's end was the job's.
     settle: Option<Moment>,
@@ -212,9 +213,11 @@ impl Machine {
                 }
             }
             Event::Silence(written) => self.silence(&written),
-            Event::Figures(figures) => {
+            Event::Figures(figures, of_warm_up) => {
                 self.fault = Some(figures.fault(self.settings.max_failed));
-                self.result.figures = figures.measurements;
+                if !of_warm_up {
+                    self.result.figures = figures.measurements;
+                }
                 self.changed = true;
                 self.tick();
             }
@@ -250,15 +253,18 @@ impl Machine {
         // A server may end because the benchmark did, so the benchmark's end counts first.
         let mut ended = mem::take(&mut self.ended);
         ended.sort_by_key(|index| !self.result.steps[*index].decides());
-        if ended.first().is_some_and(|index| self.result.steps[*index].decides())
-            && self.fault.is_none()
-        {
+        let client = ended.first().copied();
+        let client = client.filter(|index| self.result.steps[*index].decides());
+        if let Some(index) = client.filter(|_| self.fault.is_none()) {
             // What the client measured decides, too.
             self.ended = ended;
-            return self.actions.push(Action::ReadFigures);
+            return self.actions.push(Action::ReadFigures(index));
         }
         for index in ended {
             self.step_ended(index);
+        }
+        if !self.is_decided() {
+            self.fault = None;
         }
         if let Some(index) = self.lost_server() {
             self.step_ended(index);
@@ -322,7 +328,7 @@ impl Machine {
                 let later = phases.filter(|later| *later > phase).min();
                 return self.enter(later.unwrap_or(Phase::Start));
             }
-            Phase::Start | Phase::Ready if self.later().all(|index| self.is_up(index)) => {
+            Phase::Start | Phase::Ready if self.is_measuring() => {
                 self.enter(Phase::Benchmark);
             }
             Phase::Start
@@ -404,11 +410,15 @@ impl Machine {
         }
         self.result.phase = Phase::Stop;
         self.log(format!("{}: {}", kind.name(), self.result.verdict.message));
-        let is_router = |index: &usize| self.result.steps[*index].purpose == Some(Purpose::Router);
+        let has = |index: usize, purpose| self.result.steps[index].purpose == Some(purpose);
+        let is_router = |index: &usize| has(*index, Purpose::Router);
+        let is_service = |index: &usize| has(*index, Purpose::Service);
         self.to_stop = if self.is_benchmark_over() {
-            // A router ends before the servers that it sends requests to.
-            let (routers, others) = self.running().partition(is_router);
-            vec![others, routers]
+            // A router ends before the servers that it sends requests to, and they before the
+            // services by which they find each other.
+            let (routers, others): (_, Vec<_>) = self.running().partition(is_router);
+            let (services, others) = others.into_iter().partition(is_service);
+            vec![services, others, routers]
         } else {
             vec![self.running().collect()]
         };
@@ -527,6 +537,14 @@ impl Machine {
     /// The steps of the test itself, after all preparations.
     fn later(&self) -> impl Iterator<Item = usize> {
         (0..self.steps.len()).filter(|index| self.result.steps[*index].phase() == Phase::Start)
+    }
+
+    /// Whether all servers are up, and a client runs where there is one.
+    fn is_measuring(&self) -> bool {
+        let is_client = |index: &usize| self.result.steps[*index].decides();
+        let (clients, mut servers): (Vec<_>, Vec<_>) = self.later().partition(is_client);
+        let is_asked = clients.is_empty() || clients.iter().any(|index| self.runs(*index));
+        is_asked && servers.drain(..).all(|index| self.is_up(index))
     }
 
     fn runs(&self, index: usize) -> bool {

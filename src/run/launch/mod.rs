@@ -18,9 +18,9 @@ mod probe;
 mod process;
 mod ranks;
 pub mod srun_output;
+mod step_files;
 pub(crate) mod summary;
 mod supervisor;
-mod test_files;
 mod watch;
 mod work;
 
@@ -92,7 +92,7 @@ pub fn run(
     let directory = directory::RunDirectory::create(plan, &mut run.id)?;
     let search = Search::new(plan, Some(&run.id));
     let figures = search.stamps().map(|before| (search, before));
-    test_files::prepare(plan)?;
+    step_files::prepare(plan)?;
     let clock = supervisor::Clock::start();
     let precheck = plan.suite.as_ref().and_then(|suite| suite.precheck);
     let precheck = precheck.map(|check| Duration::from_secs(check.timeout_s.into()));
@@ -111,13 +111,12 @@ pub fn run(
         figures: Vec::new(),
         junit: None,
     };
-    let targets = work.watches.clone();
-    let machine = machine::Machine::new(result, work.watches, settings);
-    let steps = work.commands.into_iter().zip(targets).zip(work.test_files).collect();
+    let watches = work.starts.iter().map(|start| start.watch.clone()).collect();
+    let machine = machine::Machine::new(result, watches, settings);
     let supervisor = supervisor::Supervisor::new(
         machine,
         clock,
-        steps,
+        work.starts,
         work.variables,
         directory,
         limit,

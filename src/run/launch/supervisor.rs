@@ -17,7 +17,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Rlimit;
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
-use super::command::StepCommand;
 use super::directory::{RunDirectory, SRUN_LOG};
 use super::environment::Variables;
 use super::log::log;
@@ -25,8 +24,7 @@ use super::machine::{Action, Event, Machine};
 use super::pdeathsig::Gate;
 use super::probe::{Probe, Seen};
 use super::process::{self, Process};
-use super::test_files::TestFiles;
-use super::watch::Watch;
+use super::work::Start;
 use super::{cause, files, ranks};
 use crate::run::figures::{Figures, Search, Stamps};
 use crate::run::result::{Moment, RunResult, StepResult};
@@ -65,9 +63,7 @@ impl Clock {
 /// A step as the system sees it.
 #[derive(Debug)]
 struct Step {
-    command: StepCommand,
-    watch: Watch,
-    test_files: TestFiles,
+    start: Start,
     process: Option<Process>,
     /// The bytes of its output in srun.log.
     logged: usize,
@@ -102,26 +98,20 @@ impl Supervisor {
     pub fn new(
         machine: Machine,
         clock: Clock,
-        steps: Vec<((StepCommand, Watch), TestFiles)>,
+        steps: Vec<Start>,
         variables: Variables,
         directory: RunDirectory,
         limit: Rlimit,
         figures: io::Result<(Search, Stamps)>,
     ) -> io::Result<Self> {
-        let step = |((command, watch), test_files)| Step {
-            command,
-            watch,
-            test_files,
-            process: None,
-            logged: 0,
-            ranks: ranks::Reader::default(),
-        };
+        let step =
+            |start| Step { start, process: None, logged: 0, ranks: ranks::Reader::default() };
         let signals = signals::take_over(&[SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
         let srun_log = directory.log(SRUN_LOG)?;
         files::save(&directory, machine.result())?;
         let steps: Vec<Step> = steps.into_iter().map(step).collect();
         let logs = machine.result().steps.iter().map(|step| directory.file(&step.log));
-        let probe = Probe::start(steps.iter().map(|step| &step.watch).zip(logs))?;
+        let probe = Probe::start(steps.iter().map(|step| &step.start.watch).zip(logs))?;
         let helpers = Vec::new();
         Ok(Self {
             machine,
@@ -199,7 +189,7 @@ impl Supervisor {
 
     fn take_output(&mut self, index: usize) {
         let Self { machine, clock, steps, srun_log, .. } = self;
-        let Step { process: slot, test_files, logged, .. } = &mut steps[index];
+        let Step { process: slot, start, logged, .. } = &mut steps[index];
         let Some(process) = slot else { return };
         let name = machine.result().steps[index].name.clone();
         let mut actions = Vec::new();
@@ -209,7 +199,7 @@ impl Supervisor {
         if exit.is_some() {
             process.read_lines(|line| lines.push(line.to_owned()));
         }
-        if (exit.is_some() || !lines.is_empty()) && test_files.may_end() {
+        if (exit.is_some() || !lines.is_empty()) && start.files.may_end() {
             actions.extend(machine.on(Event::MayEnd(index), clock.now()));
         }
         for line in lines {
@@ -218,7 +208,7 @@ impl Supervisor {
         }
         if let Some(exit) = exit {
             *slot = None;
-            if let Err(error) = test_files.end() {
+            if let Err(error) = start.files.end() {
                 log(&format!("{name}: the mark that its log is complete: {error}"));
             }
             actions.extend(machine.on(Event::Ended(index, exit), clock.now()));
@@ -264,8 +254,8 @@ impl Supervisor {
                 Err(error) => log(&format!("scancel cannot be run: {error}")),
             },
             Action::Ask(index, timeout) => {
-                if let (Some(probe), Some(target)) = (&self.probe, &self.steps[index].watch.target)
-                {
+                let target = &self.steps[index].start.watch.target;
+                if let (Some(probe), Some(target)) = (&self.probe, target) {
                     probe.ask(index, target, timeout);
                 }
             }
@@ -284,15 +274,26 @@ impl Supervisor {
                 let started = steps.iter().map(|step| step.started.and_then(|_| written(step)));
                 return Some(Event::Silence(started.collect()));
             }
-            Action::ReadFigures => {
-                let figures = match &self.figures {
-                    Ok((search, before)) => search.read(before),
+            Action::ReadFigures(index) => {
+                let warms_up = self.steps[index].start.warms_up;
+                let figures = match &mut self.figures {
+                    Ok((search, before)) => {
+                        let figures = search.read(before);
+                        if warms_up {
+                            // For the clients behind it, its files were there before.
+                            match search.stamps() {
+                                Ok(stamps) => *before = stamps,
+                                Err(error) => self.figures = Err(error),
+                            }
+                        }
+                        figures
+                    }
                     Err(error) => {
                         log(&format!("the benchmark's figures are not read: {error}"));
                         Figures::default()
                     }
                 };
-                return Some(Event::Figures(figures));
+                return Some(Event::Figures(figures, warms_up));
             }
             Action::ReadRanks(index) => {
                 let log = self.directory.file(&steps[index].log);
@@ -335,8 +336,8 @@ impl Supervisor {
         let name = &self.machine.result().steps[index].log;
         let log = self.directory.log(name)?;
         let step = &mut self.steps[index];
-        step.test_files.start(&self.directory.file(name))?;
-        let process = Process::start(&step.command, &self.variables, log, gate, &self.limit)?;
+        step.start.files.start(&self.directory, &self.directory.file(name))?;
+        let process = Process::start(&step.start.command, &self.variables, log, gate, &self.limit)?;
         step.process = Some(process);
         Ok(())
     }

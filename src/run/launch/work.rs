@@ -6,7 +6,7 @@ use std::path::Path;
 use super::command::{self, CommandError, StepCommand};
 use super::directory::{INSTALL_LOG, UNPACK_LOG, name_in};
 use super::environment::{self, Variables};
-use super::test_files::TestFiles;
+use super::step_files::StepFiles;
 use super::watch::Watch;
 use crate::plan::{Instance, Plan, StepSpec, resolve};
 use crate::run::result::{INSTALL, StepResult, UNPACK};
@@ -16,14 +16,31 @@ use crate::run::result::{INSTALL, StepResult, UNPACK};
 pub struct Work {
     /// A result of each step before it starts.
     pub steps: Vec<StepResult>,
-    /// The `srun` of each step, in the same order.
-    pub commands: Vec<StepCommand>,
-    /// How each step is watched, in the same order.
-    pub watches: Vec<Watch>,
-    /// What the test finds of each step, in the same order.
-    pub test_files: Vec<TestFiles>,
+    /// What each of them is started with, in the same order.
+    pub starts: Vec<Start>,
     /// The environment of all of them.
     pub variables: Variables,
+}
+
+/// What a step is started with.
+#[derive(Debug)]
+pub struct Start {
+    /// Its `srun`.
+    pub command: StepCommand,
+    /// How it is watched.
+    pub watch: Watch,
+    /// The files around it.
+    pub files: StepFiles,
+    /// Whether it is a client that only warms the servers up.
+    pub warms_up: bool,
+}
+
+impl Start {
+    /// Of a step of no role.
+    fn bare(command: StepCommand) -> Self {
+        let (watch, files) = (Watch::default(), StepFiles::default());
+        Self { command, watch, files, warms_up: false }
+    }
 }
 
 impl Work {
@@ -35,34 +52,27 @@ impl Work {
         let mut all = environment::of_process();
         let variables = environment::for_all_steps(plan, &all)?;
         all.extend(variables.clone());
-        let mut work = Self {
-            steps: Vec::new(),
-            commands: Vec::new(),
-            watches: Vec::new(),
-            test_files: Vec::new(),
-            variables,
-        };
+        let mut work = Self { steps: Vec::new(), starts: Vec::new(), variables };
         let tasks = plan.layout.total_nodes;
         let hosts = &nodes[..(tasks as usize).min(nodes.len())];
         if plan.container.is_some() {
             work.steps.push(StepResult::new(UNPACK, hosts, tasks, UNPACK_LOG));
-            work.commands.push(command::of_unpack(plan, hosts, &all)?);
-            work.watches.push(Watch::default());
-            work.test_files.push(TestFiles::default());
+            work.starts.push(Start::bare(command::of_unpack(plan, hosts, &all)?));
         }
         if let Some(script) = &plan.install_script {
             work.steps.push(StepResult::new(INSTALL, hosts, tasks, INSTALL_LOG));
-            work.commands.push(command::of_install(plan, script, hosts, &all)?);
-            work.watches.push(Watch::default());
-            work.test_files.push(TestFiles::default());
+            work.starts.push(Start::bare(command::of_install(plan, script, hosts, &all)?));
         }
         for instance in plan.checks().chain(plan.instances()) {
             let hosts = instance.hosts(nodes).unwrap_or_default();
             let spec = resolve(&instance, nodes);
             work.steps.push(step_result(plan, &instance, &spec, hosts));
-            work.commands.push(command::of_instance(&instance, nodes, &all)?);
-            work.watches.push(Watch::new(&instance, spec.ready, hosts)?);
-            work.test_files.push(TestFiles::new(plan, &instance));
+            work.starts.push(Start {
+                command: command::of_instance(&instance, nodes, &all)?,
+                files: StepFiles::new(plan, &instance, &spec),
+                watch: Watch::new(&instance, spec.ready, hosts)?,
+                warms_up: instance.role.warms_up,
+            });
         }
         Ok(work)
     }

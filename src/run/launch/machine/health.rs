@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Action, Machine};
 use crate::run::launch::watch::Watch;
-use crate::run::result::{Moment, StepResult, VerdictKind};
+use crate::run::result::{Exit, Moment, StepResult, VerdictKind};
 use crate::run::timeline::duration;
 
 /// The time between two questions to a step that is not ready.
@@ -148,6 +148,9 @@ impl Machine {
             |step: &StepResult| step.role.as_ref().is_some_and(|role| after.contains(role));
         let mut before =
             (0..self.steps.len()).filter(|index| is_before(&self.result.steps[*index]));
-        before.all(|index| self.is_up(index))
+        before.all(|index| match &self.result.steps[index] {
+            client if client.decides() => client.exit.is_some_and(Exit::is_success),
+            _ => self.is_up(index),
+        })
     }
 }

@@ -105,9 +105,10 @@ impl Step {
             }
             SrunOutput::RanksCompleted(end) => {
                 self.status = None;
-                // The first rank is the one that serves: without it, the others wait for ever.
-                let is_first = result.tasks > 1 && end.rank == Some(0);
-                let is_lost = result.is_server() && is_first && !self.may_end;
+                // The first rank is the one that serves: without it, the others wait for ever. One
+                // that is alone on its node is all of the server there.
+                let is_needed = end.rank == Some(0) || result.tasks_per_node == 1;
+                let is_lost = result.is_server() && result.tasks > 1 && is_needed && !self.may_end;
                 if is_lost && self.stop.is_none() && result.failure.is_none() {
                     (result.failure, self.failed_at) = (Some(end), Some(now));
                 }

@@ -167,7 +167,7 @@ impl Run {
             Action::Save => "save".to_owned(),
             Action::WriteFiles
             | Action::ReadTail(_)
-            | Action::ReadFigures
+            | Action::ReadFigures(_)
             | Action::ReadSilence
             | Action::ReadRanks(_)
             | Action::ReadCause => String::new(),
@@ -193,7 +193,7 @@ impl Run {
                 Some(Event::Silence(written.collect()))
             }
             Action::ReadCause => Some(Event::Cause(self.cause)),
-            Action::ReadFigures => Some(Event::Figures(self.figures.clone())),
+            Action::ReadFigures(_) => Some(Event::Figures(self.figures.clone(), false)),
             Action::WriteFiles => {
                 let error = self.is_full.then(|| "No space left on device".to_owned());
                 Some(Event::Written(None, error))

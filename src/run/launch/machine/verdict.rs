@@ -27,7 +27,9 @@ impl Machine {
                 step.running.is_none() && self.may_start(index)
             }),
             Phase::Ready => (VerdictKind::ReadyLimit, "ready", &is_down),
-            _ => (VerdictKind::BenchmarkLimit, "done", &|_, step| step.decides()),
+            _ => (VerdictKind::BenchmarkLimit, "done", &|_, step| {
+                step.decides() && step.ended.is_none()
+            }),
         };
         let in_group = |step: &StepResult| step.phase() == self.group();
         let late = |(index, step)| (in_group(step) && is_late(index, step)).then_some(index);
@@ -146,10 +148,16 @@ impl Machine {
                 Some(fault) => {
                     (VerdictKind::RequestsFailed, format!("{name} ended well{after}, but {fault}"))
                 }
+                None if self.has_client_left() => return None,
                 None => (VerdictKind::Passed, format!("{name} passed{after}")),
             },
             _ => (VerdictKind::BenchmarkFailed, format!("{name} failed{after}: {how}")),
         })
+    }
+
+    /// Whether a client has not ended.
+    fn has_client_left(&self) -> bool {
+        self.result.steps.iter().any(|step| step.decides() && step.ended.is_none())
     }
 
     /// Puts the reason that the step's log gives into the verdict. The rank that was reported first may

@@ -1,42 +1,58 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The files in the test's output directory by which the test and its launcher work together.
+//! The files around a step: those that are written for it, and those in the test's output directory
+//! by which the test and its launcher work together.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use super::directory::DirectoryError;
-use crate::plan::{Instance, Plan, Template, resolve};
+use super::directory::{DirectoryError, RunDirectory};
+use crate::atomic_file;
+use crate::plan::{Instance, Plan, StepSpec, Template};
 
-/// What the test finds of a step in its output directory.
+/// The files around a step.
 #[derive(Debug, Default)]
-pub struct TestFiles {
+pub struct StepFiles {
+    /// Files of the run's directory that exist before it starts: their names, and what is in them.
+    given: Vec<(String, String)>,
     log: Option<PathBuf>,
     done: Option<PathBuf>,
     ends_after: Option<PathBuf>,
 }
 
-impl TestFiles {
-    /// Of an instance.
+impl StepFiles {
+    /// Of an instance, whose step is this.
     #[must_use]
-    pub fn new(plan: &Plan, instance: &Instance<'_>) -> Self {
-        let spec = resolve(instance, &[]);
+    pub fn new(plan: &Plan, instance: &Instance<'_>, spec: &StepSpec<'_>) -> Self {
         let below = |file: &str| Path::new(plan.output_dir()).join(file);
         let filled =
             |file: &Option<Template>| file.as_ref().map(|file| below(&file.literal_text()));
+        let files = spec.files.iter();
         Self {
+            given: files
+                .map(|(name, content)| (name.literal_text().into_owned(), content.file()))
+                .collect(),
             log: filled(&spec.test_log),
             done: filled(&spec.done),
             ends_after: instance.role.ends_after.as_deref().map(below),
         }
     }
 
-    /// Before the step starts: links its log, and removes the mark of an earlier start.
+    /// Before the step starts: writes its files, links its log, and removes the mark of an earlier
+    /// start.
     ///
     /// # Errors
     /// The system's.
-    pub fn start(&self, log: &Path) -> io::Result<()> {
+    pub fn start(&self, directory: &RunDirectory, log: &Path) -> io::Result<()> {
+        for (name, text) in &self.given {
+            // A configuration may hold a secret.
+            let path = directory.file(name);
+            let write = |path: &Path| {
+                atomic_file::write(path, 0o600, |file| file.write_all(text.as_bytes()))
+            };
+            named(Some(&path), write)?;
+        }
         let link = |place: &Path| {
             place.parent().map_or(Ok(()), fs::create_dir_all)?;
             remove(place)?;

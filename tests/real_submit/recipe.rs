@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Recipes of an engine that nobody knows, from `submit` to the verdict. Its stand-in checks what each
+//! process is given and how it is asked.
+
+use std::fs;
+
+use disagg::run::result::{Moment, RunResult, VerdictKind};
+use slurm_bed::{Options, contains};
+
+use crate::site::{Running, Site, path};
+
+const ENGINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engines");
+
+/// A server over two nodes, two that share a third, a registry, a router, and three runs of a client.
+fn recipe(fault: &str) -> String {
+    format!(
+        "engine: {ENGINES}/standin.yaml\nmodel: {ENGINES}\ngpus_per_node: 4\n\
+         env: {{STANDIN_FAULT: '{fault}'}}\n\
+         roles:\n  decode: {{args: {{tp: 8}}}}\n  prefill: {{servers: 2, args: {{tp: 2}}}}\n\
+         benchmark:\n  concurrencies: [1, 4]\n  rounds: 3\n  warmup: 2\n  \
+         command: [python3, '{ENGINES}/standin.py', client, --url, '{{url}}', --concurrency, '{{concurrency}}', \
+         --prompts, '{{prompts}}', --results, '{{results}}']\n\
+         slurm: {{placement: packed, time: 10}}\n"
+    )
+}
+
+#[test]
+fn a_recipe_runs_its_services_servers_router_and_clients() {
+    // Slurm would bind the only task of a node to one CPU.
+    let options = Options::nodes(21).conf("TaskPlugin=task/affinity");
+    let site = Site::with(options.conf("TaskPluginParam=autobind=threads"));
+    let workspace = |name: &str| site.cluster.work().join(name);
+    let submit = |name: &str, fault: &str| {
+        let file = site.cluster.work().join(format!("{name}.yaml"));
+        fs::write(&file, recipe(fault)).unwrap();
+        let workspace = workspace(name);
+        Running::start(
+            &site,
+            site.command(&[], &["submit", path(&file), "--workspace", path(&workspace)]),
+        )
+    };
+    let ended = |name: &str, running: Running<'_>, status: i32| {
+        let output = running.end();
+        output.expect(status);
+        (RunResult::read(&workspace(name)).unwrap(), output)
+    };
+    let (result, output) = ended("good", submit("good", ""), 0);
+    contains(&output.stdout, "PASSED: good, job");
+    assert_each_in_its_turn(&result);
+    let concurrencies: Vec<_> = result.figures.iter().map(|one| one.concurrency).collect();
+    assert_eq!(concurrencies, [Some(1), Some(4)], "{:#?}", result.figures);
+    let log = fs::read_to_string(workspace("good").join("benchmark_4.log")).unwrap();
+    contains(&log, "answers of DECODE_0 PREFILL_0 PREFILL_1");
+    let runs = workspace("good").join("runs").canonicalize().unwrap();
+    for name in ["prefill_0.json", "prefill_1.json", "decode.json"] {
+        assert!(workspace("good").join(name).canonicalize().unwrap().starts_with(&runs), "{name}");
+    }
+
+    let cases = [
+        ("w", "WARMUP:fails", VerdictKind::BenchmarkFailed, "WARMUP failed after"),
+        ("r", "BENCHMARK_1:requests_fail", VerdictKind::RequestsFailed, "2 of 3 requests failed"),
+        ("e", "PREFILL_1:ends", VerdictKind::ServerEnded, "PREFILL_1 ended after"),
+        (
+            "n",
+            "DECODE_0:follower_ends",
+            VerdictKind::ServerEnded,
+            "before the benchmark: exit status 0 on node",
+        ),
+        (
+            "f",
+            "DECODE_0:fatal",
+            VerdictKind::FatalLog,
+            "DECODE_0 log: STANDIN fatal: a request was too much",
+        ),
+        (
+            "h",
+            "PREFILL_0:hangs",
+            VerdictKind::Unresponsive,
+            "PREFILL_0 stopped answering /health: 3 misses",
+        ),
+    ];
+    let running: Vec<_> = cases.iter().map(|(name, fault, ..)| submit(name, fault)).collect();
+    for ((name, fault, kind, message), running) in cases.into_iter().zip(running) {
+        let (result, _) = ended(name, running, 1);
+        assert_eq!(result.verdict.kind, kind, "{fault}: {:#?}", result.verdict);
+        contains(&result.verdict.message, message);
+        let last = result.steps.iter().find(|step| step.name == "BENCHMARK_4").unwrap();
+        assert_eq!(last.started, None, "{fault}: {last:#?}");
+    }
+}
+
+/// What is there for others is there before them, and ends behind them.
+fn assert_each_in_its_turn(result: &RunResult) {
+    let step = |name: &str| result.steps.iter().find(|step| step.name == name).unwrap();
+    let servers = ["DECODE_0", "PREFILL_0", "PREFILL_1"].map(step);
+    let (registry, router) = (step("REGISTRY"), step("ROUTER"));
+    let clients = ["WARMUP", "BENCHMARK_1", "BENCHMARK_4"].map(step);
+    assert!(servers.iter().all(|server| server.started >= registry.ready), "{result:#?}");
+    let last: Option<Moment> = servers.iter().map(|server| server.ready).max().unwrap();
+    assert!(router.started >= last && clients[0].started >= router.ready, "{result:#?}");
+    for pair in clients.windows(2) {
+        assert!(pair[1].started >= pair[0].ended && pair[0].ended.is_some(), "{result:#?}");
+    }
+    assert!(servers.iter().all(|server| server.stopped >= router.ended), "{result:#?}");
+    assert!(servers.iter().all(|server| registry.stopped >= server.ended), "{result:#?}");
+}
