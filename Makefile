@@ -41,7 +41,8 @@ RUN_PACKAGES := gcc libc6-dev
 BED_PACKAGES := slurmctld slurmd slurm-client munge slurmdbd mariadb-server libpmix-dev iproute2 procps
 LINT_PACKAGES := $(RUN_PACKAGES) shellcheck libslurm-dev libclang-dev
 TEST_PACKAGES := $(LINT_PACKAGES) $(BED_PACKAGES) pkg-config valgrind binutils \
-	python3-yaml python3-pytest python3-pytest-timeout lua5.1 lua5.4 zsh fish
+	python3-yaml python3-pytest python3-pytest-timeout python3-venv lua5.1 lua5.4 zsh fish \
+	etcd-server nats-server
 
 PROGRAMS := slurm-disagg disagg-smoke
 PLUGINS := spank_disagg.so $(if $(wildcard $(SLURM_INCLUDE)/slurm/slurm.h),job_submit_disagg.so) job_submit_disagg.lua

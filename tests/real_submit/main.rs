@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
 
 mod container;
+mod engines;
 mod list;
 mod matrix;
 mod ordinary;

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Recipes with real software and without GPUs: Dynamo and its mock engine, and real routers in
+//! front of mock servers that check what they are told (`tests/engines`).
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::time::Duration;
+
+use disagg::run::result::{RunResult, VerdictKind};
+use slurm_bed::{Options, Output, contains};
+
+use crate::site::{LIMIT, Site};
+
+const ENGINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engines");
+
+struct Place {
+    site: Site,
+    /// Where the programs and the model are.
+    installed: String,
+}
+
+impl Place {
+    fn new(options: Options) -> Self {
+        let installed = Output::of(&mut Command::new(format!("{ENGINES}/install")));
+        Self { installed: installed.ok().trim().to_owned(), site: Site::with(options) }
+    }
+
+    fn workspace(&self, name: &str) -> PathBuf {
+        self.site.cluster.work().join(name)
+    }
+
+    /// Starts the submission of a recipe that has these lines and those that all have.
+    fn submit(&self, name: &str, lines: &str) -> Child {
+        let installed = &self.installed;
+        let recipe = self.site.cluster.work().join(format!("{name}.yaml"));
+        let text = format!(
+            "model: {{path: {installed}/tiny, name: tiny}}\n\
+             env: {{PATH: \"{installed}/bin:$PATH\", PYTHONPATH: {ENGINES}/mock, HOME: /tmp}}\n\
+             slurm: {{time: 5}}\n\
+             {lines}\n"
+        );
+        fs::write(&recipe, text).unwrap();
+        let (recipe, workspace) = (recipe.display().to_string(), self.workspace(name));
+        let workspace = workspace.display().to_string();
+        let mut submit = self.site.command(&[], &["submit", &recipe, "--workspace", &workspace]);
+        submit.stdout(fs::File::create(format!("{workspace}.out")).unwrap());
+        submit.stderr(fs::File::create(format!("{workspace}.err")).unwrap());
+        submit.spawn().unwrap()
+    }
+
+    fn result(&self, name: &str) -> RunResult {
+        RunResult::read(&self.workspace(name))
+            .unwrap_or_else(|error| panic!("{error}: {}", self.text(name)))
+    }
+
+    /// What the submission and all steps of a run have printed.
+    fn text(&self, name: &str) -> String {
+        let logs = fs::read_dir(self.workspace(name)).into_iter().flatten().flatten();
+        let logs = logs.map(|entry| entry.path());
+        let logs = logs.filter(|path| path.extension().is_some_and(|kind| kind == "log"));
+        let outputs = ["out", "err"].map(|kind| self.workspace(name).with_extension(kind));
+        let text = |path: PathBuf| {
+            format!("--- {}\n{}\n", path.display(), fs::read_to_string(&path).unwrap_or_default())
+        };
+        outputs.into_iter().chain(logs).map(text).collect()
+    }
+
+    /// Waits for the end of a submission; gives its exit status.
+    fn status_of(&self, submit: &mut Child) -> Option<i32> {
+        let ended = || submit.try_wait().unwrap();
+        let status = slurm_bed::wait_for(LIMIT, ended, || "the submission does not end".into());
+        status.code()
+    }
+
+    /// Ends the process of a job whose command contains these words, as a crash does.
+    fn kill(&self, job: u32, words: &str) {
+        let of_job = format!("SLURM_JOB_ID={job}\0");
+        let is_one = |process: &&slurm_bed::Process| {
+            let environment = fs::read(format!("/proc/{}/environ", process.pid));
+            let environment =
+                String::from_utf8_lossy(&environment.unwrap_or_default()).into_owned();
+            process.command.starts_with("python3")
+                && process.command.contains(words)
+                && environment.contains(&of_job)
+        };
+        let processes = self.site.cluster.processes();
+        let process = processes.iter().find(is_one);
+        let pid = process.unwrap_or_else(|| panic!("{words}: {processes:#?}")).pid.to_string();
+        assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+    }
+}
+
+/// A client's command that asks for so many completions, of a model of this name.
+fn client(model: &str) -> String {
+    format!(
+        "command: [python3, {ENGINES}/mock/client.py, \"{{url}}\", {model}, \"{{concurrency}}\", \
+         \"{{prompts}}\", \"{{results}}\"], isl: 8, osl: 4"
+    )
+}
+
+#[test]
+fn servers_of_several_nodes_and_real_routers_find_each_other() {
+    let place = Place::new(Options::nodes(8).gpus(2));
+    let roles = |args: &str| {
+        format!(
+            "gpus_per_node: 2\nroles:\n  prefill: {{args: {{{args}}}}}\n  decode: {{args: {{{args}}}}}\n  \
+             router: {{args: {{worker-startup-check-interval: 1}}}}"
+        )
+    };
+    let measured = |model: &str| {
+        format!("benchmark: {{{}, concurrencies: [1, 4], prompts: 20}}", client(model))
+    };
+    let cases = [
+        ("sglang", "tp-size: 4", "\"{served_name}\""),
+        ("vllm", "tensor-parallel-size: 2, pipeline-parallel-size: 2", "\"{served_name}\""),
+        // Such a client ends with 0 too.
+        ("sglang", "tp-size: 4", "unknown"),
+    ];
+    for (round, (engine, args, model)) in cases.into_iter().enumerate() {
+        let name = format!("{engine}{round}");
+        let lines = format!("engine: {engine}\n{}\n{}", roles(args), measured(model));
+        let status = place.status_of(&mut place.submit(&name, &lines));
+        let (result, text) = (place.result(&name), place.text(&name));
+        let completed: Vec<_> = result.figures.iter().map(|one| one.get("completed")).collect();
+        if model == "unknown" {
+            assert_eq!(result.verdict.kind, VerdictKind::RequestsFailed, "{text}");
+            assert_eq!(status, Some(1), "{text}");
+            continue;
+        }
+        assert_eq!(result.verdict.kind, VerdictKind::Passed, "{text}");
+        assert_eq!(status, Some(0), "{text}");
+        assert_eq!(completed, [Some(20.0); 2], "{text}");
+        for mode in ["prefill", "decode"] {
+            // The router's own question on its start may come too.
+            let answered = text.matches(&format!("{{\"did\": \"{mode}\"")).count();
+            assert!(answered >= 40, "{mode} {answered}: {text}");
+            assert_eq!(text.matches("\"rank\": 1").count(), 2, "{text}");
+        }
+    }
+}
+
+/// Dynamo's frontend, one prefill and some decode servers.
+fn dynamo(decode: u32, more: &str, benchmark: &str) -> String {
+    format!(
+        "engine: dynamo-mocker\nroles:\n  prefill:\n  decode: {{servers: {decode}}}\n{more}\nbenchmark: {{{benchmark}}}"
+    )
+}
+
+#[test]
+fn dynamo_passes_with_a_real_client_and_through_files() {
+    let place = Place::new(Options::nodes(3));
+    let files = "  etcd: {servers: 0}\n  nats: {servers: 0}";
+    let benchmark = "client: aiperf, isl: 32, osl: 8, concurrencies: 2, prompts: 20";
+    let status = place.status_of(&mut place.submit("files", &dynamo(2, files, benchmark)));
+    let text = place.text("files");
+    assert_eq!(status, Some(0), "{text}");
+    let result = place.result("files");
+    assert_eq!(result.figures[0].get("completed"), Some(20.0), "{text}");
+}
+
+#[test]
+fn the_end_of_any_of_dynamos_processes_is_the_verdict() {
+    let place = Place::new(Options::nodes(2));
+    // It goes on until the job ends.
+    let benchmark = format!("{}, concurrencies: 2, prompts: 1000000", client("tiny"));
+    let cases = [
+        ("DECODE_0", "--disaggregation-mode decode"),
+        ("PREFILL_0", "--disaggregation-mode prefill"),
+        ("FRONTEND", "dynamo.frontend"),
+    ];
+    // One after the other: the nodes of a bed share their ports.
+    for (step, words) in cases {
+        let mut submit = place.submit(step, &dynamo(1, "", &benchmark));
+        slurm_bed::wait_for(
+            LIMIT,
+            || place.text(step).contains("BENCHMARK: running").then_some(()),
+            || place.text(step),
+        );
+        std::thread::sleep(Duration::from_secs(1));
+        place.kill(place.result(step).run.job_id, words);
+        assert_eq!(place.status_of(&mut submit), Some(1), "{}", place.text(step));
+        let verdict = place.result(step).verdict;
+        assert_eq!(verdict.kind, VerdictKind::ServerEnded, "{verdict:#?}");
+        assert_eq!(verdict.step.as_deref(), Some(step), "{verdict:#?}");
+        contains(&verdict.message, "signal 9");
+    }
+}
