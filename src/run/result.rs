@@ -258,9 +258,12 @@ pub struct StepResult {
     pub nodes: Vec<String>,
     /// The number of its tasks.
     pub tasks: u32,
-    /// Its tasks on each full node.
+    /// Its tasks on each full node; the most on one where `tasks_by_node` differ.
     #[serde(default)]
     pub tasks_per_node: u32,
+    /// Its tasks on each of its nodes, where they are not as many on each but the last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks_by_node: Vec<u32>,
     /// Its log, relative to the workspace.
     pub log: String,
     /// Its JUnit file, relative to the workspace when it lies in it.
@@ -285,9 +288,10 @@ pub struct StepResult {
     pub stop: Option<Stop>,
     /// The rank that failed first, as `srun` reported it.
     pub failure: Option<RankEnd>,
-    /// How many GPUs of each of its nodes are its own, where it shares its nodes.
+    /// How many GPUs each task has for itself or with its step's other tasks there, for each of its
+    /// nodes, where it does not have all of their GPUs.
     #[serde(default)]
-    pub own_gpus: Option<u32>,
+    pub own_gpus: Option<Vec<u32>>,
     /// Where its ranks run, in their order; those that have said so.
     #[serde(default)]
     pub ranks: Vec<RankPlace>,
@@ -306,6 +310,7 @@ impl StepResult {
             nodes: nodes.to_vec(),
             tasks,
             tasks_per_node: tasks.div_ceil(count),
+            tasks_by_node: Vec::new(),
             log: log.to_owned(),
             junit: None,
             started: None,
@@ -320,6 +325,26 @@ impl StepResult {
             own_gpus: None,
             ranks: Vec::new(),
         }
+    }
+
+    /// How many of its tasks the plan has on one of its nodes, by the place in `nodes`.
+    #[must_use]
+    pub fn tasks_on(&self, node: usize) -> u32 {
+        if !self.tasks_by_node.is_empty() {
+            return self.tasks_by_node.get(node).copied().unwrap_or_default();
+        }
+        let before = u32::try_from(node).unwrap_or(u32::MAX).saturating_mul(self.tasks_per_node);
+        self.tasks.saturating_sub(before).min(self.tasks_per_node)
+    }
+
+    /// The node of a rank by the plan, by its place in `nodes`.
+    #[must_use]
+    pub fn node_of(&self, rank: u32) -> Option<usize> {
+        let mut end = 0;
+        (0..self.nodes.len()).find(|node| {
+            end += self.tasks_on(*node);
+            rank < end
+        })
     }
 
     /// The phase in which it is started.

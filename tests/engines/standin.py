@@ -123,6 +123,8 @@ def server(arguments):
         return 200, {"by": name}
 
     serve(arguments.port, answer)
+    if fault(name) == "takes_ports":
+        serve(8100, answer)
     with socket.create_server((socket.gethostname(), arguments.boot)) as boot:
         while missing:
             follower, _ = boot.accept()
@@ -130,6 +132,18 @@ def server(arguments):
                 missing.discard(int(follower.makefile().readline()))
         print(f"{name} has all its nodes", flush=True)
         signal.pause()
+
+
+def worker(arguments):
+    """A rank of a server that has a rank for each GPU."""
+    equal(arguments.rank, int(os.environ["SLURM_PROCID"]), "--rank")
+    equal(arguments.local_rank, int(os.environ["SLURM_LOCALID"]), "--local-rank")
+    equal(arguments.node_rank, int(os.environ["SLURM_NODEID"]), "--node-rank")
+    equal(len(os.environ["CUDA_VISIBLE_DEVICES"].split(",")), 1, "the number of GPUs")
+    if arguments.rank == 0:
+        equal(arguments.leader, socket.gethostname(), "--leader")
+        serve(arguments.port, lambda *_: (200, [{"by": arguments.name}]))
+    signal.pause()
 
 
 def router(arguments):
@@ -193,16 +207,16 @@ def client(arguments):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("program", choices=["registry", "server", "router", "client"])
+    parser.add_argument("program", choices=["registry", "server", "worker", "router", "client"])
     for text in ["--name", "--leader", "--node-addr", "--config", "--url", "--results"]:
         parser.add_argument(text)
-    for number in ["--port", "--boot", "--nodes", "--node-rank", "--second", "--tp", "--concurrency", "--prompts"]:
+    for number in ["--rank", "--local-rank", "--port", "--boot", "--nodes", "--node-rank", "--second", "--tp", "--concurrency", "--prompts"]:
         parser.add_argument(number, type=int)
     parser.add_argument("--headless", action="store_true")
     parser.add_argument("--prefill", nargs=2, action="append", default=[])
     parser.add_argument("--decode", action="append", default=[])
     arguments = parser.parse_args()
-    {"registry": registry, "server": server, "router": router, "client": client}[arguments.program](arguments)
+    globals()[arguments.program](arguments)
 
 
 main()

@@ -12,39 +12,43 @@ use crate::site::{Running, Site, path};
 const ENGINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engines");
 
 /// A server over two nodes, two that share a third, a registry, a router, and three runs of a client.
-fn recipe(fault: &str) -> String {
+const DISAGGREGATED: &str = "placement: packed}\nroles:\n  decode: {args: {tp: 8}}\n  \
+    prefill: {servers: 2, args: {tp: 2}}\n";
+/// Three servers of three GPUs each on three nodes of four; the second has one GPU of its first node.
+/// The machine has fewer CPUs than the cluster says, so they cannot be bound.
+const COMPACT: &str = "placement: compact, srun_args: [--cpu-bind=none]}\nroles:\n  worker: {servers: 3, args: {tp: 3}}\n";
+
+fn recipe(roles: &str, fault: &str) -> String {
     format!(
         "engine: {ENGINES}/standin.yaml\nmodel: {ENGINES}\ngpus_per_node: 4\n\
          env: {{STANDIN_FAULT: '{fault}'}}\n\
-         roles:\n  decode: {{args: {{tp: 8}}}}\n  prefill: {{servers: 2, args: {{tp: 2}}}}\n\
          benchmark:\n  concurrencies: [1, 4]\n  rounds: 3\n  warmup: 2\n  \
          command: [python3, '{ENGINES}/standin.py', client, --url, '{{url}}', --concurrency, '{{concurrency}}', \
          --prompts, '{{prompts}}', --results, '{{results}}']\n\
-         slurm: {{placement: packed, time: 10}}\n"
+         slurm: {{time: 10, {roles}"
     )
 }
 
 #[test]
 fn a_recipe_runs_its_services_servers_router_and_clients() {
     // Slurm would bind the only task of a node to one CPU.
-    let options = Options::nodes(21).conf("TaskPlugin=task/affinity");
+    let options = Options::nodes(24).conf("TaskPlugin=task/affinity");
     let site = Site::with(options.conf("TaskPluginParam=autobind=threads"));
     let workspace = |name: &str| site.cluster.work().join(name);
-    let submit = |name: &str, fault: &str| {
+    let submit = |name: &str, roles: &str, fault: &str| {
         let file = site.cluster.work().join(format!("{name}.yaml"));
-        fs::write(&file, recipe(fault)).unwrap();
+        fs::write(&file, recipe(roles, fault)).unwrap();
         let workspace = workspace(name);
-        Running::start(
-            &site,
-            site.command(&[], &["submit", path(&file), "--workspace", path(&workspace)]),
-        )
+        let submit = ["submit", path(&file), "--workspace", path(&workspace)];
+        Running::start(&site, site.command(&[], &submit))
     };
     let ended = |name: &str, running: Running<'_>, status: i32| {
         let output = running.end();
         output.expect(status);
         (RunResult::read(&workspace(name)).unwrap(), output)
     };
-    let (result, output) = ended("good", submit("good", ""), 0);
+    let compact = submit("compact", COMPACT, "");
+    let (result, output) = ended("good", submit("good", DISAGGREGATED, ""), 0);
     contains(&output.stdout, "PASSED: good, job");
     assert_each_in_its_turn(&result);
     let concurrencies: Vec<_> = result.figures.iter().map(|one| one.concurrency).collect();
@@ -55,37 +59,44 @@ fn a_recipe_runs_its_services_servers_router_and_clients() {
     for name in ["prefill_0.json", "prefill_1.json", "decode.json"] {
         assert!(workspace("good").join(name).canonicalize().unwrap().starts_with(&runs), "{name}");
     }
+    let (result, _) = ended("compact", compact, 0);
+    let tasks = |name: &str| {
+        let step = result.steps.iter().find(|step| step.name == name).unwrap();
+        let gpus: Vec<_> = step.ranks.iter().map(|rank| rank.gpus.join(",")).collect();
+        (step.tasks_by_node.clone(), gpus.join(" "))
+    };
+    assert_eq!(tasks("WORKER_0"), (vec![], "0 1 2".to_owned()));
+    assert_eq!(tasks("WORKER_1"), (vec![1, 2], "3 0 1".to_owned()));
+    assert_eq!(tasks("WORKER_2"), (vec![], "2 3 0".to_owned()));
 
+    use VerdictKind::{
+        BenchmarkFailed, FatalLog, RequestsFailed, ServerEnded, StartFailed, Unresponsive,
+    };
     let cases = [
-        ("w", "WARMUP:fails", VerdictKind::BenchmarkFailed, "WARMUP failed after"),
-        ("r", "BENCHMARK_1:requests_fail", VerdictKind::RequestsFailed, "2 of 3 requests failed"),
-        ("e", "PREFILL_1:ends", VerdictKind::ServerEnded, "PREFILL_1 ended after"),
+        ("w", "WARMUP:fails", BenchmarkFailed, "WARMUP failed after"),
+        ("r", "BENCHMARK_1:requests_fail", RequestsFailed, "2 of 3 requests failed"),
+        ("e", "PREFILL_1:ends", ServerEnded, "PREFILL_1 ended after"),
         (
             "n",
             "DECODE_0:follower_ends",
-            VerdictKind::ServerEnded,
-            "before the benchmark: exit status 0 on node",
+            ServerEnded,
+            ", before the benchmark: exit status 0 on node",
         ),
-        (
-            "f",
-            "DECODE_0:fatal",
-            VerdictKind::FatalLog,
-            "DECODE_0 log: STANDIN fatal: a request was too much",
-        ),
-        (
-            "h",
-            "PREFILL_0:hangs",
-            VerdictKind::Unresponsive,
-            "PREFILL_0 stopped answering /health: 3 misses",
-        ),
+        ("f", "DECODE_0:fatal", FatalLog, "DECODE_0 log: STANDIN fatal: a request was too much"),
+        ("h", "PREFILL_0:hangs", Unresponsive, "PREFILL_0 stopped answering /health: 3 misses"),
+        ("p", "DECODE_0:takes_ports", StartFailed, "its port 8100 (http) is in use on node"),
     ];
-    let running: Vec<_> = cases.iter().map(|(name, fault, ..)| submit(name, fault)).collect();
+    let submit = |(name, fault, ..): &(&str, &str, _, _)| submit(name, DISAGGREGATED, fault);
+    let running: Vec<_> = cases.iter().map(submit).collect();
     for ((name, fault, kind, message), running) in cases.into_iter().zip(running) {
         let (result, _) = ended(name, running, 1);
         assert_eq!(result.verdict.kind, kind, "{fault}: {:#?}", result.verdict);
         contains(&result.verdict.message, message);
         let last = result.steps.iter().find(|step| step.name == "BENCHMARK_4").unwrap();
         assert_eq!(last.started, None, "{fault}: {last:#?}");
+        if kind == StartFailed {
+            contains(&result.verdict.message, " by python3 (pid ");
+        }
     }
 }
 

@@ -431,6 +431,6 @@ mod tests {
             ]
         );
         let (_, wrong) = Settings::read(&["placement=tight"]);
-        assert_eq!(wrong, ["'placement=tight': must be one of: exclusive, packed"]);
+        assert_eq!(wrong, ["'placement=tight': must be one of: exclusive, packed, compact"]);
     }
 }

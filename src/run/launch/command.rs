@@ -2,6 +2,8 @@
 //! The srun command of a step: sizes, nodes, container, environment and the role's command, all as
 //! argument vectors.
 
+use std::path::Path;
+
 use super::environment::{Variables, expand};
 use super::watch::NoPort;
 use crate::output::script::{COMMON, CONTAINER_MARK, IN_CONTAINER_SH, container_arguments};
@@ -36,6 +38,9 @@ pub enum CommandError {
     NoPort(#[from] NoPort),
 }
 
+/// The variable that names the file of [`host_file`] for srun.
+const HOST_FILE: &str = "SLURM_HOSTFILE";
+
 /// srun opens what its own standard output is: so no path goes through srun's file name patterns.
 const OUTPUT: &str = "/dev/fd/1";
 
@@ -51,15 +56,23 @@ pub fn of_instance(
     let spec = resolve(instance, nodes);
     let hosts = instance.hosts(nodes).unwrap_or_default();
     let task = task(&spec);
-    let plane = spec.plane().unwrap_or(spec.step.tasks_per_node);
-    let mut extra = vec![format!("--distribution=plane={plane}")];
+    // srun takes a file with the host of each task, or a list of the nodes.
+    let (distribution, nodelist) = match spec.plane() {
+        Some(plane) => (format!("--distribution=plane={plane}"), Some(hosts.to_vec())),
+        None => ("--distribution=arbitrary".to_owned(), None),
+    };
+    let host_file = nodelist.is_none().then(|| {
+        let file = Path::new(&instance.plan.workspace).join(host_file(instance));
+        (HOST_FILE.to_owned(), file.display().to_string())
+    });
+    let mut extra = vec![distribution];
     extra.extend(spec.step.cpu_bind().map(|how| format!("--cpu-bind={how}")));
     let container = container_arguments(instance.plan, None);
     extra.extend(common(instance.plan, container, variables)?);
     let request = SrunRequest {
         nodes: Some(spec.step.nodes),
         ntasks: Some(spec.step.tasks),
-        nodelist: Some(hosts.to_vec()),
+        nodelist,
         mpi: Some(spec.step.mpi_type().to_owned()),
         overlap: spec.step.overlap,
         kill_on_bad_exit: spec.step.kill_on_bad_exit.then_some(true),
@@ -75,7 +88,15 @@ pub fn of_instance(
     let environment = task.environment.into_iter();
     let environment =
         environment.map(|(name, value)| Ok((name.into_owned(), expand(&value, variables)?)));
-    Ok(StepCommand { arguments, environment: environment.collect::<Result<_, TooLong>>()? })
+    let mut environment = environment.collect::<Result<Vec<_>, TooLong>>()?;
+    environment.extend(host_file);
+    Ok(StepCommand { arguments, environment })
+}
+
+/// The file in the workspace with the host of each task of a step, where no number of tasks on each
+/// node says as much.
+pub fn host_file(instance: &Instance<'_>) -> String {
+    format!("{}_hosts.txt", instance.name.to_lowercase())
 }
 
 /// The command that unpacks the container image on each of the plan's nodes, and fails on a node

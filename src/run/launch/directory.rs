@@ -9,6 +9,7 @@ use std::io;
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use super::command::host_file;
 use crate::plan::{Plan, resolve};
 use crate::run::result;
 
@@ -212,6 +213,7 @@ fn names(plan: &Plan) -> BTreeSet<String> {
     for instance in plan.instances().chain(plan.checks()) {
         let spec = resolve(&instance, &[]);
         names.insert(spec.log_file().into_owned());
+        names.extend(spec.plane().is_none().then(|| host_file(&instance)));
         names.extend(spec.files.iter().map(|(name, _)| name.literal_text().into_owned()));
         let junit = spec.junit_file();
         names.extend(junit.as_deref().and_then(|path| name_in(workspace, path)).map(str::to_owned));

@@ -14,6 +14,7 @@ mod log;
 mod machine;
 pub mod pdeathsig;
 mod plan_file;
+mod ports;
 mod probe;
 mod process;
 mod ranks;

@@ -153,7 +153,8 @@ fn ask(questions: &Mutex<Receiver<Question>>, mut reporter: Reporter) {
     }
 }
 
-fn connect(target: &Target, timeout: Duration) -> Result<(), String> {
+/// Connects, and says why that fails.
+pub fn connect(target: &Target, timeout: Duration) -> Result<(), String> {
     let text = |error: io::Error| error.to_string();
     let addresses = (target.host.as_str(), target.port).to_socket_addrs().map_err(text)?;
     let mut last = "no address".to_owned();

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use super::command::host_file;
 use super::directory::{DirectoryError, RunDirectory};
 use crate::atomic_file;
 use crate::plan::{Instance, Plan, StepSpec, Template};
@@ -24,15 +25,23 @@ pub struct StepFiles {
 impl StepFiles {
     /// Of an instance, whose step is this.
     #[must_use]
-    pub fn new(plan: &Plan, instance: &Instance<'_>, spec: &StepSpec<'_>) -> Self {
+    pub fn new(
+        plan: &Plan,
+        instance: &Instance<'_>,
+        spec: &StepSpec<'_>,
+        nodes: &[String],
+    ) -> Self {
         let below = |file: &str| Path::new(plan.output_dir()).join(file);
         let filled =
             |file: &Option<Template>| file.as_ref().map(|file| below(&file.literal_text()));
         let files = spec.files.iter();
+        let files = files.map(|(name, content)| (name.literal_text().into_owned(), content.file()));
+        let hosts = spec.plane().is_none().then(|| {
+            let hosts = instance.host_of_each_task(nodes).unwrap_or_default();
+            (host_file(instance), hosts.into_iter().map(|host| format!("{host}\n")).collect())
+        });
         Self {
-            given: files
-                .map(|(name, content)| (name.literal_text().into_owned(), content.file()))
-                .collect(),
+            given: files.chain(hosts).collect(),
             log: filled(&spec.test_log),
             done: filled(&spec.done),
             ends_after: instance.role.ends_after.as_deref().map(below),

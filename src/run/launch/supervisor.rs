@@ -22,6 +22,7 @@ use super::environment::Variables;
 use super::log::log;
 use super::machine::{Action, Event, Machine};
 use super::pdeathsig::Gate;
+use super::ports;
 use super::probe::{Probe, Seen};
 use super::process::{self, Process};
 use super::work::Start;
@@ -333,9 +334,12 @@ impl Supervisor {
             Some(gate) => gate,
             None => gate.insert(Gate::new()?),
         };
-        let name = &self.machine.result().steps[index].log;
+        let StepResult { log: name, nodes, .. } = &self.machine.result().steps[index];
         let log = self.directory.log(name)?;
         let step = &mut self.steps[index];
+        if let Some(taken) = ports::taken(nodes, &step.start.ports, &self.variables) {
+            return Err(io::Error::other(taken));
+        }
         step.start.files.start(&self.directory, &self.directory.file(name))?;
         let process = Process::start(&step.start.command, &self.variables, log, gate, &self.limit)?;
         step.process = Some(process);

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::command::{self, CommandError, StepCommand};
 use super::directory::{INSTALL_LOG, UNPACK_LOG, name_in};
 use super::environment::{self, Variables};
+use super::ports;
 use super::step_files::StepFiles;
 use super::watch::Watch;
 use crate::plan::{Instance, Plan, StepSpec, resolve};
@@ -31,6 +32,8 @@ pub struct Start {
     pub watch: Watch,
     /// The files around it.
     pub files: StepFiles,
+    /// Its ports, by name.
+    pub ports: Vec<(String, u16)>,
     /// Whether it is a client that only warms the servers up.
     pub warms_up: bool,
 }
@@ -39,7 +42,7 @@ impl Start {
     /// Of a step of no role.
     fn bare(command: StepCommand) -> Self {
         let (watch, files) = (Watch::default(), StepFiles::default());
-        Self { command, watch, files, warms_up: false }
+        Self { command, watch, files, ports: Vec::new(), warms_up: false }
     }
 }
 
@@ -69,8 +72,9 @@ impl Work {
             work.steps.push(step_result(plan, &instance, &spec, hosts));
             work.starts.push(Start {
                 command: command::of_instance(&instance, nodes, &all)?,
-                files: StepFiles::new(plan, &instance, &spec),
+                files: StepFiles::new(plan, &instance, &spec, nodes),
                 watch: Watch::new(&instance, spec.ready, hosts)?,
+                ports: ports::of_instance(&instance),
                 warms_up: instance.role.warms_up,
             });
         }
@@ -90,8 +94,11 @@ fn step_result(
         role: Some(instance.role_name.to_owned()),
         purpose: Some(instance.role.purpose),
         junit: spec.junit_file().map(|path| relative(&path)),
-        tasks_per_node: spec.step.tasks_per_node,
-        own_gpus: instance.own_gpus(0, 0).map(|gpus| gpus.len() as u32),
+        tasks_per_node: spec.plane().or(spec.ranks.iter().max().copied()).unwrap_or_default(),
+        tasks_by_node: spec.plane().map_or(spec.ranks.clone(), |_| Vec::new()),
+        own_gpus: (0..spec.step.nodes)
+            .map(|node| Some(instance.own_gpus(node, 0)?.len() as u32))
+            .collect(),
         ..StepResult::new(&instance.name, hosts, spec.step.tasks, &spec.log_file())
     }
 }

@@ -80,12 +80,12 @@ fn problem(steps: &[StepResult], index: usize) -> Option<String> {
     let name = &step.name;
     for place in &step.ranks {
         let (rank, node) = (place.rank, &place.node);
-        let planned = step.nodes.get((rank / step.tasks_per_node.max(1)) as usize);
-        if let Some(planned) = planned.filter(|planned| *planned != node) {
+        let Some(at) = step.node_of(rank) else { continue };
+        if let Some(planned) = step.nodes.get(at).filter(|planned| *planned != node) {
             return Some(format!("rank {rank} of {name} runs on {node}, by the plan on {planned}"));
         }
-        let Some(own) = step.own_gpus else { continue };
-        if place.gpus.len() != own as usize {
+        let Some(own) = step.own_gpus.as_ref().and_then(|own| own.get(at)) else { continue };
+        if place.gpus.len() != *own as usize {
             let gpus = place.gpus.join(",");
             return Some(format!(
                 "rank {rank} of {name} has the GPUs {gpus} of {node}, by the plan {own} of them"

@@ -122,11 +122,7 @@ impl Step {
     /// Slurm puts tasks where the job has CPUs; the plan's ranks must be where their GPUs are.
     fn check_place(&mut self, result: &StepResult, host: &str, tasks: u32) {
         let index = result.nodes.iter().position(|node| node == host);
-        let before = index.map(|index| u32::try_from(index).unwrap_or(u32::MAX));
-        let planned = before.map_or(0, |before| {
-            let placed = before.saturating_mul(result.tasks_per_node);
-            result.tasks.saturating_sub(placed).min(result.tasks_per_node)
-        });
+        let planned = index.map_or(0, |index| result.tasks_on(index));
         if tasks != planned && self.misplaced.is_none() {
             let text = format!("Slurm put {tasks} of its tasks on {host}, but the plan {planned}");
             self.misplaced = Some(text);

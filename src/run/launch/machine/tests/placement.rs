@@ -25,7 +25,7 @@ fn servers_on_one_node_have_gpus_of_their_own() {
         let mut steps = servers_and_client();
         for index in [GEN, CTX] {
             steps[index] = step(&steps[index].name, Some(Purpose::Server), &["n1"], 2);
-            steps[index].own_gpus = Some(2);
+            steps[index].own_gpus = Some(vec![2]);
         }
         let mut run = Run::of(steps, settings());
         run.places = places;
