@@ -147,6 +147,13 @@ fn check_reads_settings_files_too() {
     place.write("disagg.conf", include_str!("../plugins/job_submit/disagg.conf.example"));
     place.write("site.yaml", include_str!("../docs/site.yaml.example"));
     contains(&place.ok(&both), "2 files checked: 0 errors, 0 warnings");
+    for (order, is_said) in [("defaults,disagg,lua", false), ("lua, disagg # ours", true)] {
+        place.write("slurm.conf", format!("ClusterName=c\nJobSubmitPlugins={order}\n"));
+        let output = place.run(&both);
+        output.expect(0);
+        let said = "slurm.conf:2:1: note: JobSubmitPlugins=lua, disagg: job_submit.lua sees jobs";
+        assert_eq!(output.stderr.contains(said), is_said, "{}", output.stderr);
+    }
     place.run(&["check", "--disagg-conf", "none"]).expect(2).shows(&["none: cannot be opened"]);
 }
 

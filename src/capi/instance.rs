@@ -179,7 +179,7 @@ fn bad_nodes(message: String) -> Failure {
 fn hosts(instance: &Instance<'_>, nodes: &[String], texts: &mut Texts) -> Result<Hosts, Failure> {
     let hosts = instance.hosts(nodes).ok_or_else(|| {
         bad_nodes(format!(
-            "{} needs an allocation of at least {} nodes; this one has {}",
+            "{} needs {} of the allocation's nodes; there are {}",
             instance.name,
             instance.nodes.end,
             nodes.len()

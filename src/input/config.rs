@@ -134,7 +134,7 @@ pub fn parse(
             account: filled(fields.text(&slurm, "account")),
             extra_args: filled(fields.text(&slurm, "extra_args")),
             unused: fields
-                .values(&slurm, &["numa_bind", "timeout"])
+                .values(&slurm, &["script_file", "job_name", "numa_bind", "timeout"])
                 .chain(fields.values(&environment, &["container_image", "container_mount"]))
                 .collect(),
             set_segment: fields.truth(&slurm, "set_segment"),

@@ -163,7 +163,7 @@ pub(super) fn check(
 
 /// The options that a configuration has in one line, but those that contradict the plan: these are
 /// warnings, since a configuration is not written for one cluster. The GPUs of a node that it asks
-/// for are asked for by the plan.
+/// for are asked for by the plan; where `gpus_per_node` is not known, that is an error of its own.
 pub(super) fn of_config(
     line: &Traced<String>,
     gpus_per_node: Option<u32>,
@@ -193,8 +193,7 @@ pub(super) fn of_config(
         let Some(refused) = refused(Sbatch, &word.value, given) else { return true };
         let count = word.value.rsplit([':', '=']).next().and_then(|count| count.parse().ok());
         if !(["gres", "gpus-per-node"].contains(&refused.long)
-            && count.is_some()
-            && count == gpus_per_node)
+            && count.is_some_and(|count: u32| gpus_per_node.is_none_or(|gpus| gpus == count)))
         {
             let message = format!(
                 "{}: {} is not used: the plan decides --{}",

@@ -24,6 +24,8 @@ pub struct File {
 pub const PLAN: &str = "plan.json";
 /// The script to hand to sbatch.
 pub const LAUNCH: &str = "slurm_launch_generated.sh";
+/// Made anew by each start of that script: what is older is of an earlier run.
+pub const STARTED: &str = "disagg_workspace/started";
 /// The names of all files of a submission, [`PLAN`] last.
 pub const NAMES: [&str; 6] = [
     "test_list_disagg.txt",

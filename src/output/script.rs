@@ -8,12 +8,13 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::exports::{self, exports};
-use super::quote;
 use super::task::task;
+use super::{files, quote};
 use crate::plan::role::{Deal, NO_MPI};
 use crate::plan::step::{self, START, START_COMMAND, START_SH, compose};
 use crate::plan::{Container, GpuRequest, Instance, Job, Plan, Purpose, Role, Template};
 use crate::slurm::argument::ArgumentError;
+use crate::slurm::counts::TOTAL_GPUS;
 use crate::slurm::inherited::{OF_THE_JOB, PREFIXES_OF_STEPS};
 use crate::slurm::sbatch::SbatchRequest;
 use crate::slurm::time::TimeError;
@@ -108,8 +109,9 @@ trap 'echo "${BASH_SOURCE[0]}:${LINENO}: error: \`${BASH_COMMAND}\` exited with 
 "#,
     );
     exports::write(&mut script, exports::prefix(plan));
-    script.push_str("export NVIDIA_IMEX_CHANNELS=\"${NVIDIA_IMEX_CHANNELS:-0}\"\n");
-    script.push_str("export NVIDIA_VISIBLE_DEVICES=\"${NVIDIA_VISIBLE_DEVICES:-all}\"\n");
+    for (name, value) in step::FOR_CONTAINERS {
+        let _ = writeln!(script, "export {name}=\"${{{name}:-{value}}}\"");
+    }
     Ok(script)
 }
 
@@ -149,8 +151,16 @@ pub fn launch(plan: &Plan) -> Result<String, ScriptError> {
         r#"
 mapfile -t nodes < <(scontrol show hostnames "${{SLURM_JOB_NODELIST:?run this script in a job: sbatch $0}}")
 if (( ${{#nodes[@]}} < totalNodes )); then
-    echo "slurm-disagg: the job has ${{#nodes[@]}} nodes, the plan needs ${{totalNodes}}" >&2
+    echo "slurm-disagg: too few nodes: the job has ${{#nodes[@]}}, the plan needs ${{totalNodes}}" >&2
     exit 1
+fi
+gpuArgs=()
+if [[ -n "${{{TOTAL_GPUS}:-}}" ]]; then
+    gpuArgs=(--gpus-per-node={gpus})
+    if (( ${{SLURM_GPUS_ON_NODE:-{gpus}}} != {gpus} )); then
+        echo "slurm-disagg: Slurm spreads the GPUs of --gpus=${{{TOTAL_GPUS}}} as it likes: a node of this job has ${{SLURM_GPUS_ON_NODE}}, the plan needs {gpus} of each; submit with --gpus-per-node={gpus}" >&2
+        exit 1
+    fi
 fi
 for name in $(compgen -e); do
     case "${{name}}" in
@@ -173,10 +183,11 @@ for (( node = 0; node < totalNodes; node++ )); do
     fi
 done
 mkdir -p "${{jobWorkspace}}" {output_dir}
+: >{started}
 rm -f {ends}
 # on_each_node NAME COMMAND: runs a command once on each node.
 on_each_node() {{
-    srun --nodes="${{totalNodes}}" --ntasks="${{totalNodes}}" --ntasks-per-node=1 --mpi={NO_MPI} {common} --job-name="$1" {output} "${{@:2}}" >{workspace}/"$1".log
+    srun --nodes="${{totalNodes}}" --ntasks="${{totalNodes}}" --ntasks-per-node=1 --mpi={NO_MPI} {common} "${{gpuArgs[@]}}" --job-name="$1" {output} "${{@:2}}" >{workspace}/"$1".log
 }}
 if (( ${{#unpackArgs[@]}} > 0 )); then
     # shellcheck disable=SC2016  # each node expands it
@@ -188,8 +199,10 @@ fi
 "#,
         OF_THE_JOB.join(" | "),
         PREFIXES_OF_STEPS.map(|start| format!("{start}*")).join(" | "),
+        gpus = plan.job.gpus_per_node.value,
         per_node = plan.job.ntasks_per_node.value,
         output_dir = quote::word(plan.output_dir()),
+        started = quote::word(&below(&plan.workspace, files::STARTED)),
         ends = quote::words(ends.keys().map(String::as_str)),
         common = COMMON.join(" "),
         output = OUTPUT.join(" "),
@@ -328,7 +341,7 @@ while read -r name status <&"${ended}"; do
     CLIENTS) break ;;
     esac
     if (( status > 0 )) || ! may_end "${name}"; then
-        echo "slurm-disagg: ${name} ended before the benchmark: ending the job" >&2
+        echo "slurm-disagg: ${name} ended before the benchmark did: ending the job" >&2
         status=$(( status > 0 ? status : 1 ))
         break
     fi
@@ -361,6 +374,7 @@ fn step_case(plan: &Plan, name: &str, role: &Role) -> Result<String, ScriptError
     srun.extend(step.overlap.then(|| "--overlap".to_owned()));
     srun.extend(step.kill_on_bad_exit.then(|| "--kill-on-bad-exit=1".to_owned()));
     srun.extend(COMMON.map(str::to_owned));
+    srun.push("\"${gpuArgs[@]}\"".to_owned());
     srun.extend(plan.job.srun_args.iter().map(|word| quote::word(&word.value).into_owned()));
     srun.push("--job-name=\"${name}\"".to_owned());
     srun.extend(OUTPUT.map(str::to_owned));

@@ -338,6 +338,11 @@ impl StepSpec<'_> {
     }
 }
 
+/// What container runtimes read before a task has its own list of GPUs, for steps around which it is
+/// not set or empty.
+pub const FOR_CONTAINERS: [(&str, &str); 2] =
+    [("NVIDIA_IMEX_CHANNELS", "0"), ("NVIDIA_VISIBLE_DEVICES", "all")];
+
 /// The GPU variables of a task. `own`: the places of the step's own GPUs among the job's on its
 /// node, where it shares the node. Then `CUDA_VISIBLE_DEVICES` has these of the list that Slurm gives
 /// the task in that variable, and `NVIDIA_VISIBLE_DEVICES`, by which container runtimes know the
@@ -394,55 +399,7 @@ pub const START_COMMAND: [&str; 4] = ["sh", "-c", r#"eval "$DISAGG_START""#, "sh
 /// in one line and becomes the step's command. Arguments are the ranks on each node (one number for
 /// all, or several with commas), the place of the first of the step's own GPUs, their number (0: all
 /// of the job's; `ranks`: as many as ranks; `each`: one for each rank alone), and the command.
-pub const START_SH: &str = r#"unset DISAGG_START
-own() (
-    first=$1; count=$2; list=; IFS=,; set -f; set -- $3
-    [ "$*" != NoDevFiles ] || set --
-    if [ "$count" -gt 0 ] && [ $# -eq 0 ]; then
-        while [ $# -lt "$count" ]; do set -- "$@" $((first + $#)); done
-    elif [ "$count" -gt 0 ] && [ $# -ne "$count" ]; then
-        if [ $# -lt $((first + count)) ]; then
-            echo "slurm-disagg: its tasks have the GPUs $*, but it needs number $first to $((first + count - 1)) of the job's GPUs on its node" >&2
-            exit 1
-        fi
-        shift "$first"
-        for gpu; do [ "$count" -eq 0 ] || { list=$list${list:+,}$gpu; count=$((count - 1)); }; done
-        set -- "$list"
-    fi
-    echo "$*"
-)
-on_node() { own "$1" "$2" "${SLURM_STEP_GPUS:-${SLURM_JOB_GPUS:-${CUDA_VISIBLE_DEVICES:-}}}"; }
-place() (
-    ranks=$1; first=$2; count=$3; node=0; local=$SLURM_PROCID
-    while [ "$local" -ge "${ranks%%,*}" ]; do
-        local=$((local - ${ranks%%,*})); node=$((node + 1)); ranks=${ranks#*,}
-    done
-    if [ "$node" -ne "$SLURM_NODEID" ]; then
-        echo "slurm-disagg: rank $SLURM_PROCID is on $SLURMD_NODENAME, node $SLURM_NODEID of its step; by the plan each node has $1 ranks" >&2
-        exit 1
-    fi
-    [ "$node" -eq 0 ] || first=0
-    case "$count" in
-    ranks) count=${ranks%%,*} ;;
-    each) first=$((first + local)); count=1 ;;
-    esac
-    echo "$first $count"
-)
-disagg_place=$(place "$1" "$2" "$3") || exit 1
-shift 3
-set -- "${disagg_place% *}" "${disagg_place#* }" "$@"
-unset disagg_place
-case "$2:${NVIDIA_VISIBLE_DEVICES:-all}" in
-0:all | [1-9]*) NVIDIA_VISIBLE_DEVICES=$(on_node "$1" "$2") || exit 1 ;;
-esac
-export NVIDIA_VISIBLE_DEVICES="${NVIDIA_VISIBLE_DEVICES:-all}"
-if [ "$2" -gt 0 ]; then
-    CUDA_VISIBLE_DEVICES=$(own "$1" "$2" "${CUDA_VISIBLE_DEVICES:-}") || exit 1
-    export CUDA_VISIBLE_DEVICES
-fi
-echo "slurm-disagg: rank=$SLURM_PROCID node=$SLURMD_NODENAME gpus=$(on_node "$1" "$2") CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES-}"
-shift 2
-exec "$@""#;
+pub const START_SH: &str = include_str!("start.sh");
 
 /// GPUs of a packed server that its tasks do not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

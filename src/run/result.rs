@@ -166,6 +166,9 @@ pub struct PlanSummary {
     pub total_nodes: u32,
     /// GPUs of the plan.
     pub total_gpus: u32,
+    /// The container image that the steps run in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container_image: Option<String>,
 }
 
 impl PlanSummary {
@@ -190,6 +193,7 @@ impl PlanSummary {
             rules: suite.map(|suite| suite.rules.name().to_owned()).unwrap_or_default(),
             total_nodes: plan.layout.total_nodes,
             total_gpus: plan.layout.total_gpus,
+            container_image: plan.container.as_ref().map(|all| all.image.value.clone()),
         })
     }
 }

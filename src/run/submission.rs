@@ -21,6 +21,7 @@ use crate::input::source;
 use crate::output::script::{self, ScriptError};
 use crate::output::{files, quote};
 use crate::plan::Plan;
+use crate::slurm::sbatch::wait_for;
 
 /// The version of the file.
 const SCHEMA: u32 = 1;
@@ -251,7 +252,9 @@ pub fn submit(
     // By its comment the job is found when sbatch fails after the controller has accepted it.
     let comment = format!("slurm-disagg {:016x}", RandomState::new().build_hasher().finish());
     arguments.push(format!("--comment={comment}"));
-    arguments.extend(after.map(|job| format!("--dependency=afterany:{job}")));
+    if let Some(job) = after {
+        wait_for(&mut arguments, job).map_err(ScriptError::from)?;
+    }
     let submitted = match client::sbatch(&arguments, &script) {
         Err(SlurmError::Unclear(error)) => {
             log(&format!("{error}; checking whether Slurm has accepted the job"));
@@ -332,7 +335,7 @@ pub fn figures(workspace: &Path) -> Option<(Vec<Measurement>, Option<String>)> {
     let before = read(workspace).ok()??.before?;
     let plan = source::read(&workspace.join(files::PLAN), files::PLAN).ok()?;
     let plan = Plan::from_json(&plan.text).ok()?;
-    let figures = Search::new(&plan, None).read(&before);
+    let figures = Search::new(&plan, None).since(files::STARTED).read(&before);
     let fault = figures.fault(plan.max_failed.value);
     Some((figures.measurements, fault))
 }

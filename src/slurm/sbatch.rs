@@ -69,6 +69,32 @@ impl SbatchRequest {
     }
 }
 
+/// Adds to the arguments of sbatch that the job waits for the end of another one, in whatever way that
+/// ends; a dependency that they have already holds too. Each argument is one word.
+///
+/// # Errors
+/// That dependency is one of alternatives (`?`), to which Slurm adds nothing that must hold too.
+pub fn wait_for(arguments: &mut Vec<String>, job: u32) -> Result<(), ArgumentError> {
+    let value = |argument: &String| {
+        let long = argument.strip_prefix("--").and_then(|rest| rest.split_once('='));
+        let long =
+            long.filter(|(name, _)| name.starts_with("dep") && "dependency".starts_with(name));
+        long.map(|(_, value)| value).or_else(|| argument.strip_prefix("-d")).map(str::to_owned)
+    };
+    let mut all = format!("afterany:{job}");
+    // The last one counts.
+    if let Some(own) = arguments.iter().rev().find_map(value) {
+        if own.contains('?') {
+            let problem = format!("alternatives ({own}) cannot hold beside --serial: remove one");
+            return Err(ArgumentError::new("dependency", problem));
+        }
+        all = format!("{own},{all}");
+    }
+    arguments.retain(|argument| value(argument).is_none());
+    arguments.push(format!("--dependency={all}"));
+    Ok(())
+}
+
 /// Quotes the value of `--name=value` as sbatch parses a `#SBATCH` line: blanks end a word, `#`
 /// starts a comment, `\` keeps the next character, also within quotes.
 fn quote(argument: &str) -> String {
@@ -85,6 +111,26 @@ fn quote(argument: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_waits_for_another_one_and_for_what_it_waits_for_anyway() {
+        let waiting = |words: &[&str]| {
+            let mut arguments: Vec<_> = words.iter().map(|word| (*word).to_owned()).collect();
+            wait_for(&mut arguments, 7).map(|()| arguments.join(" "))
+        };
+        for (words, expected) in [
+            (&["-N3"][..], "-N3 --dependency=afterany:7"),
+            (&["--dependency=afterok:3:4", "-N3"], "-N3 --dependency=afterok:3:4,afterany:7"),
+            (&["--depend=afterok:2", "-dsingleton"], "--dependency=singleton,afterany:7"),
+            (
+                &["--deadline=now", "--delay-boot=1"],
+                "--deadline=now --delay-boot=1 --dependency=afterany:7",
+            ),
+        ] {
+            assert_eq!(waiting(words).unwrap(), expected);
+        }
+        assert!(waiting(&["-dafterok:3?afterok:4"]).unwrap_err().to_string().contains("--serial"));
+    }
 
     #[test]
     fn a_full_request_gives_one_line_per_option() {

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use slurm_bed::{Containers, Options, Output, contains, public_directory};
+use slurm_bed::{Containers, Options, Output, contains, executable, public_directory};
 use tempfile::TempDir;
 
-use crate::site::{LIMIT, STANDIN, STEPS, Site, json, wait_for, with_plugins};
+use crate::site::{KILLED, LIMIT, STANDIN, STEPS, Site, json, path, wait_for, with_plugins};
 
 /// The image has other values of two variables than the plan, and a PATH of its own.
 const ENVIRONMENT: &str = "PATH=/image/bin:/usr/bin:/bin\nUCX_TLS=image\nTLLM_LOG_LEVEL=image\n";
@@ -108,14 +108,15 @@ impl Place {
 
 #[test]
 fn an_image_is_unpacked_once_on_each_node_and_its_environment_yields_to_the_plan() {
-    const TIMES: usize = 2;
+    // TIMES=20 for the proof that it is no luck.
+    let times = std::env::var("TIMES").map_or(2, |times| times.parse().unwrap());
     let place = Place::new(9);
     place.containers.slow_down(1);
     std::thread::scope(|scope| {
         for way in ["native", "bash", "sbatch"] {
             let place = &place;
             scope.spawn(move || {
-                for time in 0..TIMES {
+                for time in 0..times {
                     let (code, text) = place.run(way);
                     assert_eq!(code, Some(0), "{way} {time}: {text}");
                     RANKS.iter().for_each(|said| contains(&text, said));
@@ -126,7 +127,7 @@ fn an_image_is_unpacked_once_on_each_node_and_its_environment_yields_to_the_plan
     let unpacked = place.containers.unpacked();
     let mut distinct = unpacked.clone();
     distinct.dedup();
-    assert_eq!((unpacked.len(), distinct.len()), (3 * 3 * TIMES, 3 * 3 * TIMES), "{unpacked:?}");
+    assert_eq!((unpacked.len(), distinct.len()), (3 * 3 * times, 3 * 3 * times), "{unpacked:?}");
 }
 
 #[test]
@@ -181,6 +182,14 @@ fn a_long_plan_is_read_behind_the_container_plugin_and_no_step_runs_on_the_host(
             .count(),
         1
     );
+
+    let script = place.files.path().join("models/killed.sh");
+    executable(&script, KILLED);
+    for launcher in ["native", "bash"] {
+        let run = ["--run-sh", path(&script)];
+        Output::of(&mut place.submit(launcher, &run)).expect(1);
+        contains(&place.text(launcher), " has ended; killing what it left: ");
+    }
 
     // The last node has no plugin.
     let set = |node, state| {

@@ -18,7 +18,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use site::*;
-use slurm_bed::{Options, Output, Slurm, contains};
+use slurm_bed::{Options, Output, Slurm, contains, executable};
 
 #[test]
 fn tests_of_each_form_pass_with_both_launchers() {
@@ -68,6 +68,28 @@ fn a_run_that_fails_is_exit_status_1_with_the_verdict_or_the_end_of_the_log() {
     output.expect(1);
     contains(&output.stdout, "FAILED: ");
     contains(&output.stdout, "BENCHMARK ended with status 1");
+
+    let script = site.cluster.work().join("killed.sh");
+    executable(&script, KILLED);
+    for launcher in ["native", "bash"] {
+        let run = [&*format!("--launcher={launcher}"), "--run-sh", path(&script)];
+        let output = site.submit(&[], &[&["--force", "--json"], &run[..]].concat());
+        output.expect(1);
+        let result = &json(&output)["jobs"][0]["result"];
+        let log = std::fs::read_to_string(site.workspace().join("ctx_server_0.log")).unwrap();
+        contains(&log, "on node3 has ended; killing what it left: ");
+        let left =
+            site.cluster.processes().into_iter().find(|one| one.command.contains("outlives"));
+        assert!(left.is_none(), "{launcher}: {left:?}");
+        if launcher == "native" {
+            let verdict = &result["verdict"];
+            assert_eq!(
+                (&verdict["step"], &verdict["exit"]["signal"]),
+                (&"CTX_0".into(), &9.into())
+            );
+            assert!(verdict["ran_ms"].as_u64().unwrap() < 3_000, "{verdict}");
+        }
+    }
 
     // A client that ends well although requests fail; the files of the runs before are still there.
     let failing = ["STANDIN_FAULT=BENCHMARK:fail_requests:6"];

@@ -34,6 +34,14 @@ pub const STEPS: &str = "for server in GEN_0 CTX_0 DISAGG_SERVER; do
     wait
     exit $status";
 
+/// A server whose ranks are killed while a process of theirs lives on, and holds their output.
+pub const KILLED: &str = "#!/bin/bash
+[ \"$DISAGG_SERVING_TYPE\" = CTX_0 ] || exec sleep 60
+sh -c 'trap \"\" TERM; while sleep 0.1; do :; done' outlives &
+sleep 1
+kill -9 $$
+";
+
 /// A cluster, and commands on it as an ordinary user.
 pub struct Site {
     pub cluster: Cluster,

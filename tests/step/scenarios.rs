@@ -266,6 +266,7 @@ pub fn compared(mut env: BTreeMap<String, String>) -> BTreeMap<String, String> {
             "GPU_DEVICE_ORDINAL",
             "ROCR_",
             "ZE_AFFINITY",
+            "DISAGG_RANK",
         ];
         let is_left_out = of_slurm.into_iter().any(starts) && name != "SLURM_HOSTFILE";
         let name = name.as_str();

@@ -7,7 +7,7 @@
 //! options, and the end at `--` or at the first word that is no option: the command.
 
 /// The options whose use matters here, by their long names.
-const WANTED: [&str; 17] = [
+const WANTED: [&str; 18] = [
     "nodes",
     "ntasks",
     "ntasks-per-node",
@@ -23,6 +23,7 @@ const WANTED: [&str; 17] = [
     "disagg-explain",
     "disagg-again",
     "het-group",
+    "jobid",
     "container-image",
     "container-name",
 ];

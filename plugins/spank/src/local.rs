@@ -7,9 +7,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use disagg::output::task::{COMMAND, shell_command};
-use disagg::plan::step::Variable;
+use disagg::plan::step::{FOR_CONTAINERS, Variable};
 use disagg::plan::{Instance, Plan, resolve};
-use disagg::slurm::counts::per_node;
+use disagg::slurm::counts::{TOTAL_GPUS, even_gpus, per_node};
 use disagg_host::log;
 use disagg_host::version::Running;
 
@@ -18,6 +18,7 @@ use crate::args::{self, Given, HELP, Opt, Settings};
 use crate::cmdline::CommandLine;
 use crate::environment::Mutable;
 use crate::ffi::Spank;
+use crate::step::Around;
 use crate::{allocator, environment, handover, hostfile, planning, roles, running, step};
 
 /// What `slurm_spank_init` has decided, for the later callbacks.
@@ -70,6 +71,8 @@ pub fn init(settings: &dyn Fn() -> Settings, environment: &Mutable) -> Result<()
     }
     let settings = settings();
     let inherited = wanted.is_empty();
+    let other_job = role.as_deref().filter(|role| *role != HELP).map(|_| other_job(&line));
+    let other_job = other_job.transpose()?.unwrap_or_default();
     let plan = match (&role, inherited) {
         (None, false) if inside => {
             return Err(format!(
@@ -85,21 +88,7 @@ pub fn init(settings: &dyn Fn() -> Settings, environment: &Mutable) -> Result<()
             None => return Err(no_plan(role.as_deref().unwrap_or_default()).into()),
         },
     };
-    let hosts = if inside { hosts_of_the_job(&line)? } else { None };
-    // The environment speaks of the job around srun, not of another one.
-    let other_job =
-        line.get("jobid").filter(|job| environment::get("SLURM_JOB_ID").as_deref() != Some(*job));
-    if let (Some(job), Some(role)) = (other_job, &role)
-        && role != HELP
-        && line.get("nodelist").is_none()
-    {
-        return Err(format!(
-            "disagg: --jobid={job} from outside of the job leaves the nodes of {role} open: start the step \
-             in the job's script, or name its nodes with --nodelist (`squeue --jobs={job} --format=%N` \
-             has all of them, --disagg-role=help the order)"
-        )
-        .into());
-    }
+    let hosts = if inside && !other_job { hosts_of_the_job(&line)? } else { None };
     let role = match role.as_deref() {
         None => None,
         Some(HELP) => {
@@ -112,15 +101,19 @@ pub fn init(settings: &dyn Fn() -> Settings, environment: &Mutable) -> Result<()
         Some(role) => {
             let instance = instance(&plan, role)?;
             step::check(&instance, &line)?;
-            if inside && !args::flag(Opt::Again, line.get(Opt::Again.name())) {
+            if inside && !other_job && !args::flag(Opt::Again, line.get(Opt::Again.name())) {
                 claim(&instance)?;
             }
             let host_file = match hosts {
                 Some(hosts) => pin(&instance, &hosts, &line)?,
                 None => None,
             };
-            let one_sided = Running::detect().overlap_is_one_sided();
-            step::defaults(&instance, host_file, !inside, one_sided)
+            let around = Around {
+                allocates: !inside && !other_job,
+                one_sided: Running::detect().overlap_is_one_sided(),
+                total_gpus: environment::get(TOTAL_GPUS).is_some(),
+            };
+            step::defaults(&instance, host_file, around)
         }
         None => step::whole_job(&plan),
     };
@@ -191,6 +184,11 @@ fn without_the_remote_side(
     let spec = resolve(instance, &nodes);
     for name in &spec.unset {
         environment.unset(name);
+    }
+    for (name, value) in FOR_CONTAINERS {
+        if environment::get(name).is_none_or(|given| given.is_empty()) {
+            environment.set(name, value)?;
+        }
     }
     let referred: Vec<&str> =
         spec.set.iter().flat_map(|variable| variable.value.variables()).collect();
@@ -267,6 +265,28 @@ fn unseen(role: &str) -> String {
     )
 }
 
+/// Whether srun is sent to another job than the one around it. The environment does not speak of that
+/// job's nodes, so the command line must.
+///
+/// # Errors
+/// A message for the user.
+fn other_job(line: &CommandLine) -> Result<bool, String> {
+    let around = environment::get("SLURM_JOB_ID");
+    let Some(job) = line.get("jobid").or(around.as_deref()) else { return Ok(false) };
+    if around.as_deref() == Some(job) && environment::get("SLURM_JOB_NODELIST").is_some() {
+        return Ok(false);
+    }
+    if line.get("nodelist").is_some() {
+        return Ok(true);
+    }
+    Err(format!(
+        "disagg: from outside of job {job} it is not known which of its nodes are the role's: start the \
+         step in the job's script, or give its nodes with --nodelist (`squeue --jobs={job} --format=%N` \
+         has all of the job's, and `srun --{}={HELP}` in the job those of each role)",
+        Opt::Role.name()
+    ))
+}
+
 /// The hosts of the allocation, of one component when srun names it.
 fn hosts_of_the_job(line: &CommandLine) -> Result<Option<Vec<String>>, String> {
     let component =
@@ -328,6 +348,8 @@ fn pin(
             instance.plan.job.ntasks_per_node.value
         ));
     }
+    even_gpus(instance.plan.job.gpus_per_node.value, environment::get)
+        .map_err(|error| format!("disagg: {error}"))?;
     if !step::is_pinned(line) {
         if line.get("nodelist").is_none() {
             let own = instance.hosts(hosts).unwrap_or_default();

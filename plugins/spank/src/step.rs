@@ -5,6 +5,7 @@
 //! Source of the variables: `man srun`, INPUT ENVIRONMENT VARIABLES. What the user gives on the
 //! command line wins over each of them in srun itself.
 
+use disagg::plan::role::Deal;
 use disagg::plan::{Instance, Plan, Step};
 
 use crate::cmdline::CommandLine;
@@ -106,17 +107,22 @@ fn range(text: &str) -> Option<(u32, u32)> {
     Some((min.parse().ok()?, max.parse().ok()?))
 }
 
+/// What srun is started in.
+#[derive(Clone, Copy, Debug)]
+pub struct Around {
+    /// srun gets an allocation of its own, which then needs the step's GPUs.
+    pub allocates: bool,
+    /// A step that overlaps shares what any other has.
+    pub one_sided: bool,
+    /// The job asked for GPUs in total, so that each step has to name its own.
+    pub total_gpus: bool,
+}
+
 /// What srun needs to start this step by itself. `host_file` is the path of a file with the host
-/// of each task, when the step is pinned; `allocates` says that srun gets an allocation of
-/// its own, which then needs the step's GPUs; `one_sided`, that a step that overlaps shares what any
-/// other has.
+/// of each task, when the step is pinned.
 #[must_use]
-pub fn defaults(
-    instance: &Instance<'_>,
-    host_file: Option<String>,
-    allocates: bool,
-    one_sided: bool,
-) -> Defaults {
+pub fn defaults(instance: &Instance<'_>, host_file: Option<String>, around: Around) -> Defaults {
+    let Around { allocates, one_sided, total_gpus } = around;
     let step = &instance.role.step;
     let mut defaults = sizes(step.nodes, step.tasks, step.tasks_per_node);
     if step.tasks != step.nodes * step.tasks_per_node {
@@ -129,7 +135,15 @@ pub fn defaults(
             defaults.set.push((HOST_FILE, path));
             defaults.set.push((DISTRIBUTION, "arbitrary".to_owned()));
         }
-        None => defaults.unset.extend([HOST_FILE, DISTRIBUTION]),
+        None => {
+            defaults.unset.push(HOST_FILE);
+            if step.deal == Deal::Filled {
+                // On nodes of the user's choice, too, each has its ranks of the plan.
+                defaults.set.push((DISTRIBUTION, format!("plane={}", step.tasks_per_node)));
+            } else {
+                defaults.unset.push(DISTRIBUTION);
+            }
+        }
     }
     if step.overlap || (!allocates && !one_sided) {
         defaults.set.push(("SLURM_OVERLAP", "1".to_owned()));
@@ -150,6 +164,10 @@ pub fn defaults(
             defaults.set.push(("SLURM_GPUS_PER_NODE", "0".to_owned()));
         }
         gpus if allocates && gpus > 0 => {
+            defaults.set.push(("SLURM_GPUS_PER_NODE", gpus.to_string()));
+        }
+        _ if total_gpus && !allocates => {
+            let gpus = instance.plan.job.gpus_per_node.value;
             defaults.set.push(("SLURM_GPUS_PER_NODE", gpus.to_string()));
         }
         _ => {}
@@ -184,6 +202,9 @@ fn sizes(nodes: u32, tasks: u32, tasks_per_node: u32) -> Defaults {
 mod tests {
     use super::*;
     use crate::fixture;
+
+    /// A job with GPUs of each node around srun, on a release on which steps share them.
+    const JOB: Around = Around { allocates: false, one_sided: true, total_gpus: false };
 
     fn check_line(words: &str) -> Result<(), String> {
         let plan = fixture::plan("");
@@ -226,7 +247,7 @@ mod tests {
     fn a_pinned_worker_has_its_hosts_its_size_its_mpi_type_and_no_gpu_count_of_the_whole_job() {
         let plan = fixture::plan("");
         let instance = plan.instance("GEN_0").unwrap();
-        let defaults = defaults(&instance, Some("/path".to_owned()), false, true);
+        let defaults = defaults(&instance, Some("/path".to_owned()), JOB);
         for pair in [
             ("SLURM_JOB_NUM_NODES", "2"),
             ("SLURM_NNODES", "2"),
@@ -249,25 +270,33 @@ mod tests {
         let plan = fixture::plan("");
         let gen_0 = plan.instance("GEN_0").unwrap();
         let overlap = ("SLURM_OVERLAP", "1".to_owned());
-        assert!(defaults(&gen_0, None, false, false).set.contains(&overlap));
-        assert!(!defaults(&gen_0, None, true, false).set.contains(&overlap));
-        let gpus = |role: &str, allocates, one_sided| {
+        assert!(defaults(&gen_0, None, Around { one_sided: false, ..JOB }).set.contains(&overlap));
+        assert!(
+            !defaults(&gen_0, None, Around { one_sided: false, allocates: true, ..JOB })
+                .set
+                .contains(&overlap)
+        );
+        let gpus = |role: &str, allocates, one_sided, total_gpus| {
             let instance = plan.instance(role).unwrap();
-            let defaults = defaults(&instance, None, allocates, one_sided);
+            let around = Around { allocates, one_sided, total_gpus };
+            let defaults = defaults(&instance, None, around);
             defaults.set.into_iter().find(|(name, _)| *name == "SLURM_GPUS_PER_NODE").map(|d| d.1)
         };
-        assert_eq!(gpus("BENCHMARK", false, false).as_deref(), Some("0"));
-        assert_eq!(gpus("BENCHMARK", false, true), None);
-        assert_eq!(gpus("BENCHMARK", true, false), None);
-        assert_eq!(gpus("GEN_0", false, false), None);
-        assert_eq!(gpus("GEN_0", true, false).as_deref(), Some("4"));
+        assert_eq!(gpus("BENCHMARK", false, false, false).as_deref(), Some("0"));
+        assert_eq!(gpus("BENCHMARK", false, true, false), None);
+        assert_eq!(gpus("BENCHMARK", true, false, false), None);
+        assert_eq!(gpus("GEN_0", false, false, false), None);
+        assert_eq!(gpus("GEN_0", true, false, false).as_deref(), Some("4"));
+        for role in ["GEN_0", "BENCHMARK"] {
+            assert_eq!(gpus(role, false, true, true).as_deref(), Some("4"), "{role}");
+        }
     }
 
     #[test]
     fn a_benchmark_overlaps_and_runs_without_mpi() {
         let plan = fixture::plan("");
         let instance = plan.instance("BENCHMARK").unwrap();
-        let defaults = defaults(&instance, None, true, true);
+        let defaults = defaults(&instance, None, Around { allocates: true, ..JOB });
         assert!(defaults.set.contains(&("SLURM_OVERLAP", "1".to_owned())));
         assert!(defaults.set.contains(&("SLURM_MPI_TYPE", "none".to_owned())));
         assert!(defaults.set.contains(&("SLURM_CPU_BIND", "none".to_owned())));
@@ -281,7 +310,7 @@ mod tests {
             role.step.tasks = 6;
         }
         let instance = plan.instance("GEN_0").unwrap();
-        let defaults = defaults(&instance, None, false, true);
+        let defaults = defaults(&instance, None, JOB);
         assert!(!defaults.set.iter().any(|(name, _)| *name == "SLURM_NTASKS_PER_NODE"));
         assert!(defaults.unset.contains(&"SLURM_NTASKS_PER_NODE"));
     }
@@ -290,7 +319,7 @@ mod tests {
     fn a_worker_with_an_allocation_of_its_own_asks_for_its_gpus() {
         let plan = fixture::plan("");
         let instance = plan.instance("CTX_1").unwrap();
-        let defaults = defaults(&instance, None, true, true);
+        let defaults = defaults(&instance, None, Around { allocates: true, ..JOB });
         assert!(defaults.set.contains(&("SLURM_GPUS_PER_NODE", "4".to_owned())));
     }
 

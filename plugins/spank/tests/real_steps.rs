@@ -71,6 +71,13 @@ fn a_step_has_the_plans_size_in_blocks_and_contradictions_are_refused_with_both_
         assert_eq!(output.lines().filter(|found| *found == line).count(), count, "{output}");
     }
 
+    // The last node is not full.
+    site.write("six.yaml", &config(4, (1, 4), (1, 6)));
+    let script = "srun --disagg-role=GEN_0 -w node2,node3 bash -c \
+        '[ $SLURM_LOCALID != 0 ] || echo $(hostname) $SLURM_STEP_TASKS_PER_NODE'";
+    let output = site.job_of("six.yaml", script);
+    assert_eq!(sorted(&output), ["node2 4,2", "node3 4,2"]);
+
     let options = ["-N2", "--ntasks-per-node=4", "--disagg-config=wide.yaml"];
     let (_, output) = site.job(&options, "srun --disagg-role=CTX_0 true; echo status $?");
     contains(
@@ -98,6 +105,8 @@ fn a_role_that_is_running_is_refused_unless_it_is_asked_for_again() {
         srun --disagg-role=CTX_0 true; echo refused $?
         srun --disagg-role=CTX_0 --disagg-again BESIDE true; echo again $?
         srun --disagg-role=GEN_0 true; echo other $?
+        env -u SLURM_JOB_ID -u SLURM_JOBID -u SLURM_JOB_NODELIST -u SLURM_DISAGG_PLAN \\
+            srun --jobid=$SLURM_JOB_ID --disagg-role=CTX_0 true; echo elsewhere $?
         ls /tmp/slurm-disagg-$UID | sed s/^/held:/; touch finish; wait
         srun --disagg-role=CTX_0 true; echo afterwards $?
         echo \"job:$SLURM_CLUSTER_NAME|$SLURM_CONF|$SLURM_JOB_ID\"; ls /tmp/slurm-disagg-$UID";
@@ -107,6 +116,8 @@ fn a_role_that_is_running_is_refused_unless_it_is_asked_for_again() {
         "refused 1",
         "again 0",
         "other 0",
+        "it is not known which of its nodes are the role's: start the step in the job's script",
+        "elsewhere 1",
         "afterwards 0",
     ] {
         contains(&output, part);

@@ -76,7 +76,31 @@ fn about_disagg_conf(file: &Path, context: &Context) -> Vec<Diagnostic> {
     };
     let error =
         |problem: disagg_conf::Problem| Diagnostic::error(problem.message).at(place(problem.line));
-    problems.into_iter().map(error).collect()
+    let order = about_order(&context.current_dir.join(file).with_file_name("slurm.conf"));
+    problems.into_iter().map(error).chain(order).collect()
+}
+
+/// Whether a script of the site comes before the controller's plugin in the slurm.conf beside disagg.conf.
+fn about_order(slurm_conf: &Path) -> Option<Diagnostic> {
+    let source = source::read(slurm_conf, &slurm_conf.to_string_lossy()).ok()?;
+    let (line, text, plugins) = source.text.lines().enumerate().find_map(|(at, line)| {
+        let (key, value) = line.split_once('=')?;
+        let value = value.split('#').next()?.trim();
+        key.trim().eq_ignore_ascii_case("JobSubmitPlugins").then_some((at + 1, line, value))
+    })?;
+    let mut names = plugins.split(',').map(str::trim).skip_while(|name| *name != "lua");
+    if !names.any(|name| name == "disagg") {
+        return None;
+    }
+    let message = format!(
+        "JobSubmitPlugins={plugins}: job_submit.lua sees jobs before disagg has filled in their nodes \
+         and GPUs"
+    );
+    let help = "a script that refuses jobs for their size or GPUs belongs behind disagg; one that sets an \
+                account or a partition is right there";
+    let length = text.chars().count() as u32;
+    let position = Position { line: u32::try_from(line).ok()?, column: 1, length };
+    Some(Diagnostic::note(message).at(Location { source, position }).help(help))
 }
 
 fn s(count: usize) -> &'static str {

@@ -26,7 +26,7 @@ pub fn run(args: &LaunchArgs, context: &Context) -> Outcome {
     )
     .map_err(refused)?;
     let allocation = Allocation::from_env(context.env).map_err(refused)?;
-    allocation.check(&found.plan).map_err(refused)?;
+    allocation.check(&found.plan, context.env).map_err(refused)?;
     let sees_ready = found.plan.roles.values().any(|role| role.ready.is_some());
     if settings.limits.ready != Limits::default().ready && !sees_ready {
         let message = "--limit ready=… has no effect: no role of the plan says when it is ready";

@@ -22,7 +22,7 @@ pub fn run(args: &PlanArgs, context: &Context) -> Outcome {
         && nodes.len() < plan.layout.total_nodes as usize
     {
         let message = format!(
-            "--nodes names {} nodes; the plan takes {}",
+            "too few nodes: --nodes names {} of the {} that the plan takes",
             nodes.len(),
             plan.layout.total_nodes
         );

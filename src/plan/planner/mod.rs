@@ -302,8 +302,8 @@ impl<'r> Planner<'r> {
         let Some(base) = &self.request.base else { return wanted };
         if base.has_launcher() != wanted {
             self.notes.push(format!(
-                "the given command {} trtllm-llmapi-launch, although the test has {} nodes with \
-                 {} GPUs each: the command counts",
+                "the given command {} trtllm-llmapi-launch, although the test has {} × {} GPUs (nodes × GPUs \
+                 of each): the command counts",
                 if wanted { "lacks" } else { "has" },
                 layout.total_nodes,
                 layout.gpus_per_node

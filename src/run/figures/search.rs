@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -55,6 +56,8 @@ pub struct Search {
     run: Option<String>,
     /// The clients' own logs.
     logs: Vec<String>,
+    /// When the run began, where older files may be of an earlier run of the job.
+    since: Option<SystemTime>,
 }
 
 /// A file that may be a client's.
@@ -73,7 +76,16 @@ impl Search {
             workspace: PathBuf::from(&plan.workspace),
             run: run.map(str::to_owned),
             logs: clients.map(|client| resolve(&client, &[]).log_file().into_owned()).collect(),
+            since: None,
         }
+    }
+
+    /// Leaves out what is older than a file of the workspace, where that is there.
+    #[must_use]
+    pub fn since(mut self, file: &str) -> Self {
+        let file = fs::metadata(self.workspace.join(file));
+        self.since = file.and_then(|file| file.modified()).ok();
+        self
     }
 
     /// What is there now.
@@ -156,6 +168,9 @@ impl Search {
                 } else if kind.is_file()
                     && let Some(reader) = self.reader(&path, &name)
                     && let Ok(metadata) = entry.metadata()
+                    && self.since.is_none_or(|since| {
+                        metadata.modified().is_ok_and(|modified| modified >= since)
+                    })
                 {
                     found.push(Candidate { path, reader, metadata });
                 }

@@ -55,6 +55,9 @@ pub enum AllocationError {
         /// The tasks on each node that the plan asks for.
         per_node: u32,
     },
+    /// Its GPUs are not the plan's on each node.
+    #[error(transparent)]
+    Gpus(#[from] counts::UnevenGpus),
     /// There are too few nodes.
     #[error(
         "the job has {has} node{}, the plan takes {takes}: submit with --nodes={takes} \
@@ -97,8 +100,12 @@ impl Allocation {
     /// Whether a plan fits.
     ///
     /// # Errors
-    /// [`AllocationError::TooSmall`], [`AllocationError::TooFewCpus`].
-    pub fn check(&self, plan: &Plan) -> Result<(), AllocationError> {
+    /// [`AllocationError::TooSmall`], [`AllocationError::TooFewCpus`], [`AllocationError::Gpus`].
+    pub fn check(
+        &self,
+        plan: &Plan,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<(), AllocationError> {
         let (has, takes) = (self.nodes.len(), plan.layout.total_nodes);
         let (tasks, per_node) = (plan.layout.total_gpus, plan.layout.gpus_per_node);
         if has < takes as usize {
@@ -110,7 +117,7 @@ impl Allocation {
                 return Err(AllocationError::TooFewCpus { host, cpus, step, tasks, per_node });
             }
         }
-        Ok(())
+        Ok(counts::even_gpus(plan.job.gpus_per_node.value, env)?)
     }
 }
 

@@ -13,6 +13,7 @@ use crate::plan::step::START_COMMAND;
 use crate::plan::template::TooLong;
 use crate::plan::{Instance, Plan, Template, resolve};
 use crate::slurm::argument::ArgumentError;
+use crate::slurm::counts::TOTAL_GPUS;
 use crate::slurm::srun::SrunRequest;
 
 /// A step as it is handed to srun.
@@ -161,7 +162,9 @@ fn common(
 ) -> Result<Vec<String>, TooLong> {
     let own = ["--verbose", "--open-mode=append"].into_iter().chain(COMMON);
     let own = own.map(|option| Ok(option.to_owned()));
+    let gpus = variables.contains_key(TOTAL_GPUS);
+    let gpus = gpus.then(|| Ok(format!("--gpus-per-node={}", plan.job.gpus_per_node.value)));
     let given = plan.job.srun_args.iter().map(|argument| Ok(argument.value.clone()));
     let container = container.iter().map(|argument| expand(argument, variables));
-    own.chain(given).chain(container).collect()
+    own.chain(gpus).chain(given).chain(container).collect()
 }

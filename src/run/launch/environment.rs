@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use crate::output::exports;
-use crate::plan::step::{START, START_SH};
+use crate::plan::step::{FOR_CONTAINERS, START, START_SH};
 use crate::plan::template::TooLong;
 use crate::plan::{Plan, Template};
 
@@ -35,13 +35,8 @@ pub fn for_all_steps(plan: &Plan, job: &Variables) -> Result<Variables, TooLong>
         set.insert(token.to_owned(), format!("{id}.{restart}.{}", std::process::id()));
     }
     let given = |name: &str| job.get(name).filter(|value| !value.is_empty()).is_some();
-    if !given("NVIDIA_IMEX_CHANNELS") {
-        set.insert("NVIDIA_IMEX_CHANNELS".into(), "0".into());
-    }
-    if !given("NVIDIA_VISIBLE_DEVICES") {
-        // Container runtimes read it before the task has its own list.
-        set.insert("NVIDIA_VISIBLE_DEVICES".into(), "all".into());
-    }
+    let open = FOR_CONTAINERS.into_iter().filter(|(name, _)| !given(name));
+    set.extend(open.map(|(name, value)| (name.to_owned(), value.to_owned())));
     set.insert(START.into(), START_SH.into());
     if plan.run_script.is_some() || plan.install_script.is_some() {
         let exports = exports::prefix(plan).into_iter().chain(exports::exports(plan));

@@ -6,13 +6,13 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use ureq::Agent;
@@ -27,6 +27,8 @@ const MAX_THREADS: usize = 32;
 /// The most bytes that are read of an answer's head, and of its body.
 const MAX_HEAD: usize = 64 << 10;
 const MAX_BODY: u64 = 4 << 20;
+/// The least time to connect that is left when a name took all of it.
+const LEAST_TIME: Duration = Duration::from_millis(1);
 /// The pause between two looks at the logs.
 const LOG_INTERVAL: Duration = Duration::from_millis(250);
 /// The most bytes that are read of a log at a time, and kept of a line.
@@ -155,16 +157,32 @@ fn ask(questions: &Mutex<Receiver<Question>>, mut reporter: Reporter) {
 
 /// Connects, and says why that fails.
 pub fn connect(target: &Target, timeout: Duration) -> Result<(), String> {
-    let text = |error: io::Error| error.to_string();
-    let addresses = (target.host.as_str(), target.port).to_socket_addrs().map_err(text)?;
+    let deadline = Instant::now() + timeout;
     let mut last = "no address".to_owned();
-    for address in addresses {
-        match TcpStream::connect_timeout(&address, timeout) {
+    for address in addresses(target, timeout)? {
+        let left = deadline.saturating_duration_since(Instant::now());
+        match TcpStream::connect_timeout(&address, left.max(LEAST_TIME)) {
             Ok(_) => return Ok(()),
             Err(error) => last = error.to_string(),
         }
     }
     Err(format!("port {}: {last}", target.port))
+}
+
+/// The addresses of a target. The system gives up when it likes, so a thread of its own asks it.
+fn addresses(target: &Target, timeout: Duration) -> Result<Vec<SocketAddr>, String> {
+    let (sender, found) = channel();
+    let (host, port) = (target.host.clone(), target.port);
+    let ask = move || {
+        let addresses = (host.as_str(), port).to_socket_addrs();
+        let _ = sender.send(addresses.map(Iterator::collect));
+    };
+    let text = |error: io::Error| error.to_string();
+    thread::Builder::new().name("name".into()).spawn(ask).map_err(text)?;
+    match found.recv_timeout(timeout) {
+        Ok(addresses) => addresses.map_err(text),
+        Err(_) => Err(format!("{}: no address within {} s", target.host, timeout.as_secs_f64())),
+    }
 }
 
 fn get(agent: &Agent, target: &Target, http: &Http, timeout: Duration) -> Result<(), String> {

@@ -41,10 +41,11 @@ pub fn body(report: &Report, columns: usize) -> String {
     let _ = writeln!(text, "  workspace {}", Printable(&report.workspace.display().to_string()));
     let _ = writeln!(
         text,
-        "  job       {}, run {}, {} nodes: {}",
+        "  job       {}, run {}, {} node{}: {}",
         result.run.job_id,
         Printable(&result.run.id),
         result.nodes.len(),
+        if result.nodes.len() == 1 { "" } else { "s" },
         Printable(&hostlist::compress(&result.nodes))
     );
     let (begin, end) = report.range();

@@ -45,6 +45,8 @@ pub struct Step {
 /// How far a step is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stopping {
+    /// When the first stage began.
+    pub since: Moment,
     /// The last stage.
     pub stage: Stage,
     /// When the next stage is due, if there is one.
@@ -144,6 +146,10 @@ impl Step {
     /// Its `srun` has ended.
     pub fn ended(&mut self, result: &mut StepResult, exit: Option<Exit>, now: Moment) {
         (result.ended, result.exit) = (Some(now), exit);
+        if self.failed_at.is_some() {
+            // Stopping its other ranks was no more than what Slurm does, too.
+            result.stopped = None;
+        }
         if let (Some(stop), Some(stopped)) = (self.stop, result.stopped) {
             let signal = match stop.stage {
                 Stage::Terminated => StopSignal::Term,

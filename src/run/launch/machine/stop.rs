@@ -35,15 +35,15 @@ impl Machine {
             let next = Some(self.now + KILL_TIMEOUT);
             match stop.stage {
                 Stage::Terminated => {
-                    *stop = Stopping { stage: Stage::SrunTerminated, next };
+                    (stop.stage, stop.next) = (Stage::SrunTerminated, next);
                     self.actions.push(Action::SignalSrun(index, StopSignal::Term));
                 }
                 Stage::SrunTerminated => {
-                    *stop = Stopping { stage: Stage::Killed, next };
+                    (stop.stage, stop.next) = (Stage::Killed, next);
                     kill.extend(self.result.steps[index].step_id.clone());
                 }
                 Stage::Killed | Stage::Abandoned => {
-                    *stop = Stopping { stage: Stage::Abandoned, next: None };
+                    (stop.stage, stop.next) = (Stage::Abandoned, None);
                     self.actions.push(Action::SignalSrun(index, StopSignal::Kill));
                 }
             }
@@ -63,7 +63,8 @@ impl Machine {
             if !self.is_running(index) {
                 continue;
             }
-            self.steps[index].stop = Some(Stopping { stage: Stage::Terminated, next });
+            self.steps[index].stop =
+                Some(Stopping { since: self.now, stage: Stage::Terminated, next });
             self.result.steps[index].stopped = Some(self.now);
             self.changed = true;
             match &self.result.steps[index].step_id {

@@ -406,11 +406,11 @@ fn every_verdict_says_what_happened_and_where() {
     passed: BENCHMARK passed after 1.0 s
     requests_failed: BENCHMARK ended well after 1.0 s, but 325 of 400 requests failed (81.25%, --max-failed allows 5%) at concurrency 2 (out/aiperf.json)
     requests_failed: BENCHMARK ended well after 1.0 s, but no request was completed at concurrency 2 (out/aiperf.json)
-    server_ended: GEN_0 ended after 1.0 s, before the benchmark: signal 11 on n2 rank 5
-    server_ended: GEN_0 ended after 1.0 s, before the benchmark: Killed on n1 rank 0
-    server_ended: ROUTER ended after 1.0 s, before the benchmark: exit status 0
-    server_ended: GEN_0 ended after 1.0 s, before the benchmark: exit status 0 on n1 rank 0
-    server_ended: CTX_0 ended after 1.0 s, before the benchmark: exit status 143; it was cancelled or signalled from outside the launch
+    server_ended: GEN_0 ended after 1.0 s, before the benchmark did: signal 11 on n2 rank 5
+    server_ended: GEN_0 ended after 1.0 s, before the benchmark did: Killed on n1 rank 0
+    server_ended: ROUTER ended after 1.0 s, before the benchmark did: exit status 0
+    server_ended: GEN_0 ended after 1.0 s, before the benchmark did: exit status 0 on n1 rank 0
+    server_ended: CTX_0 ended after 1.0 s, before the benchmark did: exit status 143; it was cancelled or signalled from outside the launch
     unpack_failed: the container image was not unpacked after 0.0 s: exit status 1
     unpack_failed: UNPACK is not done after 1800 s (limit of phase `unpack`)
     misplaced: GEN_0 is not placed as planned: Slurm put 7 of its tasks on n1, but the plan 4; submit the job with --ntasks-per-node=4, so that each node has CPUs for its tasks
@@ -529,7 +529,7 @@ fn a_lost_rank_decides_before_its_srun_ends() {
     run.at(2.0);
     assert_eq!(
         run.verdict().message,
-        "GEN_0 ended after 2.0 s, before the benchmark: exit status 42 on n1 rank 3"
+        "GEN_0 ended after 2.0 s, before the benchmark did: exit status 42 on n1 rank 3"
     );
     assert_eq!(run.done()[4..], [" 2.0 scancel Term 7.0 7.1 7.2 7.3"]);
 }

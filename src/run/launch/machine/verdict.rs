@@ -93,7 +93,7 @@ impl Machine {
             (Some(failure), None) => failure.reason.clone(),
             (None, end) => end.unwrap_or_else(|| "no exit status".to_owned()),
         };
-        let until = result.stopped.or(result.ended).unwrap_or(self.now);
+        let until = step.stop.map(|stop| stop.since).or(result.ended).unwrap_or(self.now);
         let after = match result.running.or(result.started) {
             Some(since) => format!(" after {}", duration(until.since(since))),
             None => String::new(),
@@ -121,10 +121,18 @@ impl Machine {
             }
             _ if result.step_id.is_none() => {
                 let why = step.last_line.as_ref().unwrap_or(&how);
-                (VerdictKind::StartFailed, format!("Slurm did not start {name}: {why}"))
+                let advice = match why.contains("Invalid generic resource") {
+                    true => {
+                        "; its nodes lack GPUs that the plan has there: submit with --gpus-per-node"
+                    }
+                    false => "",
+                };
+                (VerdictKind::StartFailed, format!("Slurm did not start {name}: {why}{advice}"))
             }
             Phase::Unpack => {
-                let message = format!("the container image was not unpacked{after}: {how}");
+                let image = self.result.plan.container_image.iter();
+                let image: String = image.map(|image| format!(" {image}")).collect();
+                let message = format!("the container image{image} was not unpacked{after}: {how}");
                 (VerdictKind::UnpackFailed, message)
             }
             Phase::Install => {
@@ -141,7 +149,8 @@ impl Machine {
                     }
                     _ => "",
                 };
-                let message = format!("{name} ended{after}, before the benchmark: {how}{outside}");
+                let message =
+                    format!("{name} ended{after}, before the benchmark did: {how}{outside}");
                 (VerdictKind::ServerEnded, message)
             }
             _ if is_success => match self.fault.iter().flatten().next() {
@@ -197,7 +206,7 @@ impl Machine {
         let verdict = &mut self.result.verdict;
         let failure = result.failure.as_ref();
         // Once a step is stopped, srun's status is no longer the step's own.
-        let is_own = result.stopped.is_none();
+        let is_own = self.steps[index].stop.is_none();
         if let Some((kind, message)) = meaning
             && kind == verdict.kind
             && ((is_own && result.ended.is_some()) || failure.is_some())

@@ -109,7 +109,7 @@ fn a_fatal_line_is_in_the_verdict_also_where_the_death_is_noticed_first() {
     ));
     assert_eq!(
         run.verdict().message,
-        "GEN_0 ended after 2.0 s, before the benchmark: CUDA error: illegal address; exit status 1 \
+        "GEN_0 ended after 2.0 s, before the benchmark did: CUDA error: illegal address; exit status 1 \
          on n1 rank 0"
     );
 }

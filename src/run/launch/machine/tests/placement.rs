@@ -87,7 +87,7 @@ fn the_log_s_reason_and_node_count_more_than_the_rank_that_was_reported_first() 
         run.prints(GEN, "srun: error: n1: task 3: Segmentation fault");
         let reason = format!("out of memory{who}");
         let verdict = run.verdict();
-        let message = format!("GEN_0 ended after 2.0 s, before the benchmark: {reason}");
+        let message = format!("GEN_0 ended after 2.0 s, before the benchmark did: {reason}");
         assert_eq!(verdict.message, message);
         let rank = who.contains("rank").then_some(5);
         assert_eq!((verdict.node.as_deref(), verdict.rank), (Some(&line[11..13]), rank));
