@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use super::*;
 use crate::input::Context;
@@ -129,6 +130,28 @@ fn described(figures: &Figures) -> String {
         Some(fault) => text + &format!("fault: {fault}\n"),
         None => text,
     }
+}
+
+#[test]
+fn what_is_older_than_the_run_s_beginning_is_of_an_earlier_run() {
+    let workspace = Workspace::new();
+    workspace.write("old/result.json", VLLM);
+    workspace.write("new/result.json", VLLM);
+    let files = |search: Search| {
+        let found = search.read(&Stamps::default()).measurements.into_iter();
+        found.map(|one| one.file).collect::<Vec<_>>()
+    };
+    let search = || workspace.search(None).since("started");
+    assert_eq!(files(search()), ["new/result.json", "old/result.json"], "it was never begun");
+    workspace.write("started", "");
+    let at = |name: &str, seconds| {
+        let file = fs::File::options().write(true).open(workspace.path().join(name)).unwrap();
+        file.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap();
+    };
+    for (name, seconds) in [("old/result.json", 1), ("started", 2), ("new/result.json", 2)] {
+        at(name, seconds);
+    }
+    assert_eq!(files(search()), ["new/result.json"]);
 }
 
 #[test]

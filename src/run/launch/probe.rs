@@ -169,20 +169,28 @@ pub fn connect(target: &Target, timeout: Duration) -> Result<(), String> {
     Err(format!("port {}: {last}", target.port))
 }
 
-/// The addresses of a target. The system gives up when it likes, so a thread of its own asks it.
+/// The addresses of a target.
 fn addresses(target: &Target, timeout: Duration) -> Result<Vec<SocketAddr>, String> {
-    let (sender, found) = channel();
     let (host, port) = (target.host.clone(), target.port);
-    let ask = move || {
-        let addresses = (host.as_str(), port).to_socket_addrs();
-        let _ = sender.send(addresses.map(Iterator::collect));
-    };
+    let ask = move || (host.as_str(), port).to_socket_addrs().map(Iterator::collect);
     let text = |error: io::Error| error.to_string();
-    thread::Builder::new().name("name".into()).spawn(ask).map_err(text)?;
-    match found.recv_timeout(timeout) {
-        Ok(addresses) => addresses.map_err(text),
-        Err(_) => Err(format!("{}: no address within {} s", target.host, timeout.as_secs_f64())),
-    }
+    let found = within(timeout, ask).map_err(text)?;
+    let late = || format!("{}: no address within {} s", target.host, timeout.as_secs_f64());
+    found.ok_or_else(late)?.map_err(text)
+}
+
+/// The result of a function that ends when it likes, in a thread of its own; none when it takes too
+/// long.
+fn within<T: Send + 'static>(
+    timeout: Duration,
+    function: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<Option<T>> {
+    let (sender, result) = channel();
+    let run = move || {
+        let _ = sender.send(function());
+    };
+    thread::Builder::new().name("within".into()).spawn(run)?;
+    Ok(result.recv_timeout(timeout).ok())
 }
 
 fn get(agent: &Agent, target: &Target, http: &Http, timeout: Duration) -> Result<(), String> {

@@ -86,6 +86,14 @@ fn only_the_status_that_is_wanted_says_ready() {
 }
 
 #[test]
+fn a_name_that_takes_too_long_is_given_up() {
+    let start = Instant::now();
+    let slow = within(SECOND / 10, || thread::sleep(20 * SECOND)).unwrap();
+    assert!(slow.is_none() && start.elapsed() < 10 * SECOND);
+    assert_eq!(within(20 * SECOND, || 7).unwrap(), Some(7));
+}
+
+#[test]
 fn a_router_is_ready_when_it_counts_enough_servers() {
     let count = |pointer: &str, having: &[(&str, &str)], minimum| Count {
         pointer: pointer.to_owned(),
