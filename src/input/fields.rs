@@ -11,6 +11,7 @@ use crate::plan::assignments::{self, Assignment};
 use crate::plan::config::Field;
 use crate::plan::origin::{Origin, Traced};
 use crate::plan::template::MAX_VALUE;
+use crate::plan::words::WordError;
 
 /// How many unknown keys of a file are compared with known ones.
 const MOST_TYPOS: usize = 1000;
@@ -386,6 +387,12 @@ impl<'d> Fields<'d> {
                 self.warn(node.position, message, "write true or false, without quotes".to_owned());
                 on
             }
+            Value::Scalar { text, .. } if matches!(classify(text), Scalar::Int(_)) => {
+                let on = classify(text) != Scalar::Int(0);
+                let message = format!("{path} is a number; it counts as {on}");
+                self.warn(node.position, message, format!("write {on}"));
+                on
+            }
             _ => return self.truth(section, key),
         };
         Field::Good(Traced::new(on, self.origin(path, node.position)))
@@ -430,25 +437,49 @@ impl<'d> Fields<'d> {
     /// An environment string: `NAME=VALUE …`.
     pub fn assignments(&mut self, section: &Section<'d>, key: &str) -> Field<Vec<Assignment>> {
         self.field(section, key, |fields, path, node| {
-            let wrong = |message: String| {
-                let help = "write one text: 'NAME=VALUE NAME=VALUE'";
-                Err(fields.wrong(node.position, message).help(help))
-            };
-            let Value::Scalar { text, plain } = &node.value else {
-                return wrong(format!("{path} must be text, not {}", node.kind()));
-            };
-            if text.len() > MAX_VALUE {
-                return wrong(format!("{path} is longer than {} KiB", MAX_VALUE >> 10));
-            }
-            if *plain && !matches!(classify(text), Scalar::Text) {
-                return wrong(format!("{path} must be text"));
-            }
-            assignments::parse(text).map_err(|error| {
-                let position = fields.inside(node, text, error.offset);
-                let message = format!("{path}: {}", error.message);
-                fields.wrong(position, message).help(error.help)
-            })
+            let text = fields.text_of_assignments(path, node)?;
+            assignments::parse(text).map_err(|error| fields.bad_word(path, node, text, &error))
         })
+    }
+
+    /// An environment string whose words may be others too, which are dropped with a warning.
+    pub(super) fn assignments_among_words(
+        &mut self,
+        path: &str,
+        node: &Node,
+    ) -> Result<Vec<Assignment>, Diagnostic> {
+        let text = self.text_of_assignments(path, node)?;
+        let mut dropped = Vec::new();
+        let found = assignments::parse_dropping(text, &mut dropped)
+            .map_err(|error| self.bad_word(path, node, text, &error))?;
+        for offset in dropped {
+            let at = self.at(self.inside(node, text, offset));
+            let message = format!("{path}: a word that is no NAME=VALUE has no effect");
+            self.diagnostics.push_once(Diagnostic::warning(message).at(at));
+        }
+        Ok(found)
+    }
+
+    fn text_of_assignments<'n>(&self, path: &str, node: &'n Node) -> Result<&'n str, Diagnostic> {
+        let wrong = |message: String| {
+            let help = "write one text: 'NAME=VALUE NAME=VALUE'";
+            Err(self.wrong(node.position, message).help(help))
+        };
+        match &node.value {
+            Value::Scalar { text, .. } if text.len() > MAX_VALUE => {
+                wrong(format!("{path} is longer than {} KiB", MAX_VALUE >> 10))
+            }
+            Value::Scalar { text, plain: true } if !matches!(classify(text), Scalar::Text) => {
+                wrong(format!("{path} must be text"))
+            }
+            Value::Scalar { text, .. } => Ok(text),
+            _ => wrong(format!("{path} must be text, not {}", node.kind())),
+        }
+    }
+
+    fn bad_word(&self, path: &str, node: &Node, text: &str, error: &WordError) -> Diagnostic {
+        let position = self.inside(node, text, error.offset);
+        self.wrong(position, format!("{path}: {}", error.message)).help(error.help)
     }
 
     /// The position of a byte of a scalar's text, where the file has the text as it is, on one

@@ -58,6 +58,13 @@ impl<'d> Fields<'d> {
         })
     }
 
+    /// The number of a port.
+    pub(super) fn port_number(&mut self, path: &str, node: &Node) -> Result<u16, Diagnostic> {
+        let port = self.whole_number(path, node).ok().and_then(|number| u16::try_from(number).ok());
+        let wrong = || self.wrong(node.position, format!("{path} must be a port from 1 to 65535"));
+        port.filter(|port| *port > 0).ok_or_else(wrong)
+    }
+
     /// The entries of a mapping, each read by a function of its path and node. What is wrong with
     /// one is an error.
     pub(super) fn entries_of<T>(

@@ -2,6 +2,7 @@
 //! What people hand in: the request, the test configuration, test lists, settings.
 
 pub mod config;
+mod examples;
 pub mod fields;
 pub mod find;
 pub mod handover;

@@ -390,7 +390,11 @@ fn items<'d>(fields: &mut Fields<'d>, section: &Section<'d>, key: &str) -> Vec<I
     }
 }
 
-fn names_of<'d>(fields: &mut Fields<'d>, section: &Section<'d>, key: &str) -> Vec<Traced<String>> {
+pub(super) fn names_of<'d>(
+    fields: &mut Fields<'d>,
+    section: &Section<'d>,
+    key: &str,
+) -> Vec<Traced<String>> {
     let names = fields.texts(section, key);
     let Traced { value, origin } = good(fields, names).unwrap_or_default();
     for wrong in value.iter().filter(|name| !is_name(name)) {
@@ -423,10 +427,7 @@ impl<'d> Fields<'d> {
             }
             _ => (Some(node), None),
         };
-        let number = first.map(|first| self.whole_number(path, first)).transpose()?;
-        let first = number.and_then(|number| u16::try_from(number).ok()).filter(|first| *first > 0);
-        let wrong = || self.wrong(node.position, format!("{path} must be a port from 1 to 65535"));
-        Ok((first.ok_or_else(wrong)?, each))
+        Ok((self.port_number(path, first.unwrap_or(node))?, each))
     }
 }
 

@@ -7,21 +7,24 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::fields::{Fields, Section};
-use super::profile::good;
-use super::set;
+use super::profile::{good, names_of};
 use super::settings::{Settings, TABLE};
 use super::yaml::{self, Document, Node, Value};
+use super::{examples, set};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
 use crate::plan::ConfigFile;
 use crate::plan::config::Field;
 use crate::plan::engine::MAX_RUNS;
+use crate::plan::expr::Pattern;
 use crate::plan::layout::MAX_COUNT;
 use crate::plan::origin::Traced;
 use crate::plan::recipe::{Benchmark, Recipe, RecipeRole};
 use crate::plan::template::{Template, is_name};
 
 /// The most GPUs that a node may have.
-const MAX_GPUS_PER_NODE: u32 = 1024;
+pub(super) const MAX_GPUS_PER_NODE: u32 = 1024;
+/// The longest time limit, in seconds.
+pub(super) const MAX_LIMIT: u32 = 366 * 86_400;
 /// The most tokens or requests.
 const MAX_NUMBER: u32 = 1_000_000_000;
 
@@ -34,20 +37,58 @@ pub struct Read {
     pub engine: Traced<String>,
     /// What it says to Slurm and of the container, in terms of the settings.
     pub settings: Settings,
+    /// Options for sbatch in one line, of which those that contradict the plan are not used.
+    pub extra_args: Option<Traced<String>>,
     /// What is doubtful about it.
     pub warnings: Vec<Diagnostic>,
 }
 
-/// Whether a configuration is a recipe: it names an engine.
-pub fn is_recipe(source: &Arc<Source>) -> bool {
-    // Quick to say no: most configurations have no such key.
-    source.text.lines().any(|line| line.starts_with("engine"))
-        && yaml::parse(source).is_ok_and(|document| {
-            document.root.as_ref().is_some_and(|root| root.get("engine").is_some())
-        })
+/// The formats of recipes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// This project's own: it names an engine.
+    Own,
+    /// See [`examples`].
+    Examples,
 }
 
-/// Reads a recipe, with some values changed ([`set`]).
+/// The profile of the benchmark that [`Format::Examples`] is the configuration of.
+pub const BENCHMARK_ENGINE: &str = examples::ENGINE;
+
+/// The format of a configuration that is a recipe, with some values changed ([`set`]).
+pub fn format_of(source: &Arc<Source>, changes: &[Arc<Source>]) -> Option<Format> {
+    let lines = || source.text.lines().chain(changes.iter().map(|change| change.text.as_str()));
+    let has = |key: &str| lines().any(|line| line.starts_with(key));
+    // Quick to say no: most configurations are the test suite's.
+    if !has("engine") && (!has("worker_config") || has("metadata")) {
+        return None;
+    }
+    let document = parse(source, changes).ok()?;
+    let root = document.root.as_ref()?;
+    match (root.get("engine").is_some(), examples::has_sections(root)) {
+        (named, true) if named || root.get("metadata").is_none() => Some(Format::Examples),
+        (true, _) => Some(Format::Own),
+        _ => None,
+    }
+}
+
+fn parse(source: &Arc<Source>, changes: &[Arc<Source>]) -> Result<Document, Diagnostics> {
+    let mut document = yaml::parse(source)?;
+    for change in changes {
+        set::apply(&mut document, change, |_| None)?;
+    }
+    Ok(document)
+}
+
+/// What is known besides a recipe.
+pub struct Around<'a> {
+    /// The directory that paths start from.
+    pub current_dir: &'a Path,
+    /// The settings of other places, of which one may fill in what a recipe leaves open.
+    pub settings: &'a Settings,
+}
+
+/// Reads a recipe of either format.
 ///
 /// # Errors
 /// All that is wrong with it, with positions.
@@ -55,13 +96,23 @@ pub fn read(
     path: &Path,
     source: &Arc<Source>,
     changes: &[Arc<Source>],
+    around: &Around<'_>,
 ) -> Result<Read, Diagnostics> {
-    let mut document = yaml::parse(source)?;
-    for change in changes {
-        set::apply(&mut document, change, |_| None)?;
-    }
+    let document = parse(source, changes)?;
     let changed = document.root.as_ref().filter(|_| !changes.is_empty()).map(yaml::write);
-    let (mut fields, root) = Fields::new(&document);
+    let file = file_of(path, source);
+    match format_of(source, changes) {
+        Some(Format::Examples) => examples::read(&document, file, changed, around),
+        _ => read_own(&document, file, changed),
+    }
+}
+
+fn read_own(
+    document: &Document,
+    file: ConfigFile,
+    changed: Option<String>,
+) -> Result<Read, Diagnostics> {
+    let (mut fields, root) = Fields::new(document);
     fields.refuse_unknown(
         &root,
         &[
@@ -72,17 +123,19 @@ pub fn read(
             "roles",
             "benchmark",
             "serve_only",
+            "ready_limit",
             "container",
             "slurm",
         ],
     );
+    let ready_limit = fields.integer(&root, "ready_limit", 1..=MAX_LIMIT);
     let engine = fields.text(&root, "engine");
     let engine = good(&mut fields, engine).unwrap_or_default();
-    let (model, served_name) = model(&mut fields, &root, &document);
+    let (model, served_name) = model(&mut fields, &root, document);
     let gpus_per_node = fields.integer(&root, "gpus_per_node", 1..=MAX_GPUS_PER_NODE);
     let serve_only = fields.truth(&root, "serve_only");
     let serve_only = good(&mut fields, serve_only);
-    let benchmark = benchmark(&mut fields, &root, &document);
+    let benchmark = benchmark(&mut fields, &root, document);
     let is_serve_only = serve_only.as_ref().is_some_and(|serve_only| serve_only.value);
     if benchmark.is_none() && !is_serve_only {
         let help = "add `benchmark:`, or `serve_only: true` for servers without one";
@@ -91,7 +144,7 @@ pub fn read(
         fields.diagnostics.push(error.help(help));
     }
     let recipe = Recipe {
-        file: file_of(path, source),
+        file,
         changed,
         model,
         served_name,
@@ -99,6 +152,9 @@ pub fn read(
         env: env(&mut fields, &root, "env"),
         roles: roles(&mut fields, &root),
         benchmark: benchmark.filter(|_| !is_serve_only),
+        steps: Vec::new(),
+        segment: None,
+        ready_limit: good(&mut fields, ready_limit),
     };
     let mut settings = Settings::default();
     let slurm = fields.section(&root, "slurm");
@@ -116,7 +172,7 @@ pub fn read(
     if found.has_errors() {
         return Err(found);
     }
-    Ok(Read { recipe, engine, settings, warnings: found.0 })
+    Ok(Read { recipe, engine, settings, extra_args: None, warnings: found.0 })
 }
 
 /// The keys of settings that a recipe may have: those about Slurm, and those about the container.
@@ -188,7 +244,9 @@ fn roles<'d>(fields: &mut Fields<'d>, root: &Section<'d>) -> IndexMap<String, Re
             continue;
         }
         let role = Section::of(&path, node);
-        fields.refuse_unknown(&role, &["servers", "gpus", "env", "args", "config", "wrap"]);
+        let known =
+            ["servers", "gpus", "env", "unset", "args", "config", "wrap", "before", "ports"];
+        fields.refuse_unknown(&role, &known);
         let servers = fields.integer(&role, "servers", 0..=MAX_COUNT);
         let gpus = fields.integer(&role, "gpus", 0..=MAX_COUNT);
         let wrap = fields.texts(&role, "wrap");
@@ -202,6 +260,11 @@ fn roles<'d>(fields: &mut Fields<'d>, root: &Section<'d>) -> IndexMap<String, Re
             args: contents(fields, "args"),
             config: contents(fields, "config"),
             wrap: each(good(fields, wrap)),
+            before: patterns(fields, &role, "before"),
+            unset: names_of(fields, &role, "unset"),
+            ports: fields
+                .entries_of(&role, "ports", |fields, path, node| fields.port_number(path, node)),
+            is_held: false,
             key: of_key,
         };
         roles.insert(key.name.clone(), role);
@@ -215,7 +278,7 @@ fn each<T: Clone>(list: Option<Traced<Vec<T>>>) -> Vec<Traced<T>> {
 }
 
 /// Variables: texts with references, or numbers as they are written.
-fn env<'d>(
+pub(super) fn env<'d>(
     fields: &mut Fields<'d>,
     section: &Section<'d>,
     key: &str,
@@ -242,6 +305,23 @@ fn env<'d>(
     })
 }
 
+/// A list of words with placeholders.
+fn patterns<'d>(fields: &mut Fields<'d>, section: &Section<'d>, key: &str) -> Vec<Traced<Pattern>> {
+    let Some(node) = section.get(key) else { return Vec::new() };
+    let path = section.path_of(key);
+    let Value::List(words) = &node.value else {
+        let message = format!("{path} must be a list of words, not {}", node.kind());
+        fields.error(node.position, message);
+        return Vec::new();
+    };
+    let word = |(at, word)| fields.pattern(&format!("{path}[{at}]"), word);
+    let words = words.iter().enumerate().map(word).collect::<Result<_, _>>();
+    words.unwrap_or_else(|error| {
+        fields.diagnostics.push(error);
+        Vec::new()
+    })
+}
+
 fn benchmark<'d>(
     fields: &mut Fields<'d>,
     root: &Section<'d>,
@@ -265,21 +345,11 @@ fn benchmark<'d>(
         ],
     );
     let command = section.get("command").map(|node| {
-        let path = section.path_of("command");
-        let Value::List(words) = &node.value else {
-            let message = format!("{path} must be a list of words, not {}", node.kind());
-            return Err(fields.wrong(node.position, message));
-        };
-        let word = |(at, word)| fields.pattern(&format!("{path}[{at}]"), word);
-        let words: Vec<_> = words.iter().enumerate().map(word).collect::<Result<_, _>>()?;
+        let words = patterns(fields, &section, "command");
         if words.is_empty() {
-            return Err(fields.wrong(node.position, format!("{path} has no words")));
+            fields.error(node.position, format!("{} has no words", section.path_of("command")));
         }
-        Ok(words)
-    });
-    let command = command.transpose().unwrap_or_else(|error| {
-        fields.diagnostics.push(error);
-        None
+        words
     });
     let mut number = |key| {
         let number = fields.integer(&section, key, 1..=MAX_NUMBER);

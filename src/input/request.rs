@@ -451,8 +451,11 @@ fn unused(keys: &[Traced<()>]) -> Option<Diagnostic> {
     let names = std::iter::once(first.origin.input.to_string()).chain(others);
     let names = names.collect::<Vec<_>>().join(", ");
     let message = format!("not used for the test's job: {names}");
-    let help = "they are for the benchmark script beside TensorRT-LLM's examples; --job-name, \
-                --time, --container-image and site.yaml's container_mounts ask for the like here";
+    let help = format!(
+        "they are for the benchmark script beside TensorRT-LLM's examples; --set engine={} plans that, \
+         and --time, --container-image and site.yaml's container_mounts ask for the like here",
+        super::recipe::BENCHMARK_ENGINE
+    );
     Some(Diagnostic::note(message).at(first.origin.location.clone()).help(help))
 }
 

@@ -259,6 +259,27 @@ macro_rules! settings {
                 })*
             }
 
+            /// Takes over a text from another place.
+            pub(super) fn put(
+                &mut self,
+                setting: &Setting,
+                text: Traced<String>,
+                errors: &mut Diagnostics,
+            ) {
+                let Traced { value, origin } = text;
+                let (name, at) = (origin.input.to_string(), origin.location.clone());
+                $(if setting.name == $constant.name {
+                    let mut found = None;
+                    if let Err(what) = Value::take(&mut found, &value) {
+                        errors.push(Diagnostic::error(format!("{name}: {what}")).at(at.clone()));
+                    }
+                    if let Some(value) = found {
+                        let found = Traced::new(value, origin.clone());
+                        take(&mut self.$field, found, &$constant, &name, at.clone(), errors);
+                    }
+                })*
+            }
+
             /// Takes over what the environment has.
             pub(super) fn read_environment(
                 &mut self,

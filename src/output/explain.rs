@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::HIDDEN;
 use crate::plan::step::compose;
-use crate::plan::{Origin, Plan};
+use crate::plan::{GpuRequest, Origin, Plan};
 
 /// One value of a plan, with its source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -52,15 +52,19 @@ pub fn entries(plan: &Plan) -> Vec<Entry> {
     {
         add("sbatch", "job", &format!("--{name}"), &value.value, &value.origin);
     }
+    let asked = |how| Some(&job.gpus_per_node).filter(|_| job.gpu_request.value == how);
     let number = [
         ("--nodes", Some(&job.nodes)),
         ("--ntasks", Some(&job.ntasks)),
         ("--ntasks-per-node", Some(&job.ntasks_per_node)),
-        ("--gpus-per-node", Some(&job.gpus_per_node)),
+        ("--gpus-per-node", asked(GpuRequest::PerNode)),
         ("--segment", job.segment.as_ref()),
     ];
     for (name, value) in number.into_iter().filter_map(|(name, value)| Some((name, value?))) {
         add("sbatch", "job", name, &value.value.to_string(), &value.origin);
+    }
+    if let Some(gpus) = asked(GpuRequest::Gres) {
+        add("sbatch", "job", "--gres", &format!("gpu:{}", gpus.value), &gpus.origin);
     }
     for (kind, arguments) in [("sbatch", &job.sbatch_args), ("srun", &job.srun_args)] {
         for argument in arguments {

@@ -20,6 +20,18 @@ pub struct Assignment {
 /// # Errors
 /// A word that is not `NAME=VALUE`, and whatever [`super::words`] refuses.
 pub fn parse(text: &str) -> Result<Vec<Assignment>, WordError> {
+    read(text, None)
+}
+
+/// [`parse`] of a text whose other words are dropped: the places of these are added.
+///
+/// # Errors
+/// Whatever [`super::words`] refuses.
+pub fn parse_dropping(text: &str, dropped: &mut Vec<usize>) -> Result<Vec<Assignment>, WordError> {
+    read(text, Some(dropped))
+}
+
+fn read(text: &str, mut dropped: Option<&mut Vec<usize>>) -> Result<Vec<Assignment>, WordError> {
     let mut reader = Reader::new(text);
     let mut assignments: Vec<Assignment> = Vec::new();
     while reader.skip_blanks() {
@@ -29,6 +41,9 @@ pub fn parse(text: &str) -> Result<Vec<Assignment>, WordError> {
         match word.as_str().split_once('=') {
             Some((name, value)) if is_name(name) => assignments
                 .push(Assignment { name: name.to_owned(), value: Template::from_written(value) }),
+            _ if dropped.is_some() => {
+                dropped.iter_mut().for_each(|places| places.push(start.position()));
+            }
             _ => {
                 let written = &start.rest()[..start.rest().len() - reader.rest().len()];
                 // Such a word may be a part of the value before it.

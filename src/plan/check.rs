@@ -7,7 +7,7 @@ use super::argument::{Argument, Group};
 use super::health;
 use super::layout::{self, Layout, MAX_COUNT};
 use super::role::{Deal, Ports, Role};
-use super::template::{self, Template};
+use super::template::{self, Fact, Template};
 use super::{BadPlan, Plan};
 
 /// The most instances that the commands and files of a role may name: what a command line holds.
@@ -122,7 +122,12 @@ impl Plan {
             let role = slot.role.map_or(Some(own), |name| self.roles.get(name));
             let Some(role) = role else { return Err(UNKNOWN) };
             let has_port = slot.port.is_some_and(|port| role.ports.contains_key(port));
-            if slot.fact.has_port() != has_port || (slot.fact.is_list() && slot.role.is_none()) {
+            let is_node = slot.fact != Fact::JobNode
+                || u32::try_from(slot.plus).is_ok_and(|node| node < self.layout.total_nodes);
+            if !is_node
+                || slot.fact.has_port() != has_port
+                || (slot.fact.is_list() && slot.role.is_none())
+            {
                 return Err(UNKNOWN);
             }
             items += if slot.fact.is_list() { u64::from(role.count) } else { 1 };

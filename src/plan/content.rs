@@ -78,8 +78,12 @@ impl Content {
         }
     }
 
-    /// As a file: JSON over several lines. YAML 1.1 and 1.2 read it as the same values.
+    /// As a file: JSON over several lines, which YAML 1.1 and 1.2 read as the same values. A text is
+    /// the file itself.
     pub fn file(&self) -> String {
+        if let Self::Text(text) = self {
+            return text.literal_text().into_owned();
+        }
         let mut json = String::new();
         self.write(&mut json, Some(0));
         json + "\n"

@@ -140,6 +140,12 @@ pub type Lookup<'l> = &'l mut dyn FnMut(&str, Option<&str>) -> Result<Value, Str
 /// Why a text cannot be read: where in it, in bytes, and what is wrong.
 pub type BadPattern = (usize, String);
 
+impl From<Template> for Pattern {
+    fn from(text: Template) -> Self {
+        Self(vec![Piece::Text(text)])
+    }
+}
+
 impl Pattern {
     /// Reads a text.
     ///

@@ -11,6 +11,7 @@ use super::layout::{FrontendNode, Placement};
 use super::origin::Traced;
 use super::profile::{Client, Profile};
 use super::request::{ContainerSettings, JobSettings};
+use super::role::Purpose;
 use super::template::Template;
 
 /// A recipe.
@@ -30,8 +31,37 @@ pub struct Recipe {
     pub env: IndexMap<String, Traced<Template>>,
     /// The roles, by the names that profiles have for them.
     pub roles: IndexMap<String, RecipeRole>,
-    /// What is measured; nothing where the servers serve until the job ends.
+    /// What is measured; nothing where the servers serve until the job ends, unless there are clients
+    /// among the other steps.
     pub benchmark: Option<Benchmark>,
+    /// Steps besides those of the profile's roles and of the benchmark, in their order.
+    pub steps: Vec<ExtraStep>,
+    /// Whether all nodes are to be in one segment of the cluster's network.
+    pub segment: Option<Traced<bool>>,
+    /// The seconds in which all servers have to be ready, from the time when all steps run.
+    pub ready_limit: Option<Traced<u32>>,
+}
+
+/// A step that belongs to no role of a profile.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExtraStep {
+    /// Its name.
+    pub name: Traced<String>,
+    /// [`Purpose::Check`] for what runs before the servers, [`Purpose::Client`] for what runs after
+    /// the benchmark.
+    pub purpose: Purpose,
+    /// Whether it only warms the servers up: what it measures is not of the run.
+    pub warms_up: bool,
+    /// Whether it has a task on each node of the job, or one in all.
+    pub on_each_node: bool,
+    /// Its working directory; the workspace without one.
+    pub cwd: Option<String>,
+    /// Its command.
+    pub command: Vec<Traced<Pattern>>,
+    /// Its variables.
+    pub env: IndexMap<String, Traced<Template>>,
+    /// Texts of files that it reads, by their paths in the workspace.
+    pub files: IndexMap<String, String>,
 }
 
 /// A role of a recipe.
@@ -51,6 +81,14 @@ pub struct RecipeRole {
     pub config: IndexMap<String, Traced<Content>>,
     /// Words before the engine's program.
     pub wrap: Vec<Traced<String>>,
+    /// Words before the whole command.
+    pub before: Vec<Traced<Pattern>>,
+    /// Variables that are removed.
+    pub unset: Vec<Traced<String>>,
+    /// The first numbers of its ports, in place of the profile's.
+    pub ports: IndexMap<String, Traced<u16>>,
+    /// Whether its servers have their nodes and addresses, but are not started.
+    pub is_held: bool,
 }
 
 /// What is measured.

@@ -80,7 +80,7 @@ pub struct Role {
     /// What each instance has of its own.
     pub own: Own,
     /// Roles whose steps must be ready before one of this role starts. A step whose role has no
-    /// [`Role::ready`] is ready when it runs, and a client when it has ended well.
+    /// [`Role::ready`] is ready when it runs, and a client or a check when it has ended well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
     /// Whether it is a client that only warms the servers up: what it measures is not of the run.

@@ -209,7 +209,8 @@ impl Filler<'_> {
             Fact::Name => Template::literal(&instance.name),
             Fact::Index => number(instance.index),
             Fact::FirstGpu => number(instance.gpus.start),
-            Fact::LeaderAddr => Template::literal(&self.address(instance)),
+            Fact::LeaderAddr => Template::literal(&self.address(instance.nodes.start)),
+            Fact::JobNode => Template::literal(&self.address(slot.plus.unsigned_abs())),
             Fact::Port => number(instance.port(slot.port.unwrap_or_default()).unwrap_or_default()),
             Fact::Addrs | Fact::Urls => Template::literal(&self.list(slot).join(",")),
             Fact::NodeRank | Fact::Rank | Fact::LocalRank | Fact::NodeAddr => self.of_task(slot),
@@ -241,13 +242,12 @@ impl Filler<'_> {
         let scheme = if slot.fact == Fact::Urls { "http://" } else { "" };
         let item = |instance: Instance<'_>| {
             let port = instance.port(slot.port.unwrap_or_default()).unwrap_or_default();
-            format!("{scheme}{}:{port}", self.address(&instance))
+            format!("{scheme}{}:{port}", self.address(instance.nodes.start))
         };
         self.plan.instances_of(slot.role.unwrap_or_default()).map(item).collect()
     }
 
-    fn address(&self, instance: &Instance<'_>) -> String {
-        let node = instance.nodes.start;
+    fn address(&self, node: u32) -> String {
         let known = self.addresses.get(node as usize);
         known.cloned().unwrap_or_else(|| format!("{{node{node}}}"))
     }

@@ -75,10 +75,12 @@ pub enum Fact {
     LocalRank,
     /// The address of the task's node.
     NodeAddr,
+    /// The address of a node of the job, by its number from 0: what is added to nothing.
+    JobNode,
 }
 
 impl Fact {
-    const ALL: [(Self, &'static str); 11] = [
+    const ALL: [(Self, &'static str); 12] = [
         (Self::Name, "name"),
         (Self::Index, "index"),
         (Self::FirstGpu, "first_gpu"),
@@ -90,6 +92,7 @@ impl Fact {
         (Self::Rank, "rank"),
         (Self::LocalRank, "local_rank"),
         (Self::NodeAddr, "node_addr"),
+        (Self::JobNode, "job_node"),
     ];
 
     /// Its name in written form.

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
+use crate::input::recipe::{self, Format};
 use crate::input::settings::{Options, Settings};
-use crate::input::{Context, find, profile, recipe, site, source};
+use crate::input::{Context, find, profile, set, site, source};
 use crate::plan::{Plan, Traced};
 
 /// The folder of profiles that come before those that are compiled in.
@@ -45,7 +46,14 @@ pub(super) fn recipe_of(
             }
         }
     };
-    Ok(recipe::is_recipe(&source).then_some(source))
+    // A test's configuration may look like a benchmark's.
+    let is_test = options.test_id.is_some()
+        || options.test_list.is_some()
+        || options.trtllm_dir.is_some()
+        || options.prefix_script.is_some()
+        || options.rules.is_some();
+    let format = recipe::format_of(&source, &set::sources(&options.set));
+    Ok(format.filter(|format| *format == Format::Own || !is_test).map(|_| source))
 }
 
 /// The plan of a recipe.

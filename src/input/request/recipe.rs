@@ -7,7 +7,7 @@ use super::job::{job_settings, max_failed};
 use super::{absolute, choice, each, or_default};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
 use crate::input::settings::{self, Options, Settings};
-use crate::input::{Context, profile, recipe, set, site};
+use crate::input::{Context, profile, recipe, set, site, slurm_args};
 use crate::plan::recipe::EngineRequest;
 use crate::plan::request::ContainerSettings;
 use crate::plan::{Origin, Traced};
@@ -26,10 +26,12 @@ pub(super) fn build(
     let site = site::files(context, explicit.site.as_ref().map(|site| site.value.as_path()))?;
     source.hide(site.secrets.as_ref().map_or(&[][..], |secrets| &secrets.value));
     let path = context.current_dir.join(&options.config);
-    let recipe::Read { mut recipe, engine, settings: of_recipe, warnings } =
-        recipe::read(&path, source, &set::sources(&options.set))?;
-    let given = site.clone().over(&of_recipe).over(&site::environment(context)?);
-    let given = given.with(options, &mut errors);
+    let environment = site::environment(context)?;
+    let elsewhere = site.clone().over(&environment).with(options, &mut Diagnostics::default());
+    let around = recipe::Around { current_dir: &context.current_dir, settings: &elsewhere };
+    let recipe::Read { mut recipe, engine, settings: of_recipe, extra_args, mut warnings } =
+        recipe::read(&path, source, &set::sources(&options.set), &around)?;
+    let given = site.clone().over(&of_recipe).over(&environment).with(options, &mut errors);
     let folder = super::engine::folder_of(given.profiles.clone(), context);
     let base = path.parent().unwrap_or(&context.current_dir);
     let found = profile::find(&engine.value, &folder, base).map_err(|error| {
@@ -45,12 +47,18 @@ pub(super) fn build(
     let path_of = |Traced { value, origin }: Traced<String>| {
         Traced::new(absolute(&context.current_dir, &value), origin)
     };
+    let mut job = job_settings(&[&site, &of_recipe], &given, options, &mut errors);
+    if let Some(line) = &extra_args {
+        let gpus = recipe.gpus_per_node.as_ref().map(|gpus| gpus.value);
+        let of_recipe = slurm_args::of_config(line, gpus, &given, &mut warnings);
+        job.sbatch_args.splice(0..0, of_recipe);
+    }
     let request = EngineRequest {
         workspace: path_of(given.workspace.clone().unwrap_or_else(|| {
             let rule = "disagg_<recipe> in the current directory";
             Traced::new(format!("disagg_{}", recipe.file.name), Origin::rule(rule))
         })),
-        job: job_settings(&[&site, &of_recipe], &given, options, &mut errors),
+        job,
         clients: profile::clients()?,
         recipe,
         profile,

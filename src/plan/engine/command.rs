@@ -91,10 +91,8 @@ impl<'r> Planner<'r> {
                 None => {}
             },
             Item::Each { role, words } => {
-                let Some(other) = scope.all.iter().find(|other| other.key == role) else { return };
-                if other.count == 0 {
-                    return;
-                }
+                let runs = |other: &&Sized<'_>| other.key == role && other.runs();
+                let Some(other) = scope.all.iter().find(runs) else { return };
                 let scope = Scope { role: Some(other), args: &[], ..scope };
                 let mut texts = Vec::new();
                 for word in words {
@@ -210,14 +208,12 @@ impl<'r> Planner<'r> {
             _ => {}
         }
         if let Some(run) = scope.run {
-            let of_benchmark =
-                |field: &Option<Traced<u64>>| field.as_ref().map(|field| field.value);
             let number = |number: Option<u64>| {
                 Ok(number.and_then(|n| i64::try_from(n).ok()).map_or(Value::Nothing, Value::Number))
             };
             return match (name, run.asks) {
-                ("isl", _) => number(of_benchmark(&run.benchmark.isl)),
-                ("osl", _) => number(of_benchmark(&run.benchmark.osl)),
+                ("isl", _) => number(run.isl),
+                ("osl", _) => number(run.osl),
                 ("concurrency", _) => number(run.concurrency),
                 ("prompts", _) => number(run.prompts),
                 ("results", _) => text(&run.results),
@@ -234,8 +230,13 @@ impl<'r> Planner<'r> {
         let find = |key: &str| scope.all.iter().find(|other| other.key == key);
         let other = |of: Option<&str>| {
             let (key, port) = of?.split_once('.')?;
-            let role = find(key).filter(|role| role.count > 0)?;
+            let role = find(key).filter(|role| role.runs())?;
             Some((role.profile.name.as_str(), port.to_owned()))
+        };
+        // Those that are not started are no part of the plan.
+        let held = |of: Option<&str>| {
+            let (key, port) = of?.split_once('.')?;
+            Some((find(key).filter(|role| !role.is_started)?, port.to_owned()))
         };
         let step = &role.step;
         match (name, of) {
@@ -257,7 +258,7 @@ impl<'r> Planner<'r> {
             ("node_addr", _) if step.nodes == 1 => slot(Slot::own(Fact::LeaderAddr)),
             ("node_addr", _) => slot(Slot::own(Fact::NodeAddr)),
             ("leader_addr", None) => slot(Slot::own(Fact::LeaderAddr)),
-            ("leader_addr", Some(key)) => match find(key).filter(|role| role.count > 0) {
+            ("leader_addr", Some(key)) => match find(key).filter(|role| role.runs()) {
                 Some(role) => {
                     slot(Slot { role: Some(&role.profile.name), ..Slot::own(Fact::LeaderAddr) })
                 }
@@ -275,7 +276,9 @@ impl<'r> Planner<'r> {
                     let fact = if name == "urls" { Fact::Urls } else { Fact::Addrs };
                     slot(Slot { role: Some(role), port: Some(&port), ..Slot::own(fact) })
                 }
-                None => Ok(Value::List(Vec::new())),
+                None => Ok(Value::List(held(of).map_or_else(Vec::new, |(role, port)| {
+                    role.addresses(&port, if name == "urls" { "http://" } else { "" })
+                }))),
             },
             ("url", of) => Ok(match other(of) {
                 Some((role, port)) => Value::Text(url(role, &port)),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From a recipe and the profile of its engine to a plan. Nothing here knows an engine.
 
+mod clients;
 mod command;
 mod sizes;
 
@@ -8,27 +9,22 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use self::sizes::Sized;
-use super::argument::Argument;
 use super::content::Content;
 use super::env::{Env, TooLong};
 use super::expr::Value;
 use super::health::{Minimum, Ready};
-use super::layout::{FrontendNode, Layout, Run};
+use super::layout::{FrontendNode, Layout, Placement};
 use super::origin::{Origin, Traced};
 use super::planner::{container, job};
 use super::profile::{ConfigItem, Item, Profile};
-use super::recipe::{Benchmark, EngineRequest, Recipe};
+use super::recipe::{EngineRequest, Recipe};
 use super::role::{Deal, Own, Purpose, Role, Roles, Step};
 use super::template::{Fact, Slot, Template};
 use super::{Plan, SCHEMA, secret};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, nearest};
 
-/// The name of the step that warms the servers up.
-const WARMUP: &str = "WARMUP";
 /// The most runs of a benchmark.
 pub const MAX_RUNS: usize = 100;
-/// Requests of a run for each one in flight, where the recipe does not say.
-const ROUNDS: u64 = 10;
 
 /// The part of a plan that a recipe and a profile make.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -43,6 +39,9 @@ pub struct Engine {
     pub url: Template,
     /// Whether the servers serve until the job ends.
     pub serve_only: bool,
+    /// The seconds in which all servers have to be ready, from the time when all steps run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_limit: Option<Traced<u32>>,
 }
 
 /// Computes a plan.
@@ -89,8 +88,10 @@ struct Scope<'s, 'r> {
 }
 
 /// One run of a client.
+#[derive(Default)]
 struct RunOfClient<'r> {
-    benchmark: &'r Benchmark,
+    isl: Option<u64>,
+    osl: Option<u64>,
     concurrency: Option<u64>,
     prompts: Option<u64>,
     /// The directory of its results, below the workspace.
@@ -126,7 +127,11 @@ impl<'r> Planner<'r> {
         self.ports(&mut sized);
         let asks = self.asks(&sized);
         let mut roles = Roles::new();
-        for role in sized.iter().filter(|role| role.count > 0) {
+        for role in sized.iter().filter(|role| role.count > 0 && !role.is_started) {
+            let note = "are not started: they have their nodes, and addresses for the others";
+            self.notes.push(format!("the servers {} {note}", role.profile.name));
+        }
+        for role in sized.iter().filter(|role| role.runs()) {
             let planned = self.role(role, &sized);
             roles.insert(role.profile.name.clone(), planned);
         }
@@ -137,6 +142,7 @@ impl<'r> Planner<'r> {
         let client_node =
             client_node.and_then(|role| role.places.first()).map_or(frontend, |run| run.first_node);
         self.clients(&mut roles, &sized, asks, client_node);
+        self.extra_steps(&mut roles, &sized, asks, client_node, total_nodes);
         roles.sort_by(|_, one, _, other| one.purpose.cmp(&other.purpose));
         let gpus_per_node = self.gpus_per_node.max(1);
         let mut numbers = IndexMap::new();
@@ -151,7 +157,16 @@ impl<'r> Planner<'r> {
         let layout = Layout { gpus_per_node, total_nodes, total_gpus, numbers };
         let gpus = recipe.gpus_per_node.as_ref().map(|gpus| gpus.origin.clone());
         let gpus = gpus.unwrap_or_default();
+        let wanted = recipe.segment.as_ref().filter(|wanted| wanted.value);
+        let knows_segment = request.job.segment.as_ref().is_none_or(|known| known.value);
         let mut job = job::job(&request.job, &layout, &gpus, &request.workspace, &recipe.file.name);
+        if request.placement.value == Placement::Compact {
+            let rule = "total nodes: ⌈GPUs of all servers / GPUs per node⌉";
+            job.nodes.origin = Origin::rule(rule);
+        }
+        job.segment = wanted
+            .filter(|_| knows_segment)
+            .map(|wanted| Traced::new(total_nodes, wanted.origin.by_rule("one segment")));
         if self.gpus_per_node == 0 {
             job.gpu_request =
                 Traced::new(super::GpuRequest::None, Origin::rule("no role uses GPUs"));
@@ -180,7 +195,8 @@ impl<'r> Planner<'r> {
                 model: model.value.clone(),
                 served_name: self.served_name(),
                 url,
-                serve_only: recipe.benchmark.is_none(),
+                serve_only: !roles.values().any(|role| role.purpose == Purpose::Client),
+                ready_limit: recipe.ready_limit.clone(),
             }),
             placement: request.placement.value,
             frontend_node: request
@@ -214,7 +230,7 @@ impl<'r> Planner<'r> {
     /// The role that clients ask, by the name of its steps, and its port.
     fn asks(&mut self, sized: &[Sized<'r>]) -> Option<(&'r str, &'r str)> {
         let profile = self.profile;
-        let runs = |role: &str| sized.iter().any(|sized| sized.key == role && sized.count > 0);
+        let runs = |role: &str| sized.iter().any(|sized| sized.key == role && sized.runs());
         let asked = profile.clients_ask.iter().find(|(role, _)| runs(role));
         if asked.is_none() {
             let names: Vec<_> = profile.clients_ask.iter().map(|(role, _)| role.as_str()).collect();
@@ -241,6 +257,9 @@ impl<'r> Planner<'r> {
         }
         env.order_for_shell();
         let mut argv = Vec::new();
+        for word in role.recipe.iter().flat_map(|role| &role.before) {
+            self.emit(&Item::Word(word.clone()), scope, None, &mut argv);
+        }
         for item in &profile.command {
             self.emit(item, scope, None, &mut argv);
         }
@@ -251,8 +270,9 @@ impl<'r> Planner<'r> {
             files.insert(file, config);
         }
         let numbered = profile.purpose == Purpose::Server || role.count > 1;
+        let unset = role.recipe.iter().flat_map(|role| &role.unset);
         Role {
-            unset: profile.unset.clone(),
+            unset: profile.unset.iter().chain(unset).cloned().collect(),
             env,
             argv,
             ports: role.ports.clone(),
@@ -271,8 +291,7 @@ impl<'r> Planner<'r> {
                 done: None,
             },
             after: {
-                let runs =
-                    |key: &&String| all.iter().find(|role| role.key == **key && role.count > 0);
+                let runs = |key: &&String| all.iter().find(|role| role.key == **key && role.runs());
                 let after = profile.after.iter().filter_map(|key| runs(&key));
                 after.map(|role| role.profile.name.clone()).collect()
             },
@@ -331,7 +350,7 @@ impl<'r> Planner<'r> {
                 http.counts.retain_mut(|count| match &mut count.minimum {
                     Minimum::Number(_) => true,
                     Minimum::StepsOf(of) => {
-                        let role = all.iter().find(|role| role.key == of && role.count > 0);
+                        let role = all.iter().find(|role| role.key == of && role.runs());
                         if let Some(role) = role {
                             of.clone_from(&role.profile.name);
                         }
@@ -354,7 +373,7 @@ impl<'r> Planner<'r> {
             }
         }
         for (key, value) in role.recipe.iter().flat_map(|role| &role.config) {
-            config.insert(key.clone(), value.value.clone());
+            put(&mut config, key, &value.value);
         }
         let texts = config.values().flat_map(Content::texts);
         if texts.flat_map(Template::slots).any(|slot| slot.fact.variable().is_some()) {
@@ -383,123 +402,6 @@ impl<'r> Planner<'r> {
                 Content::Map(entries.iter().filter_map(entry).collect())
             }
         })
-    }
-
-    /// Adds a role for each run of the benchmark, in their order.
-    fn clients(
-        &mut self,
-        roles: &mut Roles,
-        all: &[Sized<'r>],
-        asks: Option<(&'r str, &'r str)>,
-        node: u32,
-    ) {
-        let Some(benchmark) = &self.recipe.benchmark else { return };
-        let Some((command, unset)) = self.client(benchmark) else { return };
-        let workspace = self.request.workspace.value.trim_end_matches('/');
-        let runs: Vec<Option<u64>> = match &benchmark.concurrencies[..] {
-            [] => vec![None],
-            several => several.iter().map(|one| Some(one.value)).collect(),
-        };
-        let mut planned = Vec::new();
-        if let Some(warmup) = &benchmark.warmup {
-            planned.push((WARMUP.to_owned(), runs[0], Some(warmup.value), "warmup".to_owned()));
-        }
-        for run in &runs {
-            let prompts = benchmark.prompts.as_ref().map(|prompts| prompts.value);
-            let rounds = benchmark.rounds.as_ref().map_or(ROUNDS, |rounds| rounds.value);
-            let prompts = prompts.or(run.and_then(|run| run.checked_mul(rounds)));
-            let (name, results) = match run {
-                Some(run) if runs.len() > 1 => {
-                    (format!("BENCHMARK_{run}"), format!("concurrency_{run}"))
-                }
-                Some(run) => ("BENCHMARK".to_owned(), format!("concurrency_{run}")),
-                None => ("BENCHMARK".to_owned(), "benchmark".to_owned()),
-            };
-            planned.push((name, *run, prompts, results));
-        }
-        // The first starts when all servers are ready, each other one when that before it has ended.
-        let mut after: Vec<String> = roles.keys().cloned().collect();
-        for (name, concurrency, prompts, results) in planned {
-            let results = format!("{workspace}/{results}");
-            let run = RunOfClient { benchmark, concurrency, prompts, results, asks };
-            let args: Vec<_> = benchmark.args.iter().map(|word| word.value.clone()).collect();
-            let scope = Scope { all, role: None, args: &args, run: Some(&run) };
-            let mut argv: Vec<Traced<Argument>> = Vec::new();
-            for item in &command {
-                self.emit(item, scope, None, &mut argv);
-            }
-            let mut env = Env::default();
-            for (name, value) in self.recipe.env.iter().chain(&benchmark.env) {
-                self.set(&mut env, name, &value.value, value.origin.clone());
-            }
-            env.order_for_shell();
-            let step = Step {
-                nodes: 1,
-                tasks: 1,
-                tasks_per_node: 1,
-                deal: Deal::Filled,
-                mpi: None,
-                overlap: true,
-                kill_on_bad_exit: true,
-            };
-            let bare = self.bare(Purpose::Client, 1, false, step);
-            let role = Role {
-                unset: unset.clone(),
-                env,
-                argv,
-                places: Run::on(node),
-                own: Own { log: log(&name, false), ..bare.own },
-                after: std::mem::replace(&mut after, vec![name.clone()]),
-                warms_up: name == WARMUP,
-                ..bare
-            };
-            if roles.insert(name.clone(), role).is_some() {
-                let at = benchmark.at.origin.location.clone();
-                self.error(format!("two steps are called {name}"), at);
-            }
-        }
-    }
-
-    /// The command of a benchmark, and the variables that it removes.
-    fn client(&mut self, benchmark: &'r Benchmark) -> Option<(Vec<Item>, Vec<Traced<String>>)> {
-        let at = || benchmark.at.origin.location.clone();
-        if let Some(command) = &benchmark.command {
-            if let Some(client) = &benchmark.client {
-                let message = "benchmark has both `client` and `command`";
-                self.error(message, client.origin.location.clone());
-            }
-            return Some((command.iter().cloned().map(Item::Word).collect(), Vec::new()));
-        }
-        let of_profile =
-            self.profile.client.clone().map(|name| Traced::new(name, Origin::default()));
-        let Some(name) = benchmark.client.clone().or(of_profile) else {
-            self.error("benchmark has neither `client` nor `command`", at());
-            return None;
-        };
-        let request = self.request;
-        let Some(client) = request.clients.get(&name.value) else {
-            let names: Vec<_> = request.clients.keys().map(String::as_str).collect();
-            let message = format!("there is no client {}", name.value);
-            let help = format!("clients are {}; or give a `command:`", names.join(", "));
-            let error = Diagnostic::error(message).at(name.origin.location.or_else(at)).help(help);
-            self.errors.push(error);
-            return None;
-        };
-        let names: Vec<_> = client.command.iter().flat_map(Item::words).collect();
-        let names: Vec<_> = names.iter().flat_map(|word| word.value.names()).collect();
-        let asked = |name: &str| names.iter().any(|(known, _)| *known == name);
-        let missing = [
-            ("isl", benchmark.isl.is_none()),
-            ("osl", benchmark.osl.is_none()),
-            ("concurrency", benchmark.concurrencies.is_empty()),
-        ];
-        for (key, _) in missing.into_iter().filter(|(key, missing)| *missing && asked(key)) {
-            let key = if key == "concurrency" { "concurrencies" } else { key };
-            let message =
-                format!("benchmark.{key} is missing, and the client {} needs it", name.value);
-            self.error(message, at());
-        }
-        Some((client.command.clone(), client.unset.clone()))
     }
 
     fn set(&mut self, env: &mut Env, name: &str, value: &Template, origin: Origin) {
@@ -549,6 +451,31 @@ fn config_file(role: &Sized<'_>) -> Option<Template> {
     path.push_slot(Slot::own(Fact::Index));
     path.push_text(ending);
     Some(path)
+}
+
+/// Puts a value into a configuration; what it does not have of a mapping there stays.
+fn put(config: &mut IndexMap<String, Content>, key: &str, value: &Content) {
+    match (config.get_mut(key), value) {
+        (Some(Content::Map(own)), Content::Map(given)) => {
+            given.iter().for_each(|(key, value)| put(own, key, value));
+        }
+        _ => {
+            config.insert(key.to_owned(), value.clone());
+        }
+    }
+}
+
+/// A step with a task on each of its nodes.
+fn step_on(nodes: u32) -> Step {
+    Step {
+        nodes,
+        tasks: nodes,
+        tasks_per_node: 1,
+        deal: Deal::Filled,
+        mpi: None,
+        overlap: true,
+        kill_on_bad_exit: true,
+    }
 }
 
 /// `router.log`, `prefill_${.index}.log`.

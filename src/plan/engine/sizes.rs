@@ -3,7 +3,7 @@
 
 use indexmap::IndexMap;
 
-use super::Planner;
+use super::{Planner, step_on};
 use crate::diagnostic::{Diagnostic, Location};
 use crate::plan::content::Content;
 use crate::plan::expr::{Expr, Value};
@@ -12,6 +12,7 @@ use crate::plan::origin::Traced;
 use crate::plan::profile::{ProfileRole, TaskPer};
 use crate::plan::recipe::RecipeRole;
 use crate::plan::role::{Deal, Ports, Purpose, Step};
+use crate::plan::template::{Fact, Slot, Template};
 
 /// A role with its sizes.
 pub(super) struct Sized<'r> {
@@ -33,9 +34,39 @@ pub(super) struct Sized<'r> {
     pub places: Vec<Run>,
     /// Their ports.
     pub ports: IndexMap<String, Ports>,
+    /// Whether they are started.
+    pub is_started: bool,
 }
 
 impl Sized<'_> {
+    /// Whether the plan has steps of it.
+    pub fn runs(&self) -> bool {
+        self.count > 0 && self.is_started
+    }
+
+    /// The addresses of all, with the numbers of a port, in terms of the job's nodes.
+    pub fn addresses(&self, port: &str, scheme: &str) -> Vec<Template> {
+        let Some(ports) = self.ports.get(port) else { return Vec::new() };
+        let nodes = self.places.iter().flat_map(|run| {
+            (0..run.count).map(|at| match self.step.deal {
+                Deal::ByGpu => {
+                    let gpus = u64::from(run.first_gpu) + u64::from(at) * u64::from(self.gpus);
+                    run.first_node + (gpus / u64::from(self.step.tasks_per_node)) as u32
+                }
+                Deal::Filled | Deal::Even => {
+                    run.first_node + at / run.per_node.max(1) * self.step.nodes
+                }
+            })
+        });
+        let address = |(at, node): (usize, u32)| {
+            let mut address = Template::literal(scheme);
+            address.push_slot(Slot { plus: node as i32, ..Slot::own(Fact::JobNode) });
+            address.push_text(&format!(":{}", ports.end(at as u32)));
+            address
+        };
+        nodes.enumerate().map(address).collect()
+    }
+
     /// The most nodes that an instance spans.
     fn most_nodes(&self) -> u32 {
         let per_node = self.step.tasks_per_node;
@@ -82,15 +113,6 @@ impl<'r> Planner<'r> {
                 args.insert(same.unwrap_or(name), value);
             }
             let given = of_recipe.and_then(|role| role.servers.as_ref());
-            let step = Step {
-                nodes: 1,
-                tasks: 1,
-                tasks_per_node: 1,
-                deal: Deal::Filled,
-                mpi: None,
-                overlap: true,
-                kill_on_bad_exit: true,
-            };
             sized.push(Sized {
                 key,
                 profile: of_profile,
@@ -98,9 +120,10 @@ impl<'r> Planner<'r> {
                 args,
                 count: given.map_or(u32::from(of_recipe.is_some()), |servers| servers.value),
                 gpus: 0,
-                step,
+                step: step_on(1),
                 places: Vec::new(),
                 ports: IndexMap::new(),
+                is_started: !of_recipe.is_some_and(|role| role.is_held),
             });
         }
         for at in 0..sized.len() {
@@ -111,7 +134,7 @@ impl<'r> Planner<'r> {
                 sized[at].count = role_count;
             }
         }
-        if !sized.iter().any(|role| role.profile.purpose == Purpose::Server && role.count > 0) {
+        if !sized.iter().any(|role| role.profile.purpose == Purpose::Server && role.runs()) {
             let servers = sized.iter().filter(|role| role.profile.purpose == Purpose::Server);
             let names: Vec<_> = servers.map(|role| role.key).collect();
             let message = "the recipe has no servers";
@@ -328,9 +351,12 @@ impl<'r> Planner<'r> {
         for at in 0..sized.len() {
             let role = &sized[at];
             let (count, gpus, profile) = (role.count, role.gpus.max(1), role.profile);
+            let of_recipe = role.recipe.map(|role| &role.ports);
             for (name, (first, each)) in profile.ports.iter().filter(|_| count > 0) {
+                let given = of_recipe.and_then(|ports| ports.get(name));
+                let first = given.map_or(*first, |given| given.value);
                 let each = each.as_ref().map_or(1, |each| self.number(each, sized, gpus)).max(1);
-                let (mut start, length) = (u64::from(*first), u64::from(each) * u64::from(count));
+                let (mut start, length) = (u64::from(first), u64::from(each) * u64::from(count));
                 while let Some((_, end)) =
                     taken.iter().find(|(from, end)| start < *end && *from < start + length)
                 {

@@ -98,6 +98,11 @@ pub fn run(
     let precheck = plan.suite.as_ref().and_then(|suite| suite.precheck);
     let precheck = precheck.map(|check| Duration::from_secs(check.timeout_s.into()));
     (settings.limits.precheck, settings.max_failed) = (precheck, plan.max_failed.value);
+    // What the command line says wins.
+    let ready = plan.engine.as_ref().and_then(|engine| engine.ready_limit.as_ref());
+    if let Some(ready) = ready.filter(|_| settings.limits.ready == Limits::default().ready) {
+        settings.limits.ready = Some(Duration::from_secs(ready.value.into()));
+    }
     let result = RunResult {
         schema: SCHEMA,
         run,

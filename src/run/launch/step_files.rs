@@ -58,6 +58,7 @@ impl StepFiles {
             // A configuration may hold a secret.
             let path = directory.file(name);
             let write = |path: &Path| {
+                path.parent().map_or(Ok(()), fs::create_dir_all)?;
                 atomic_file::write(path, 0o600, |file| file.write_all(text.as_bytes()))
             };
             named(Some(&path), write)?;

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::{Action, Machine};
+use crate::plan::Purpose;
 use crate::run::launch::watch::Watch;
 use crate::run::result::{Exit, Moment, StepResult, VerdictKind};
 use crate::run::timeline::duration;
@@ -149,7 +150,9 @@ impl Machine {
         let mut before =
             (0..self.steps.len()).filter(|index| is_before(&self.result.steps[*index]));
         before.all(|index| match &self.result.steps[index] {
-            client if client.decides() => client.exit.is_some_and(Exit::is_success),
+            step if step.decides() || step.purpose == Some(Purpose::Check) => {
+                step.exit.is_some_and(Exit::is_success)
+            }
             _ => self.is_up(index),
         })
     }
