@@ -35,7 +35,9 @@ fn the_proposed_commands_plan_run_and_refuse_a_whole_test() {
         slurm-disagg plan standin_3nodes.yaml --site ../etc/site.yaml
         sbatch --wait job.sh; echo status $?; cat job-*.log; grep passed GEN_0.log
         sbatch -N1 job.sh; echo status $?
-        slurm-disagg submit standin_3nodes.yaml --site ../etc/site.yaml --workspace run1; echo status $?\n";
+        slurm-disagg submit standin_3nodes.yaml --site ../etc/site.yaml --rules current \
+            --sweep hardware.num_ctx_servers=1,2 --workspace pair; echo status $?
+        slurm-disagg compare pair/*; echo status $?\n";
     shell.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
     let output = shell.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
@@ -49,7 +51,10 @@ fn the_proposed_commands_plan_run_and_refuse_a_whole_test() {
         "1 passed",
         "1 node asked for, but the plan of standin_3nodes needs 3 nodes",
         "status 1",
-        "PASSED",
+        "2 tests: 2 passed",
+        "status 0",
+        "num_ctx_servers: 1 → 2",
+        "output tokens (tok/s)",
         "status 0",
     ];
     let mut rest = said.as_ref();

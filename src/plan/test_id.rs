@@ -281,10 +281,11 @@ impl TestId {
                 format!("test id {text} names no configuration"),
                 format!("write {prefix}-{named}-CONFIG"),
             ),
-            (_, None) if disaggregated => bad(
-                format!("test id {text} names no mode, which the {newer} rules need"),
-                format!("write {prefix}-e2e-{rest} or {prefix}-gen_only-{rest}"),
-            ),
+            // Only the classic rules have the form without one.
+            (_, None) if disaggregated => Err(BadTestId {
+                message: format!("test id {text} names no mode, which the {newer} rules need"),
+                help: format!("write {prefix}-e2e-{rest} or {prefix}-gen_only-{rest}"),
+            }),
             (_, None) => {
                 let splits = rest.match_indices('-').map(|(at, _)| (&rest[..at], &rest[at + 1..]));
                 let readings: Vec<_> = splits

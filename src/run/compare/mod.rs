@@ -301,14 +301,20 @@ impl Comparison {
 fn changes(before: &Run, after: &Run) -> Vec<Change> {
     if let (Some(before), Some(after)) = (&before.plan, &after.plan) {
         // Each run has a workspace of its own.
-        let is_workspace = |change: &Change| {
-            let text = |text: &Option<String>, plan: &Plan| {
-                text.as_ref().map(|text| text.replace(&plan.workspace, ""))
-            };
-            text(&change.before, before) == text(&change.after, after)
+        let text = |text: &Option<String>, plan: &Plan| {
+            text.as_ref().map(|text| text.replace(&plan.workspace, ""))
         };
         let mut changes = diff::changes(before, after);
-        changes.retain(|change| !is_workspace(change));
+        let plain: Vec<_> = changes
+            .iter()
+            .map(|one| (text(&one.before, before), text(&one.after, after), one.whose.clone()))
+            .collect();
+        let is_workspace = |(before, after, whose): &_| {
+            before == after
+                || plain.contains(&(Option::clone(after), Option::clone(before), Vec::clone(whose)))
+        };
+        let mut kept = plain.iter().map(|one| !is_workspace(one));
+        changes.retain(|_| kept.next().unwrap_or(true));
         return changes;
     }
     let facts = |run: &Run| {
