@@ -5,7 +5,7 @@
 use std::fmt::{self, Write as _};
 use std::sync::{Arc, OnceLock};
 
-use crate::plan::secret::is_secret_name;
+use crate::plan::secret::{self, is_secret_name};
 
 /// A text that positions point into: a file, or a value given on the command line.
 #[derive(Debug)]
@@ -144,13 +144,15 @@ impl Index {
 /// backslash, and in lines that are indented deeper, as YAML's long values are.
 fn hide_secrets(text: &str, secrets: &[String], lines: &mut [Line]) {
     let indent = |line: &str| line.len() - line.trim_start_matches([' ', '\t']).len();
+    let is_secret =
+        |name: &str| is_secret_name(name) || secrets.iter().any(|secret| secret == name);
     let (mut continued, mut deeper_than) = (false, None);
     for line in lines {
         let shown = &text[line.text.clone()];
         let deeper = deeper_than.is_some_and(|least| indent(shown) > least);
         if continued || (deeper && !shown.trim().is_empty()) {
             line.secret = line.text.start;
-        } else if let Some(at) = secret_at(shown, secrets) {
+        } else if let Some((_, at)) = secret::given_in(shown, is_secret) {
             line.secret = line.text.start + at;
             deeper_than = Some(indent(shown));
         } else if !shown.trim().is_empty() {
@@ -158,22 +160,6 @@ fn hide_secrets(text: &str, secrets: &[String], lines: &mut [Line]) {
         }
         continued = line.secret < line.text.end && shown.ends_with('\\');
     }
-}
-
-/// Where the value begins that a line gives to a secret: `NAME=`, `NAME:`, `"NAME":`.
-fn secret_at(line: &str, secrets: &[String]) -> Option<usize> {
-    let values = line.match_indices(['=', ':']).map(|(at, _)| at + 1);
-    let mut from = 0;
-    for at in values {
-        let before = line[from..at - 1].trim_end_matches([' ', '\t', '"', '\'']);
-        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        let name = before.rsplit(|c| !is_part(c)).next().unwrap_or_default();
-        if is_secret_name(name) || secrets.iter().any(|secret| secret == name) {
-            return Some(at);
-        }
-        from = at;
-    }
-    None
 }
 
 /// A span inside a source. Lines and columns count from 1, in characters.

@@ -13,6 +13,8 @@ pub mod table;
 pub mod task;
 pub mod verify;
 
+use crate::plan::content::Content;
+use crate::plan::secret::is_secret;
 use crate::plan::{Plan, Template};
 
 /// What is shown in place of a secret.
@@ -34,7 +36,12 @@ pub fn without_secrets(plan: &Plan) -> Plan {
         None => (None, None),
     };
     let roles = roles.values_mut().chain(unused.into_iter().flat_map(|roles| roles.values_mut()));
+    let mut roles: Vec<_> = roles.collect();
+    for content in roles.iter_mut().flat_map(|role| role.files.values_mut()) {
+        hide(content, secrets);
+    }
     let environments = roles
+        .into_iter()
         .flat_map(|role| [&mut role.export, &mut role.env, &mut role.own.env])
         .chain(base)
         .chain([job_env]);
@@ -44,6 +51,22 @@ pub fn without_secrets(plan: &Plan) -> Plan {
         }
     }
     plan
+}
+
+/// Hides what stands under a secret's name in a file.
+fn hide(content: &mut Content, secrets: &[String]) {
+    match content {
+        Content::List(items) => items.iter_mut().for_each(|item| hide(item, secrets)),
+        Content::Map(entries) => {
+            for (name, value) in entries {
+                match is_secret(name, secrets) {
+                    true => *value = Content::Text(Template::literal(HIDDEN)),
+                    false => hide(value, secrets),
+                }
+            }
+        }
+        _ => {}
+    }
 }
 
 /// `NAME=VALUE` lines of the plan's sizes, to be sourced by a shell.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use super::env::Env;
 
 /// Whether a variable of this name holds a secret, in either case: `*TOKEN`, `*SECRET*`,
-/// `*PASSWORD*`, `*PASSPHRASE*`, `*CREDENTIAL*`, `*_KEY` (so `*_API_KEY`), `AWS_*` and the like,
+/// `*PASSWORD*`, `*PASSPHRASE*`, `*CREDENTIAL*`, `*AUTHORIZATION*`, `*_KEY` (so `*_API_KEY`), `AWS_*` and the like,
 /// where a word begins the name or follows `_` or `-`.
 pub fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
@@ -19,6 +19,36 @@ pub fn is_secret_name(name: &str) -> bool {
         || *last == "KEY" && !before.is_empty()
         || matches!(*last, "TOKEN" | "APIKEY" | "PAT")
         || words.iter().any(contained)
+}
+
+/// Whether a name is secret by itself or by a site's list, which may take it out as `-NAME`.
+pub fn is_secret(name: &str, listed: &[String]) -> bool {
+    let is_listed = |name: &str| listed.iter().any(|one| one == name);
+    is_listed(name) || is_secret_name(name) && !is_listed(&format!("-{name}"))
+}
+
+/// The first secret that a line gives a value to, and where that begins: `NAME=`, `NAME:`,
+/// `"NAME":`, `--name`, before another word.
+pub fn given_in(line: &str, is_secret: impl Fn(&str) -> bool) -> Option<(&str, usize)> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    let option = line.match_indices("--").find_map(|(at, _)| {
+        let rest = &line[at + 2..];
+        let (name, value) = rest.split_at(rest.find(|c| !is_part(c)).unwrap_or(rest.len()));
+        let is_before_word = value.starts_with([' ', '\t', '"', '\'', ',']);
+        (is_before_word && is_secret(name)).then_some((name, at + 2 + name.len()))
+    });
+    let values = line.match_indices(['=', ':']).map(|(at, _)| at + 1);
+    let mut from = 0;
+    for at in values {
+        let before = line[from..at - 1].trim_end_matches([' ', '\t', '"', '\'']);
+        let name = before.rsplit(|c| !is_part(c)).next().unwrap_or_default();
+        if is_secret(name) {
+            let given = Some((name, at));
+            return option.filter(|option| option.1 < at).or(given);
+        }
+        from = at;
+    }
+    option
 }
 
 /// The names of the variables that are secret: those that are listed, those whose names say so
@@ -47,7 +77,7 @@ pub fn names<'e>(listed: &[String], envs: impl Iterator<Item = &'e Env> + Clone)
 }
 
 /// How words of a name begin that make it a secret wherever they stand in it.
-const CONTAINED: [&str; 4] = ["SECRET", "PASSWORD", "PASSPHRASE", "CREDENTIAL"];
+const CONTAINED: [&str; 5] = ["SECRET", "PASSWORD", "PASSPHRASE", "CREDENTIAL", "AUTHORIZATION"];
 
 #[cfg(test)]
 mod tests {
@@ -70,6 +100,7 @@ mod tests {
             "REDIS_PASSWD",
             "GOOGLE_APPLICATION_CREDENTIALS",
             "AWS_SESSION_ID",
+            "Authorization",
         ] {
             assert!(is_secret_name(name), "{name}");
         }

@@ -358,6 +358,8 @@ fn what_cannot_start_says_why() {
 #[test]
 fn sixty_four_servers_start_within_five_seconds_and_the_launch_stays_small() {
     let site = Site::start(&Options::nodes(72));
+    // The command as it is installed: most of what it has in memory is its own code.
+    fs::copy(built("slurm-disagg"), site.workspace("slurm-disagg")).unwrap();
     // Sixty-six pythons at a time would be what is measured on a machine with two cores.
     let text = "[ \"$DISAGG_SERVING_TYPE\" = BENCHMARK ] && exec sleep 8\nexec sleep 600\n";
     let script = site.script("run.sh", text);
@@ -378,7 +380,7 @@ fn sixty_four_servers_start_within_five_seconds_and_the_launch_stays_small() {
     let (peak, seconds) = cost(site.launcher("run").pid);
     let load = seconds / Moment::now().since(result.started).as_secs_f64();
     eprintln!("{took:?}, {peak} kB at most, {:.1} % of a core", load * 100.0);
-    assert!(peak < 20 << 10, "{peak} kB");
+    assert!(peak < 10 << 10, "{peak} kB");
     assert!(load < 0.05, "{load}");
     let junit = site.passed(id, "run").junit.unwrap();
     assert_eq!(junit.lost.len(), 66, "none of these wrote results, and each is named");

@@ -3,6 +3,7 @@
 
 mod clients;
 mod command;
+mod secrets;
 mod sizes;
 
 use indexmap::IndexMap;
@@ -107,6 +108,7 @@ impl<'r> Planner<'r> {
 
     fn plan(&mut self) -> Option<Plan> {
         let (recipe, request) = (self.recipe, self.request);
+        self.refuse_secrets();
         for (key, role) in &recipe.roles {
             if !self.profile.roles.contains_key(key) {
                 let names: Vec<_> = self.profile.roles.keys().map(String::as_str).collect();
