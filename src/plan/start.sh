@@ -76,8 +76,8 @@ watch() {
     # shellcheck disable=SC2046  # several words
     for _ in 1 2 3; do kill -KILL $(left) || break; sleep 0.2; done
 }
-# It must not hold the rank's output itself.
-(exec </dev/null >/dev/null 2>&1; watch) &
+# It must not hold the rank's output itself, nor be its child: some programs wait for all of their children.
+( (exec </dev/null >/dev/null 2>&1; watch) &)
 export DISAGG_RANK="$rank"
 shift 2
 exec "$@"
