@@ -143,6 +143,13 @@ pub fn resolve<'p>(instance: &Instance<'p>, addresses: &[String]) -> StepSpec<'p
     spec
 }
 
+/// Where clients ask on the job's nodes, in plans of engines.
+pub fn url(plan: &Plan, addresses: &[String]) -> Option<String> {
+    let mut filler = Filler { plan, addresses, numbers: Vec::new() };
+    let (engine, any) = (plan.engine.as_ref()?, plan.instances().next()?);
+    Some(filler.fill(&engine.url, &any).literal_text().into_owned())
+}
+
 /// Puts what a plan does not know into templates.
 struct Filler<'a> {
     plan: &'a Plan,

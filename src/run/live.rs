@@ -201,8 +201,11 @@ fn phase_line(view: &View, result: &RunResult) -> Option<Vec<Piece>> {
             line(format!("{ready} of {all} ready"), Meaning::Waiting)
         }
         Phase::Benchmark => {
+            if let Some(url) = result.serves_at() {
+                return line(format!("serving at {url}"), Meaning::Good);
+            }
             let mut steps = result.steps.iter();
-            let client = steps.find(|step| step.decides() && step.is_running())?;
+            let client = steps.find(|step| step.decides() && step.ended.is_none())?;
             let lines = tail::lines_below(view.job.workspace.as_ref()?, &client.log, 3).ok()?;
             let done = lines.iter().rev().find_map(|line| percent(line))?;
             let filled = BAR * done as usize / 100;

@@ -103,7 +103,9 @@ pub fn judge(facts: Facts<'_>) -> (Outcome, String) {
             };
             (Outcome::Failed, message)
         }
-        Some(verdict) if state.succeeded() => (Outcome::Passed, verdict.message.clone()),
+        Some(verdict) if state.succeeded() || has_served(verdict.kind, state) => {
+            (Outcome::Passed, verdict.message.clone())
+        }
         Some(_) => {
             (Outcome::Failed, format!("The benchmark passed, but the job did not: {in_slurm}"))
         }
@@ -116,6 +118,11 @@ pub fn judge(facts: Facts<'_>) -> (Outcome, String) {
             None => (Outcome::Passed, in_slurm),
         },
     }
+}
+
+/// Whether servers without a benchmark were cancelled, which is how they end well.
+fn has_served(kind: VerdictKind, state: &JobState) -> bool {
+    kind == VerdictKind::Served && state.base == Some(BaseState::Cancelled)
 }
 
 /// Whether Slurm ended the job, and not its batch script.
@@ -212,6 +219,9 @@ mod tests {
             assert_eq!(outcome(Some(state), BASH, None), Outcome::Failed, "{state}");
             assert_eq!(outcome(Some(state), None, None), Outcome::Failed, "{state}");
         }
+        let served = |state| outcome(Some(state), NATIVE, Some(VerdictKind::Served));
+        assert_eq!([served("CANCELLED"), served("COMPLETED")], [Outcome::Passed; 2]);
+        assert_eq!([served("TIMEOUT"), served("NODE_FAIL")], [Outcome::Failed; 2]);
         for kind in VerdictKind::ALL.into_iter().filter(|kind| !kind.is_passed()) {
             let outcome = outcome(Some("COMPLETED"), NATIVE, Some(kind));
             assert_ne!(outcome, Outcome::Passed, "{kind:?}");

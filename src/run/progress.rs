@@ -51,6 +51,9 @@ impl<W: Write> Screen for Lines<W> {
                         (step.name.clone(), step_line(&name(&step.name), result, step))
                     }),
                 );
+                if let Some(url) = result.serves_at() {
+                    facts.push(("serving".to_owned(), name(&format!("serving at {url}"))));
+                }
                 if result.verdict.kind != VerdictKind::Running {
                     facts.push(("verdict".to_owned(), name(&result.verdict.message)));
                 }
@@ -153,6 +156,7 @@ pub(super) mod tests {
                 plan: summary,
                 workspace: "/w".into(),
                 nodes: Vec::new(),
+                url: None,
                 started: Moment(0),
                 ended: None,
                 phase: Phase::Start,

@@ -114,6 +114,9 @@ pub struct RunResult {
     pub phase: Phase,
     /// How the run ended, or that it still runs.
     pub verdict: Verdict,
+    /// Where clients ask, in runs of recipes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
     /// All steps, in the order in which they start.
     pub steps: Vec<StepResult>,
     /// What the benchmark measured; empty until it has ended.
@@ -424,6 +427,13 @@ impl fmt::Display for JunitSummary {
 }
 
 impl RunResult {
+    /// Where clients ask now: the servers of a run without a benchmark are ready.
+    #[must_use]
+    pub fn serves_at(&self) -> Option<&str> {
+        let serves = self.phase == Phase::Benchmark && !self.steps.iter().any(StepResult::decides);
+        self.url.as_deref().filter(|_| serves)
+    }
+
     /// Whether the run is over.
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -504,6 +514,7 @@ impl RunResult {
             plan: PlanSummary { total_nodes: 1, total_gpus: 1, ..PlanSummary::default() },
             workspace: "/w".into(),
             nodes: Vec::new(),
+            url: None,
             started: Moment(0),
             ended: None,
             phase: Phase::Done,

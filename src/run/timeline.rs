@@ -74,7 +74,7 @@ pub fn end_reason(step: &StepResult) -> Option<String> {
 #[must_use]
 pub fn is_culprit(result: &RunResult, step: &StepResult) -> bool {
     let verdict = &result.verdict;
-    let has_failed = !matches!(verdict.kind, VerdictKind::Passed | VerdictKind::Running);
+    let has_failed = verdict.kind != VerdictKind::Running && !verdict.kind.is_passed();
     has_failed && verdict.step.as_deref() == Some(&step.name)
 }
 

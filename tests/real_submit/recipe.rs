@@ -7,7 +7,9 @@ use std::fs;
 use disagg::run::result::{Moment, RunResult, VerdictKind};
 use slurm_bed::{Options, contains};
 
-use crate::site::{Running, Site, path};
+use serde_json::{Value, json};
+
+use crate::site::{Running, Site, path, wait_for};
 
 const ENGINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engines");
 
@@ -80,7 +82,7 @@ fn a_recipe_runs_its_services_servers_router_and_clients() {
             "n",
             "DECODE_0:follower_ends",
             ServerEnded,
-            ", before the benchmark: exit status 0 on node",
+            ", before the benchmark did: exit status 0 on node",
         ),
         ("f", "DECODE_0:fatal", FatalLog, "DECODE_0 log: STANDIN fatal: a request was too much"),
         ("h", "PREFILL_0:hangs", Unresponsive, "PREFILL_0 stopped answering /health: 3 misses"),
@@ -98,6 +100,43 @@ fn a_recipe_runs_its_services_servers_router_and_clients() {
             contains(&result.verdict.message, " by python3 (pid ");
         }
     }
+}
+
+#[test]
+fn servers_without_a_benchmark_serve_until_they_are_cancelled() {
+    let site = Site::with(Options::nodes(3).conf("TaskPlugin=task/affinity"));
+    let (file, workspace) = (site.cluster.work().join("recipe.yaml"), site.workspace());
+    fs::write(&file, recipe(DISAGGREGATED, "")).unwrap();
+    let submit = ["submit", path(&file), "--workspace", path(&workspace), "--serve-only"];
+    let mut running = Running::start(&site, site.command(&[], &submit));
+    running.until("serving at http://node2:8100\n");
+    let ready = workspace.join("server_ready.json");
+    wait_for(|| ready.exists());
+    let found: Value = serde_json::from_str(&fs::read_to_string(&ready).unwrap()).unwrap();
+    let prefill = json!([
+        {"name": "PREFILL_0", "address": "node1", "nodes": ["node1"], "ports": {"http": 8000, "boot": 9000}},
+        {"name": "PREFILL_1", "address": "node1", "nodes": ["node1"], "ports": {"http": 8001, "boot": 9002}},
+    ]);
+    assert_eq!(found["roles"]["PREFILL"], prefill, "{found:#}");
+    assert_eq!(found["roles"]["DECODE"][0]["nodes"], json!(["node2", "node3"]));
+    let (url, name) = (found["url"].as_str().unwrap(), found["served_name"].as_str().unwrap());
+    assert_eq!((url, name), ("http://node2:8100", "engines"));
+    // A client that is no step of the run.
+    let script = format!("{ENGINES}/standin.py");
+    let client = ["python3", &script, "client", "--url", url, "--concurrency=1", "--prompts=2"];
+    let results = site.cluster.work().join("outside");
+    let outside = [&client[..], &["--results", path(&results)]].concat();
+    let step = ["SLURM_JOB_NAME=outside", "STANDIN_FAULT="];
+    let output = slurm_bed::Output::of(&mut site.program(&step, &outside));
+    contains(output.ok(), "answers of DECODE_0 PREFILL_0 PREFILL_1");
+    site.run(&[], &["cancel", path(&workspace)]).ok();
+    let output = running.end();
+    output.expect(0);
+    contains(&output.stdout, "PASSED: recipe, job");
+    let result = RunResult::read(&workspace).unwrap();
+    assert_eq!(result.verdict.kind, VerdictKind::Served, "{:#?}", result.verdict);
+    contains(&result.verdict.message, "until they were told to end");
+    assert!(!ready.exists());
 }
 
 /// What is there for others is there before them, and ends behind them.

@@ -323,6 +323,11 @@ pub struct SubmitArgs {
     #[arg(long, conflicts_with_all = ["dry_run", "test_only", "force", "resume"])]
     pub retry_failed: bool,
 
+    /// Of a recipe: no benchmark; the servers serve until the job is cancelled, and
+    /// `server_ready.json` in the workspace says where, once all are ready.
+    #[arg(long, conflicts_with = "test_list")]
+    pub serve_only: bool,
+
     /// Write the files, print the sbatch command line and stop: nothing is submitted.
     #[arg(long, conflicts_with_all = ["test_only", "no_wait"])]
     pub dry_run: bool,

@@ -169,7 +169,9 @@ fn submit(
 /// The plans to submit. One invalid entry of a test list is an error for all.
 fn plans(args: &SubmitArgs, context: &Context) -> Result<Vec<Plan>, Failure> {
     let mut planned = Vec::new();
-    for options in sweep::variants(args.inputs.options(), &args.sweep)? {
+    let mut given = args.inputs.options();
+    given.set.extend(args.serve_only.then(|| "serve_only=true".to_owned()));
+    for options in sweep::variants(given, &args.sweep)? {
         let picks_one = options.test_number.is_some() || options.test_match.is_some();
         match &options.test_list {
             Some(list) if !picks_one => {

@@ -10,6 +10,7 @@ use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
 
 use super::command::host_file;
+use super::ready_file;
 use crate::plan::{Plan, resolve};
 use crate::run::result;
 
@@ -208,6 +209,7 @@ fn names(plan: &Plan) -> BTreeSet<String> {
     let workspace = Path::new(&plan.workspace);
     let mut names: BTreeSet<String> =
         [SRUN_LOG, JUNIT, REPORT, SUMMARY, ADDRESSES, result::FILE].map(str::to_owned).into();
+    names.extend(plan.engine.iter().map(|_| ready_file::FILE.to_owned()));
     names.extend(plan.container.is_some().then(|| UNPACK_LOG.to_owned()));
     names.extend(plan.install_script.is_some().then(|| INSTALL_LOG.to_owned()));
     for instance in plan.instances().chain(plan.checks()) {

@@ -25,6 +25,7 @@ use crate::run::result::{
     Exit, JunitSummary, Moment, Phase, RankPlace, RunResult, StepResult, StopSignal, Verdict,
     VerdictKind, millis,
 };
+use crate::run::timeline::duration;
 
 /// How long a step that ended from outside waits for the signal that announces the job's end.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -81,6 +82,8 @@ pub enum Action {
     Scancel(StopSignal, Vec<String>),
     /// Ask the step whether it is ready; answer within this time with [`Event::Answered`].
     Ask(usize, Duration),
+    /// Tell clients that are no steps that the servers are ready.
+    Announce,
     /// Read the last lines of the step's log.
     ReadTail(usize),
     /// Look up when the steps' logs were last written to.
@@ -122,6 +125,8 @@ pub struct Machine {
     fault: Option<Option<String>>,
     /// Until when a signal may show that a step's end was the job's.
     settle: Option<Moment>,
+    /// Since when servers without a benchmark serve.
+    serving: Option<Moment>,
     /// Whether a termination signal has arrived.
     terminated: bool,
     saved: Moment,
@@ -148,6 +153,7 @@ impl Machine {
             to_stop: Vec::new(),
             fault: None,
             settle: None,
+            serving: None,
             terminated: false,
             saved: now,
             changed: false,
@@ -330,6 +336,12 @@ impl Machine {
             }
             Phase::Start | Phase::Ready if self.is_measuring() => {
                 self.enter(Phase::Benchmark);
+                if let Some(url) = self.result.serves_at() {
+                    let line = format!("all servers are ready at {url} (server_ready.json)");
+                    self.serving = Some(self.now);
+                    self.log(line);
+                    self.actions.push(Action::Announce);
+                }
             }
             Phase::Start
                 if self.later().all(|index| !self.may_start(index) || self.runs(index)) =>
@@ -392,7 +404,7 @@ impl Machine {
     fn decide_on(&mut self, index: usize) {
         let Some((kind, message)) = self.meaning(index) else { return };
         self.decide(kind, message, Some(index));
-        if self.steps[index].ended_from_outside && kind != VerdictKind::Passed {
+        if self.steps[index].ended_from_outside && !kind.is_passed() {
             self.settle = Some(self.now + SETTLE);
         }
     }
@@ -464,6 +476,20 @@ impl Machine {
             self.result.verdict.message = cause::message(kind).to_owned();
             self.changed = true;
         }
+        if self.result.phase == Phase::Done {
+            self.has_served();
+        }
+    }
+
+    /// Servers without a benchmark end well when they are told to.
+    fn has_served(&mut self) {
+        let verdict = &mut self.result.verdict;
+        let is_told = matches!(verdict.kind, VerdictKind::Terminated | VerdictKind::Cancelled);
+        if let Some(since) = self.serving.filter(|_| is_told) {
+            let time = duration(verdict.noticed.unwrap_or(self.now).since(since));
+            verdict.kind = VerdictKind::Served;
+            verdict.message = format!("the servers served for {time}, until they were told to end");
+        }
     }
 
     // ---- the end
@@ -479,6 +505,9 @@ impl Machine {
         (result.phase, result.ended) = (Phase::Done, Some(self.now));
         result.verdict.stop_ms =
             result.verdict.noticed.map(|noticed| millis(self.now.since(noticed)));
+        if self.result.verdict.kind == VerdictKind::Cancelled {
+            self.has_served();
+        }
         self.look_for_the_last_time();
         self.actions.push(Action::WriteFiles);
     }

@@ -18,6 +18,7 @@ mod ports;
 mod probe;
 mod process;
 mod ranks;
+mod ready_file;
 pub mod srun_output;
 mod step_files;
 pub(crate) mod summary;
@@ -34,7 +35,7 @@ pub use limits::Limits;
 pub use plan_file::{PlanError, find as find_plan};
 pub use process::TooFewDescriptors;
 
-use crate::plan::Plan;
+use crate::plan::{Plan, step};
 use crate::run::figures::Search;
 use crate::run::result::{Phase, PlanSummary, RunResult, SCHEMA, StepResult, Verdict, VerdictKind};
 use crate::run::workspace::WorkspaceError;
@@ -88,7 +89,7 @@ pub fn run(
 ) -> Result<RunResult, LaunchError> {
     let mut run = allocation.run.clone();
     let summary = PlanSummary::new(plan)?;
-    let work = work::Work::new(plan, &allocation.nodes)?;
+    let mut work = work::Work::new(plan, &allocation.nodes)?;
     let limit = process::raise_descriptor_limit(work.steps.len())?;
     let directory = directory::RunDirectory::create(plan, &mut run.id)?;
     let search = Search::new(plan, Some(&run.id));
@@ -109,24 +110,23 @@ pub fn run(
         plan: summary,
         workspace: plan.workspace.clone(),
         nodes: allocation.nodes.clone(),
+        url: step::url(plan, &allocation.nodes),
         started: clock.now(),
         ended: None,
         phase: work.steps.first().map_or(Phase::Start, StepResult::phase),
         verdict: Verdict::new(VerdictKind::Running, "the run is not over"),
-        steps: work.steps,
+        steps: std::mem::take(&mut work.steps),
         figures: Vec::new(),
         junit: None,
     };
+    work.ready_file = match (&plan.engine, &result.url) {
+        (Some(engine), Some(url)) => {
+            ready_file::content(plan, engine, url, &result.run.id, &allocation.nodes)?
+        }
+        _ => String::new(),
+    };
     let watches = work.starts.iter().map(|start| start.watch.clone()).collect();
     let machine = machine::Machine::new(result, watches, settings);
-    let supervisor = supervisor::Supervisor::new(
-        machine,
-        clock,
-        work.starts,
-        work.variables,
-        directory,
-        limit,
-        figures,
-    )?;
+    let supervisor = supervisor::Supervisor::new(machine, clock, work, directory, limit, figures)?;
     Ok(supervisor.run())
 }

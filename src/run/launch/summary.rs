@@ -173,6 +173,7 @@ mod tests {
             },
             workspace: "/w".into(),
             nodes: vec!["n1".into(), "n2".into()],
+            url: None,
             started: Moment(1_000),
             ended: at(72_000),
             phase: Phase::Done,

@@ -6,7 +6,7 @@
 //! signals arrive through a pipe, srun's output through others. Nothing is polled.
 
 use std::collections::VecDeque;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -25,8 +25,8 @@ use super::pdeathsig::Gate;
 use super::ports;
 use super::probe::{Probe, Seen};
 use super::process::{self, Process};
-use super::work::Start;
-use super::{cause, files, ranks};
+use super::work::{Start, Work};
+use super::{cause, files, ranks, ready_file};
 use crate::run::figures::{Figures, Search, Stamps};
 use crate::run::result::{Moment, RunResult, StepResult};
 use crate::run::signals::{self, Signals};
@@ -87,6 +87,8 @@ pub struct Supervisor {
     probe: Option<Probe>,
     /// Where the client's figures are looked for, and what was there before the run.
     figures: io::Result<(Search, Stamps)>,
+    /// What clients find that are no steps.
+    ready_file: String,
     /// The scancel processes that have not ended.
     helpers: Vec<Child>,
 }
@@ -99,8 +101,7 @@ impl Supervisor {
     pub fn new(
         machine: Machine,
         clock: Clock,
-        steps: Vec<Start>,
-        variables: Variables,
+        work: Work,
         directory: RunDirectory,
         limit: Rlimit,
         figures: io::Result<(Search, Stamps)>,
@@ -110,7 +111,7 @@ impl Supervisor {
         let signals = signals::take_over(&[SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
         let srun_log = directory.log(SRUN_LOG)?;
         files::save(&directory, machine.result())?;
-        let steps: Vec<Step> = steps.into_iter().map(step).collect();
+        let steps: Vec<Step> = work.starts.into_iter().map(step).collect();
         let logs = machine.result().steps.iter().map(|step| directory.file(&step.log));
         let probe = Probe::start(steps.iter().map(|step| &step.start.watch).zip(logs))?;
         let helpers = Vec::new();
@@ -118,13 +119,14 @@ impl Supervisor {
             machine,
             clock,
             steps,
-            variables,
+            variables: work.variables,
             directory,
             limit,
             signals,
             srun_log,
             probe,
             figures,
+            ready_file: work.ready_file,
             helpers,
         })
     }
@@ -260,6 +262,12 @@ impl Supervisor {
                     probe.ask(index, target, timeout);
                 }
             }
+            Action::Announce => {
+                let write = |file: &mut File| file.write_all(self.ready_file.as_bytes());
+                if let Err(error) = self.directory.write(ready_file::FILE, write) {
+                    log(&format!("{} cannot be written: {error}", ready_file::FILE));
+                }
+            }
             Action::ReadTail(index) => {
                 let log = self.directory.file(&steps[index].log);
                 let lines = tail::lines(&log, TAIL).unwrap_or_default();
@@ -320,6 +328,8 @@ impl Supervisor {
                     let _ = helper.kill();
                     let _ = helper.wait();
                 }
+                // Nobody serves any more.
+                let _ = fs::remove_file(self.directory.file(ready_file::FILE));
                 let mut result = self.machine.result().clone();
                 let error = files::write(&self.directory, &mut result).err();
                 return Some(Event::Written(result.junit, error.map(|error| error.to_string())));

@@ -21,6 +21,8 @@ pub struct Work {
     pub starts: Vec<Start>,
     /// The environment of all of them.
     pub variables: Variables,
+    /// What clients find that are no steps, once the servers are ready.
+    pub ready_file: String,
 }
 
 /// What a step is started with.
@@ -55,7 +57,8 @@ impl Work {
         let mut all = environment::of_process();
         let variables = environment::for_all_steps(plan, &all)?;
         all.extend(variables.clone());
-        let mut work = Self { steps: Vec::new(), starts: Vec::new(), variables };
+        let mut work =
+            Self { steps: Vec::new(), starts: Vec::new(), variables, ready_file: String::new() };
         let tasks = plan.layout.total_nodes;
         let hosts = &nodes[..(tasks as usize).min(nodes.len())];
         if plan.container.is_some() {

@@ -59,7 +59,7 @@ pub fn document(title: &str, body: &str) -> String {
 pub fn page(report: &Report) -> String {
     let result = &report.result;
     let class = match result.verdict.kind {
-        VerdictKind::Passed => "passed",
+        kind if kind.is_passed() => "passed",
         VerdictKind::Running => "running",
         _ => "failed",
     };

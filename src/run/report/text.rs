@@ -23,7 +23,7 @@ const FIGURES: usize = 4;
 #[must_use]
 pub fn text(report: &Report, terminal: Terminal) -> String {
     let meaning = match report.result.verdict.kind {
-        VerdictKind::Passed => Some(Meaning::Good),
+        kind if kind.is_passed() => Some(Meaning::Good),
         VerdictKind::Running => None,
         _ => Some(Meaning::Bad),
     };
@@ -78,7 +78,7 @@ pub fn body(report: &Report, columns: usize) -> String {
 pub(super) fn headline(result: &RunResult) -> String {
     let verdict = &result.verdict;
     match verdict.kind {
-        VerdictKind::Passed => format!("PASSED: {}", verdict.message),
+        kind if kind.is_passed() => format!("PASSED: {}", verdict.message),
         VerdictKind::Running => format!("RUNNING: {}", verdict.message),
         kind => format!("FAILED ({}): {}", kind.name(), verdict.message),
     }

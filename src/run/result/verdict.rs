@@ -56,6 +56,8 @@ named! {
         Running = "running",
         /// The benchmark's command passed.
         Passed = "passed",
+        /// The servers were ready and served until they were told to end; there was no benchmark.
+        Served = "served",
         /// The benchmark's command failed.
         BenchmarkFailed = "benchmark_failed",
         /// The benchmark's command passed, but too many of its requests failed, or it completed none.
@@ -105,6 +107,6 @@ impl VerdictKind {
     /// Whether the test passed.
     #[must_use]
     pub fn is_passed(self) -> bool {
-        self == Self::Passed
+        matches!(self, Self::Passed | Self::Served)
     }
 }

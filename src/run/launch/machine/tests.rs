@@ -98,6 +98,7 @@ impl Run {
             plan: PlanSummary::default(),
             workspace: "/w".into(),
             nodes: Vec::new(),
+            url: Some("http://n1:8000".into()),
             started: Moment(0),
             ended: None,
             phase: steps[0].phase(),
@@ -165,6 +166,7 @@ impl Run {
             Action::Ask(index, within) => format!("ask {} {within:?}", name(*index)),
             Action::Log(line) => format!("log {line}"),
             Action::Save => "save".to_owned(),
+            Action::Announce => "announce".to_owned(),
             Action::WriteFiles
             | Action::ReadTail(_)
             | Action::ReadFigures(_)
@@ -385,6 +387,19 @@ fn outcomes() -> Vec<Run> {
     }
     add(serving(), &|run| run.on(Event::TimeLimitNear));
     add(serving(), &|run| run.on(Event::Terminate));
+    let servers = servers_and_client()[..BENCHMARK].to_vec();
+    for is_up in [true, false] {
+        let mut run = Run::of(servers.clone(), settings());
+        run.at(0.0);
+        (0..BENCHMARK).filter(|_| is_up).for_each(|index| run.runs(index));
+        run.at(1.0);
+        let announced = run.actions.iter().any(|action| action.contains("announce"));
+        assert_eq!(announced, is_up, "{:?}", run.actions);
+        add(run, &|run| {
+            run.at(31.0);
+            run.on(Event::Terminate);
+        });
+    }
     let mut full = serving();
     full.is_full = true;
     add(full, &|run| run.ends(BENCHMARK, OK));
@@ -431,6 +446,8 @@ fn every_verdict_says_what_happened_and_where() {
     requeued: the job was requeued and will run again
     node_failed: a node of the job failed
     time_limit_near: the job is close to its time limit (signal of sbatch --signal); request more with --time
+    terminated: launcher received a termination signal; Slurm reported no reason
+    served: the servers served for 30.0 s, until they were told to end
     terminated: launcher received a termination signal; Slurm reported no reason
     workspace_failed: the benchmark passed, but its result is lost: No space left on device
     ");

@@ -149,8 +149,9 @@ impl Machine {
                     }
                     _ => "",
                 };
-                let message =
-                    format!("{name} ended{after}, before the benchmark did: {how}{outside}");
+                let has_client = self.result.steps.iter().any(StepResult::decides);
+                let before = if has_client { ", before the benchmark did" } else { "" };
+                let message = format!("{name} ended{after}{before}: {how}{outside}");
                 (VerdictKind::ServerEnded, message)
             }
             _ if is_success => match self.fault.iter().flatten().next() {
