@@ -113,6 +113,10 @@ typedef enum {
      * Not at all: Slurm does not count the cluster's GPUs.
      */
     DISAGG_GPU_REQUEST_NONE = 2,
+    /**
+     * `--gpus` with the GPUs of all nodes together, and `--gpus-per-node`.
+     */
+    DISAGG_GPU_REQUEST_TOTAL = 3,
 } disagg_gpu_request;
 
 /**

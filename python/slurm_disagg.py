@@ -57,6 +57,7 @@ class GpuRequest(enum.IntEnum):
     PER_NODE = 0
     GRES = 1
     NONE = 2
+    TOTAL = 3
 
 
 class Error(Exception):

@@ -167,7 +167,7 @@ fn what_ordinary_clusters_need_reaches_the_request_from_options_and_site_yaml() 
     for (setting, value) in [
         (&settings::QOS, "high"),
         (&settings::EXCLUSIVE, "false"),
-        (&settings::GPU_REQUEST, "none"),
+        (&settings::GPU_REQUEST, "total"),
         (&settings::SBATCH_ARGS, "--comment"),
         (&settings::SBATCH_ARGS, "two words"),
         (&settings::SBATCH_ARGS, "-c 4"),
@@ -177,7 +177,7 @@ fn what_ordinary_clusters_need_reaches_the_request_from_options_and_site_yaml() 
     let job = site.request(&options, None).unwrap().job;
     assert_eq!(job.qos.as_ref().unwrap().origin.to_string(), "--qos");
     assert!(!job.exclusive.unwrap().value);
-    assert_eq!(job.gpu_request.value, GpuRequest::None);
+    assert_eq!(job.gpu_request.value, GpuRequest::Total);
     let words: Vec<_> = job.sbatch_args.iter().map(|word| word.value.as_str()).collect();
     assert_eq!(words, ["--mail-type=END", "--comment=two words", "-c4"]);
 

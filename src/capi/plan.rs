@@ -70,6 +70,8 @@ pub enum disagg_gpu_request {
     Gres = 1,
     /// Not at all: Slurm does not count the cluster's GPUs.
     None = 2,
+    /// `--gpus` with the GPUs of all nodes together, and `--gpus-per-node`.
+    Total = 3,
 }
 
 impl From<GpuRequest> for disagg_gpu_request {
@@ -78,6 +80,7 @@ impl From<GpuRequest> for disagg_gpu_request {
             GpuRequest::PerNode => Self::PerNode,
             GpuRequest::Gres => Self::Gres,
             GpuRequest::None => Self::None,
+            GpuRequest::Total => Self::Total,
         }
     }
 }

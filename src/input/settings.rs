@@ -429,7 +429,7 @@ settings! {
 
     GPU_REQUEST gpu_request: GpuRequest = Setting::new(
         "How the job asks for its GPUs: with --gpus-per-node (per-node), with --gres=gpu:N \
-         (gres), or not at all, for clusters whose Slurm does not count GPUs (none)",
+         (gres), with --gpus too, where a rule of the site wants it (total), or not at all, for clusters whose Slurm does not count GPUs (none)",
     ).option("--gpu-request", "HOW").key("gpu_request", "per-node").default("per-node");
 
     TIME time: String = Setting::new("Time limit of the job, in Slurm's form")

@@ -164,7 +164,10 @@ mod tests {
             ("time: soon", "1:7: error: time: "),
             ("mem: lots", "1:6: error: mem: invalid memory size \"lots\": use 64G"),
             ("mem: 64GB", "1:6: error: mem: invalid memory size"),
-            ("gpu_request: gpus", "1:14: error: gpu_request must be one of: per-node, gres, none"),
+            (
+                "gpu_request: gpus",
+                "1:14: error: gpu_request must be one of: per-node, gres, total, none",
+            ),
         ] {
             let error = site(line, &[]).unwrap_err().to_string();
             assert!(error.contains(&format!("site.yaml:{what}")), "{line}: {error}");

@@ -225,6 +225,10 @@ impl Choice for Generation {
 }
 
 impl Choice for GpuRequest {
-    const CHOICES: &'static [(&'static str, Self)] =
-        &[("per-node", Self::PerNode), ("gres", Self::Gres), ("none", Self::None)];
+    const CHOICES: &'static [(&'static str, Self)] = &[
+        ("per-node", Self::PerNode),
+        ("gres", Self::Gres),
+        ("total", Self::Total),
+        ("none", Self::None),
+    ];
 }

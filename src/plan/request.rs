@@ -123,6 +123,8 @@ pub enum GpuRequest {
     Gres,
     /// Not at all: Slurm does not count the cluster's GPUs.
     None,
+    /// `--gpus=N` for all nodes together, and `--gpus-per-node` so that each gets its share.
+    Total,
 }
 
 /// The container that the steps run in (pyxis).

@@ -127,6 +127,14 @@ const LOST_RESPONSE: [&str; 8] = [
     "Broken pipe",
 ];
 
+/// Slurm's refusal, with what to do where its words do not say it.
+fn refused(text: String) -> SlurmError {
+    const ADVICE: &str = "; no node of the partition has what the plan asks of each: choose another one \
+                          (--partition), or --gpu-request=none where Slurm does not count GPUs";
+    let is_vague = text.contains("Requested node configuration is not available");
+    SlurmError::Refused(text + if is_vague { ADVICE } else { "" })
+}
+
 fn submitted(output: Output) -> Result<Submitted, SlurmError> {
     // A site's plugins and wrappers print there too.
     let mut ids = output.stdout.lines().filter_map(|line| {
@@ -146,7 +154,7 @@ fn submitted(output: Output) -> Result<Submitted, SlurmError> {
         (None, _) => Err(SlurmError::Unclear("a signal ended sbatch".to_owned())),
         (Some(_), Some(_)) => Err(SlurmError::Unclear(message(&output, "sbatch"))),
         (Some(_), None) if is_lost => Err(SlurmError::Unclear(message(&output, "sbatch"))),
-        (Some(_), None) => Err(SlurmError::Refused(message(&output, "sbatch"))),
+        (Some(_), None) => Err(refused(message(&output, "sbatch"))),
     }
 }
 
@@ -160,7 +168,7 @@ pub fn test_only(arguments: &[String], script: File) -> Result<String, SlurmErro
     sbatch.arg("--test-only").args(arguments).stdin(script);
     let output = subprocess::run(&mut sbatch, Duration::MAX, None)?;
     let text = message(&output, "sbatch");
-    if output.code == Some(0) { Ok(text) } else { Err(SlurmError::Refused(text)) }
+    if output.code == Some(0) { Ok(text) } else { Err(refused(text)) }
 }
 
 impl Client {

@@ -15,6 +15,8 @@ pub struct SbatchRequest {
     pub ntasks: Option<u32>,
     /// Number of tasks on each node.
     pub ntasks_per_node: Option<u32>,
+    /// GPUs on all nodes together.
+    pub gpus: Option<u32>,
     /// GPUs on each node.
     pub gpus_per_node: Option<u32>,
     /// Generic resources of each node.
@@ -44,6 +46,7 @@ impl SbatchRequest {
         arguments.count("nodes", self.nodes)?;
         arguments.count("ntasks", self.ntasks)?;
         arguments.count("ntasks-per-node", self.ntasks_per_node)?;
+        arguments.number("gpus", self.gpus);
         arguments.number("gpus-per-node", self.gpus_per_node);
         arguments.text("gres", self.gres.as_deref())?;
         for (name, value) in &self.texts {
@@ -140,6 +143,7 @@ mod tests {
             ntasks: Some(12),
             ntasks_per_node: Some(4),
             gpus_per_node: Some(4),
+            gpus: None,
             gres: None,
             texts: vec![("partition", "batch,other".into()), ("qos", "high".into())],
             exclusive: true,

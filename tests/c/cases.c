@@ -419,7 +419,7 @@ static void steps_get_their_nodes_of_the_allocation(void)
     CHECK(step->task_hosts[2] == NULL);
 
     CHECK_FAILS(disagg_instance_new(plan, "CTX_1", "a,b,c", &none, &error), DISAGG_STATUS_BAD_NODES,
-                "CTX_1 needs an allocation of at least 4 nodes; this one has 3");
+                "CTX_1 needs 4 of the allocation's nodes; there are 3");
     CHECK_FAILS(disagg_instance_new(plan, "CTX_1", "n[1-", &none, &error), DISAGG_STATUS_BAD_NODES,
                 "error: ");
     CHECK_FAILS(disagg_instance_new(plan, "CTX_1", "n[1-999999999]", &none, &error),

@@ -74,6 +74,7 @@ fn ranks_have_cpus_and_gpus_of_their_own_job_whatever_the_shell_and_other_jobs_h
 #[test]
 fn gpus_that_slurm_does_not_count_are_not_asked_for() {
     let site = Site::with(Options::nodes(3).gpus(0));
+    site.submit(&[], &[]).expect(1).shows(&["--gpu-request=none where Slurm does not count GPUs"]);
     let output = site.submit(&[], &["--gpu-request=none"]);
     output.expect(0);
     contains(&output.stdout, "PASSED: disagg_upload-standin_3nodes");

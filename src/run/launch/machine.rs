@@ -404,7 +404,10 @@ impl Machine {
     fn decide_on(&mut self, index: usize) {
         let Some((kind, message)) = self.meaning(index) else { return };
         self.decide(kind, message, Some(index));
-        if self.steps[index].ended_from_outside && !kind.is_passed() {
+        // A job that is requeued or cancelled gets no more steps.
+        let is_refused =
+            kind == VerdictKind::StartFailed && self.steps[index].start_error.is_none();
+        if is_refused || self.steps[index].ended_from_outside && !kind.is_passed() {
             self.settle = Some(self.now + SETTLE);
         }
     }

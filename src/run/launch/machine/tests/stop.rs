@@ -22,6 +22,26 @@ fn a_signal_soon_after_an_end_from_outside_shows_that_the_job_ends() {
 }
 
 #[test]
+fn a_step_that_slurm_refuses_because_the_job_is_requeued_is_no_failure_to_start() {
+    for (is_signalled, expected) in
+        [(true, VerdictKind::Requeued), (false, VerdictKind::StartFailed)]
+    {
+        let mut run = Run::new(settings());
+        run.at(0.0);
+        let why = "srun: error: Unable to confirm allocation for job 7: Job is pending execution";
+        run.prints(CTX, why);
+        run.ends(CTX, Exit::Status(1));
+        run.at(0.1);
+        run.cause = is_signalled.then_some(VerdictKind::Requeued);
+        if is_signalled {
+            run.on(Event::Terminate);
+        }
+        run.finish();
+        assert_eq!(run.verdict().kind, expected);
+    }
+}
+
+#[test]
 fn a_run_waits_a_second_for_that_signal_and_not_longer() {
     let mut run = Run::serving(settings());
     run.prints(CTX, "srun: forcing job termination");
