@@ -31,11 +31,14 @@ pub fn is_secret(name: &str, listed: &[String]) -> bool {
 /// `"NAME":`, `--name`, before another word.
 pub fn given_in(line: &str, is_secret: impl Fn(&str) -> bool) -> Option<(&str, usize)> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    let option = line.match_indices("--").find_map(|(at, _)| {
-        let rest = &line[at + 2..];
-        let (name, value) = rest.split_at(rest.find(|c| !is_part(c)).unwrap_or(rest.len()));
-        let is_before_word = value.starts_with([' ', '\t', '"', '\'', ',']);
-        (is_before_word && is_secret(name)).then_some((name, at + 2 + name.len()))
+    let mut at = 0;
+    let option = line.split(|c| !is_part(c)).find_map(|word| {
+        let end = at + word.len();
+        let next = line[end..].chars().next();
+        at = end + next.map_or(0, char::len_utf8);
+        let name = word.strip_prefix("--")?.trim_start_matches('-');
+        let is_before_word = matches!(next, Some(' ' | '\t' | '"' | '\'' | ','));
+        (is_before_word && is_secret(name)).then_some((name, end))
     });
     let values = line.match_indices(['=', ':']).map(|(at, _)| at + 1);
     let mut from = 0;

@@ -89,6 +89,8 @@ fn a_benchmark_shows_how_far_it_is_and_a_verdict_what_it_says() {
     let mut view = a_run(directory.path());
     let result = view.result.as_mut().unwrap();
     result.phase = Phase::Benchmark;
+    result.steps[3] =
+        StepResult { purpose: Some(Purpose::Client), ..step("BENCHMARK", true, true) };
     let line =
         |view: &View| painted(&phase_line(view, view.result.as_ref().unwrap()).unwrap(), 80, true);
     assert_eq!(line(&view), "   45 % [#############-----------------]");
