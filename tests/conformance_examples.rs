@@ -420,6 +420,23 @@ fn what_the_scripts_get_wrong_is_right_here() {
         let shown = shown(&instance, &nodes);
         assert!(shown.contains(expected), "{set:?}: no {expected:?} in\n{shown}");
     }
+    for (line, expected) in [
+        ("", ""),
+        ("--gres=gpu:h100:4 --qos=high", "--gres=gpu:h100:4 --qos=high"),
+        ("--gpus-per-node 4", "--gpus-per-node=4"),
+        ("--gres=gpu:8", "--gpus-per-node=4"),
+        ("--gpus=8", "--gpus-per-node=4"),
+    ] {
+        let set = [format!("slurm.extra_args='{line}'")];
+        let plan = planner.plan(&folder.join("c.yaml"), &set, folder).unwrap();
+        let words = sbatch_request(&plan.job).unwrap().argv().unwrap();
+        let asks = |word: &&String| ["--g", "--q"].iter().any(|start| word.starts_with(start));
+        assert_eq!(
+            words.iter().filter(asks).cloned().collect::<Vec<_>>().join(" "),
+            expected,
+            "{line}"
+        );
+    }
     for (set, expected) in [
         (
             "benchmark.mode=gen_only\nbenchmark.concurrency_list=8 16",

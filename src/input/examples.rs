@@ -24,7 +24,6 @@ use crate::plan::expr::Pattern;
 use crate::plan::layout::MAX_COUNT;
 use crate::plan::origin::{Origin, Traced};
 use crate::plan::recipe::{ExtraStep, Recipe, RecipeRole};
-use crate::plan::request::GpuRequest;
 use crate::plan::role::Purpose;
 use crate::plan::template::Template;
 use crate::plan::{ConfigFile, Placement};
@@ -216,30 +215,24 @@ impl<'d> Reader<'d> {
     /// What Slurm is asked for.
     fn slurm(&mut self) -> Option<Traced<String>> {
         let slurm = self.slurm.clone();
-        for (key, setting) in [("partition", &settings::PARTITION), ("account", &settings::ACCOUNT)]
-        {
+        for (key, setting) in [
+            ("partition", &settings::PARTITION),
+            ("account", &settings::ACCOUNT),
+            ("job_name", &settings::JOB_NAME),
+        ] {
             self.setting(&slurm, key, setting, true);
         }
-        self.setting(&slurm, "job_name", &settings::JOB_NAME, false);
-        if self.is_there(&slurm, "job_time", Some(&settings::TIME)) {
+        if slurm.get("job_time").is_some_and(is_null) {
+            self.used.insert("slurm.job_time".to_owned());
+        } else if self.is_there(&slurm, "job_time", Some(&settings::TIME)) {
             let time = time_limit(&mut self.fields, &slurm, "job_time");
             self.settings.time = good(&mut self.fields, time);
         }
         let extra_args = self.fields.text(&slurm, "extra_args");
         self.used.insert("slurm.extra_args".into());
         let extra_args = good(&mut self.fields, extra_args);
-        // The plan asks for GPUs in the way in which they are asked for here.
-        let line = extra_args.as_ref().map_or("", |line| line.value.as_str());
-        let asks = |option: &str| line.split([' ', '=', '\'', '"']).any(|word| word == option);
-        let request = match () {
-            () if asks("--gpus-per-node") => GpuRequest::PerNode,
-            () if asks("--gres") => GpuRequest::Gres,
-            () => GpuRequest::None,
-        };
-        let origin = extra_args.as_ref().map(|line| line.origin.clone());
-        let origin = origin.unwrap_or_else(|| Origin::input("slurm.extra_args"));
-        self.settings.gpu_request = Some(Traced::new(request, origin.by_rule("as it says")));
-        extra_args
+        let none = || Traced::new(String::new(), Origin::input("slurm.extra_args"));
+        Some(extra_args.unwrap_or_else(none))
     }
 
     fn container(&mut self) {
@@ -252,10 +245,9 @@ impl<'d> Reader<'d> {
             let mounts = mounts.map(str::to_owned).collect();
             self.settings.container_mounts = Some(Traced::new(mounts, origin));
         }
-        self.used.insert("environment.log_dir".into());
-        let log_dir = self.fields.text(&environment, "log_dir");
-        self.settings.workspace =
-            good(&mut self.fields, log_dir).filter(|directory| !directory.value.is_empty());
+        if environment.get("log_dir").is_some_and(|node| !is_null(node)) {
+            self.settings.workspace = self.optional_text(&environment, "log_dir");
+        }
     }
 
     fn mode(&mut self) -> Option<Traced<String>> {

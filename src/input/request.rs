@@ -13,7 +13,7 @@ pub use self::engine::profiles_folder;
 use self::job::{job_settings, max_failed};
 pub use super::settings::Options;
 use super::settings::{self, Setting, Settings};
-use super::slurm_args::{self};
+use super::slurm_args::{self, OfGpus};
 use super::test_list::{Entry, Pick};
 use super::values::Choice;
 use super::{Context, config, find, prefix_script, set, site, source, splits, test_list};
@@ -367,7 +367,7 @@ fn build_test(
             Field::Good(gpus) => Some(gpus.value),
             _ => None,
         };
-        let of_config = slurm_args::of_config(line, gpus, &given, &mut warnings);
+        let of_config = slurm_args::of_config(line, gpus, &given, OfGpus::ByPlan, &mut warnings);
         job.sbatch_args.splice(0..0, of_config);
     }
     warnings.extend(unused(&asked.unused));

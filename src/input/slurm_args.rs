@@ -165,6 +165,15 @@ pub(super) fn check(
     words
 }
 
+/// Who asks for a node's GPUs, where a configuration does so in its options.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum OfGpus {
+    /// The plan, in its own way.
+    ByPlan,
+    /// That option, as it is there.
+    AsThere,
+}
+
 /// The options that a configuration has in one line, but those that contradict the plan: these are
 /// warnings, since a configuration is not written for one cluster. The GPUs of a node that it asks
 /// for are asked for by the plan; where `gpus_per_node` is not known, that is an error of its own.
@@ -172,6 +181,7 @@ pub(super) fn of_config(
     line: &Traced<String>,
     gpus_per_node: Option<u32>,
     given: &Settings,
+    gpus: OfGpus,
     warnings: &mut Vec<Diagnostic>,
 ) -> Vec<Traced<String>> {
     let origin = &line.origin;
@@ -196,9 +206,9 @@ pub(super) fn of_config(
     words.retain(|word| {
         let Some(refused) = refused(Sbatch, &word.value, given) else { return true };
         let count = word.value.rsplit([':', '=']).next().and_then(|count| count.parse().ok());
-        if !(["gres", "gpus-per-node"].contains(&refused.long)
-            && count.is_some_and(|count: u32| gpus_per_node.is_none_or(|gpus| gpus == count)))
-        {
+        let asks_for_gpus = ["gres", "gpus-per-node"].contains(&refused.long)
+            && count.is_some_and(|count: u32| gpus_per_node.is_none_or(|gpus| gpus == count));
+        if !asks_for_gpus {
             let message = format!(
                 "{}: {} is not used: the plan decides --{}",
                 origin.input, word.value, refused.long
@@ -206,7 +216,7 @@ pub(super) fn of_config(
             let help = refused.instead.map_or("remove it".to_owned(), Setting::how_to_set);
             unused(message, help);
         }
-        false
+        asks_for_gpus && gpus == OfGpus::AsThere
     });
     words
 }
@@ -390,7 +400,8 @@ mod tests {
         let used = |line: &str| {
             let line = Traced::new(line.to_owned(), Origin::input("slurm.extra_args"));
             let mut warnings = Vec::new();
-            let words = of_config(&line, Some(4), &Settings::default(), &mut warnings);
+            let (given, by_plan) = (Settings::default(), OfGpus::ByPlan);
+            let words = of_config(&line, Some(4), &given, by_plan, &mut warnings);
             let words: Vec<_> = words.into_iter().map(|word| word.value).collect();
             let warnings: Vec<_> = warnings.into_iter().map(|warning| warning.message).collect();
             (words.join("|"), warnings.join("|"))

@@ -72,7 +72,11 @@ impl<'d> Reader<'d> {
             }
         }
         if self.switch(&section, "enable_benchmark").is_some_and(|on| !on.value) {
-            self.off(&section, "enable_benchmark", &["mode", "enable_benchmark"]);
+            self.off(
+                &section,
+                "enable_benchmark",
+                &["mode", "enable_benchmark", "concurrency_list"],
+            );
             return Vec::new();
         }
         let client = self.client(facts);

@@ -7,9 +7,10 @@ use super::job::{job_settings, max_failed};
 use super::{absolute, choice, each, or_default};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
 use crate::input::settings::{self, Options, Settings};
-use crate::input::{Context, profile, recipe, set, site, slurm_args};
+use crate::input::slurm_args::{self, OfGpus};
+use crate::input::{Context, profile, recipe, set, site};
 use crate::plan::recipe::EngineRequest;
-use crate::plan::request::ContainerSettings;
+use crate::plan::request::{ContainerSettings, GpuRequest};
 use crate::plan::{Origin, Traced};
 
 /// The request for a recipe.
@@ -50,8 +51,16 @@ pub(super) fn build(
     let mut job = job_settings(&[&site, &of_recipe], &given, options, &mut errors);
     if let Some(line) = &extra_args {
         let gpus = recipe.gpus_per_node.as_ref().map(|gpus| gpus.value);
-        let of_recipe = slurm_args::of_config(line, gpus, &given, &mut warnings);
-        job.sbatch_args.splice(0..0, of_recipe);
+        // It asks for GPUs, or for none: the plan does not, unless that cannot be taken.
+        let is_decided = elsewhere.gpu_request.is_some();
+        let how = if is_decided { OfGpus::ByPlan } else { OfGpus::AsThere };
+        let words = slurm_args::of_config(line, gpus, &given, how, &mut warnings);
+        let names_gpus = |text: &str| text.contains("gpu") || text.contains("-G");
+        let is_taken = words.iter().any(|word| names_gpus(&word.value));
+        if !is_decided && (is_taken || !names_gpus(&line.value)) {
+            job.gpu_request = Traced::new(GpuRequest::None, line.origin.by_rule("as it says"));
+        }
+        job.sbatch_args.splice(0..0, words);
     }
     let request = EngineRequest {
         workspace: path_of(given.workspace.clone().unwrap_or_else(|| {
