@@ -302,7 +302,8 @@ start() {
 # stop: asks the steps that still run to end, and waits half a minute; Slurm ends what is left.
 stop() {
     scancel --signal=TERM "${SLURM_JOB_ID}" || true
-    while (( running > 0 )) && read -r -t 30 _ <&"${ended}"; do
+    local deadline=$((SECONDS + 30))
+    while (( running > 0 && SECONDS < deadline )) && read -r -t "$((deadline - SECONDS))" _ <&"${ended}"; do
         running=$((running - 1))
     done
 }

@@ -82,6 +82,8 @@ fn a_server_may_end_well_once_the_benchmark_has_written_its_file() {
         if may_end {
             run.on(Event::MayEnd(GEN));
         }
+        // Its first rank ends a moment before the others.
+        run.prints(GEN, "srun: n1: task 0: Completed");
         run.ends(GEN, exit);
         run.at(2.0);
         run.ends(BENCHMARK, OK);
