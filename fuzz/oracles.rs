@@ -713,7 +713,11 @@ fn quoting(text: &str) {
     let value = Template::from_written(text);
     let known = value.variables().all(|name| ["A", "B", "C", "X1"].contains(&name));
     // What differs between steps is filled in before anything is quoted.
-    if known && value.slots().next().is_none() && text.len() <= 400 && !text.contains(['\0', '\x01']) {
+    if known
+        && value.slots().next().is_none()
+        && text.len() <= 400
+        && !text.contains(['\0', '\x01'])
+    {
         later(quotes_in_shells, text);
     }
 }

@@ -387,14 +387,8 @@ fn outcomes() -> Vec<Run> {
     }
     add(serving(), &|run| run.on(Event::TimeLimitNear));
     add(serving(), &|run| run.on(Event::Terminate));
-    let servers = servers_and_client()[..BENCHMARK].to_vec();
     for is_up in [true, false] {
-        let mut run = Run::of(servers.clone(), settings());
-        run.at(0.0);
-        (0..BENCHMARK).filter(|_| is_up).for_each(|index| run.runs(index));
-        run.at(1.0);
-        let announced = run.actions.iter().any(|action| action.contains("announce"));
-        assert_eq!(announced, is_up, "{:?}", run.actions);
+        let run = health::without_a_client(is_up);
         add(run, &|run| {
             run.at(31.0);
             run.on(Event::Terminate);

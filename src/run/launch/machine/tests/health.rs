@@ -33,6 +33,17 @@ impl Run {
     }
 }
 
+/// A run of servers alone: all of them run, or none.
+pub fn without_a_client(is_up: bool) -> Run {
+    let mut run = Run::of(servers_and_client()[..BENCHMARK].to_vec(), settings());
+    run.at(0.0);
+    (0..BENCHMARK).filter(|_| is_up).for_each(|index| run.runs(index));
+    run.at(1.0);
+    let announced = run.actions.iter().any(|action| action.contains("announce"));
+    assert_eq!(announced, is_up, "{:?}", run.actions);
+    run
+}
+
 #[test]
 fn a_step_is_asked_from_its_start_on_one_question_at_a_time() {
     let mut run = asked(settings());
