@@ -139,6 +139,11 @@ pub fn native_script(
     options: &[String],
 ) -> Result<String, ScriptError> {
     let mut text = script::prefix(plan)?;
+    // The other launcher runs tests alone.
+    let advice = match plan.suite {
+        Some(_) => "submit with --launcher=bash",
+        None => "install it where the nodes see it",
+    };
     let _ = write!(
         text,
         r#"
@@ -147,7 +152,7 @@ if [[ ! -x "${{program}}" ]]; then
     program="$(command -v slurm-disagg || true)"
 fi
 if [[ -z "${{program}}" ]]; then
-    echo "slurm-disagg: $(hostname) has neither" {} "nor slurm-disagg on PATH; submit with --launcher=bash" >&2
+    echo "slurm-disagg: $(hostname) has neither" {} "nor slurm-disagg on PATH; {advice}" >&2
     exit 1
 fi
 {{ set +x; }} 2>/dev/null
