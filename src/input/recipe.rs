@@ -48,7 +48,7 @@ pub struct Read {
 pub enum Format {
     /// This project's own: it names an engine.
     Own,
-    /// See [`examples`].
+    /// What TensorRT-LLM's benchmark reads of its `config.yaml`.
     Examples,
 }
 

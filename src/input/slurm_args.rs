@@ -148,10 +148,8 @@ pub(super) fn check(
         let same =
             word.value == format!("--{long}") || word.value.starts_with(&format!("--{long}="));
         let alias = if same { String::new() } else { format!(" (--{long})") };
-        // Its value may hold a secret.
-        let shown = word.value.split_inclusive('=').next().unwrap_or_default();
-        let shown =
-            if word.value.starts_with("--") { shown.trim_end_matches('=') } else { &word.value };
+        // What is exported may be a secret.
+        let shown = if long == "export" { "--export" } else { &word.value };
         let message = format!(
             "{}: {shown}{alias} contradicts the plan, which decides --{long}",
             word.origin.input
