@@ -342,7 +342,8 @@ fn result(text: &str) {
     std::fs::write(directory.0.join("result.json"), text).expect("a file");
     let report = Report::read(&directory.0).expect("it was read before");
     let terminal = Terminal { columns: 80, lines: 24, has_colours: false };
-    printable(&report::text(&report, terminal));
+    // Lines of logs keep their tabs.
+    printable(&report::text(&report, terminal).replace('\t', " "));
     let page = report::page(&report);
     assert!(!page.contains("<script") && !page.contains("<img") && !page.contains('\x1b'));
 }
@@ -569,7 +570,7 @@ fn assigned(text: &str) -> Option<Env> {
     Some(env)
 }
 
-const OF_BASH: [&str; 35] = [
+const OF_BASH: [&str; 36] = [
     "UID",
     "EUID",
     "PPID",
@@ -599,6 +600,7 @@ const OF_BASH: [&str; 35] = [
     "PWD",
     "OLDPWD",
     "SHLVL",
+    "PS1",
     "PS4",
     "HOSTNAME",
     "HOSTTYPE",

@@ -345,7 +345,7 @@ fn one_wide(c: char) -> char {
 
 /// Whether a character could change what a terminal or a log shows besides itself: control
 /// characters, line separators, and what reverses or hides text.
-fn is_unprintable(c: char) -> bool {
+pub fn is_unprintable(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
         || matches!(c, '\u{2060}'..='\u{2069}' | '\u{feff}')

@@ -441,6 +441,17 @@ fn what_is_a_path_is_the_same_for_every_subcommand() {
 }
 
 #[test]
+fn a_reader_that_has_gone_changes_no_exit_status() {
+    let place = Place::new();
+    for (arguments, expected) in [(&["plan", "./no.yaml"][..], 2), (&["watch", "1"], 1)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = place.command(arguments).stderr(writer).status().unwrap();
+        assert_eq!(status.code(), Some(expected), "{arguments:?}");
+    }
+}
+
+#[test]
 fn shells_complete_subcommands_options_closed_values_and_files() {
     let place = Place::new();
     place.write("a b.yaml", "");

@@ -149,7 +149,8 @@ pub(super) fn check(
             word.value == format!("--{long}") || word.value.starts_with(&format!("--{long}="));
         let alias = if same { String::new() } else { format!(" (--{long})") };
         // What is exported may be a secret.
-        let shown = if long == "export" { "--export" } else { &word.value };
+        let is_hidden = ["export", "container-env"].contains(&long);
+        let shown = if is_hidden { format!("--{long}") } else { word.value.clone() };
         let message = format!(
             "{}: {shown}{alias} contradicts the plan, which decides --{long}",
             word.origin.input

@@ -24,6 +24,10 @@ impl Plan {
         {
             return Err(BadPlan::Inconsistent("the layout's totals do not fit each other"));
         }
+        let base = self.suite.as_ref().map(|suite| &suite.base_command);
+        if base.is_some_and(|base| base.launcher_at > base.argv.len()) {
+            return Err(BadPlan::Inconsistent("its launcher has no place in the base command"));
+        }
         for (name, role) in &self.roles {
             if !template::is_name(name) {
                 return Err(BadPlan::Inconsistent("a role's name cannot be a variable's value"));

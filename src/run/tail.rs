@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use crate::diagnostic::is_unprintable;
 use crate::input::source;
 
 /// The most bytes that are read of a log.
@@ -99,7 +100,7 @@ pub fn printable(line: &str) -> String {
                 }
             }
             '\t' => text.push('\t'),
-            c if c.is_control() => {}
+            c if is_unprintable(c) => {}
             c => text.push(c),
         }
     }

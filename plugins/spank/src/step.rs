@@ -152,7 +152,6 @@ pub fn defaults(instance: &Instance<'_>, host_file: Option<String>, around: Arou
         defaults.set.push(("SLURM_KILL_BAD_EXIT", "1".to_owned()));
     }
     defaults.set.push(("SLURM_MPI_TYPE", step.mpi_type().to_owned()));
-    defaults.set.extend(step.cpu_bind().map(|how| ("SLURM_CPU_BIND", how.to_owned())));
     if !allocates {
         // The job's memory on its nodes, which steps that overlap can only share so.
         defaults.set.push(("SLURM_MEM_PER_NODE", "0".to_owned()));
@@ -299,7 +298,6 @@ mod tests {
         let defaults = defaults(&instance, None, Around { allocates: true, ..JOB });
         assert!(defaults.set.contains(&("SLURM_OVERLAP", "1".to_owned())));
         assert!(defaults.set.contains(&("SLURM_MPI_TYPE", "none".to_owned())));
-        assert!(defaults.set.contains(&("SLURM_CPU_BIND", "none".to_owned())));
         assert!(defaults.unset.contains(&"SLURM_HOSTFILE"));
     }
 

@@ -9,7 +9,7 @@ use disagg::run::compare::{self, Comparison, Run, Side};
 use disagg::run::figures::METRICS;
 
 use crate::args::{CompareArgs, CompareFormat};
-use crate::{Failure, Outcome, print, write_page};
+use crate::{Failure, Outcome, print, print_error, write_page};
 
 pub fn run(args: &CompareArgs) -> Outcome {
     let sides: Vec<Vec<&PathBuf>> = match args.others.is_empty() {
@@ -33,7 +33,7 @@ pub fn run(args: &CompareArgs) -> Outcome {
         CompareFormat::Json => print(&compare::json(&comparison, found.as_deref())?)?,
     }
     let found = found.unwrap_or_default();
-    found.iter().for_each(|regression| eprintln!("slurm-disagg: {regression}"));
+    found.iter().for_each(|regression| print_error(format_args!("slurm-disagg: {regression}")));
     Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -24,6 +24,7 @@ mod target;
 mod verify;
 mod watch;
 
+use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -37,7 +38,7 @@ use disagg::run::launch::pdeathsig;
 
 fn main() -> ExitCode {
     if let Err(error) = pdeathsig::become_child_if_asked() {
-        eprintln!("slurm-disagg: {error}");
+        print_error(format_args!("slurm-disagg: {error}"));
         return ExitCode::FAILURE;
     }
     let cli = Cli::parse();
@@ -72,12 +73,12 @@ fn main() -> ExitCode {
         // The reader closed the output: `slurm-disagg plan … | head`.
         Err(Failure::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(Failure::Io(error)) => {
-            eprintln!("slurm-disagg: {}", Printable(error));
+            print_error(format_args!("slurm-disagg: {}", Printable(error)));
             failed
         }
         Err(Failure::Other(message)) => {
             let lines: Vec<_> = message.lines().map(|line| Printable(line).to_string()).collect();
-            eprintln!("slurm-disagg: {}", lines.join("\n"));
+            print_error(format_args!("slurm-disagg: {}", lines.join("\n")));
             failed
         }
     }
@@ -122,8 +123,13 @@ type Outcome = Result<ExitCode, Failure>;
 /// Prints diagnostics to standard error, as Slurm does.
 fn report(found: &[Diagnostic]) {
     for diagnostic in found {
-        eprintln!("{diagnostic}");
+        print_error(diagnostic);
     }
+}
+
+/// Prints a line to standard error, where somebody still reads it.
+fn print_error(line: impl Display) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Writes an HTML page.

@@ -15,7 +15,7 @@ use disagg::run::{history, submission};
 use crate::args::{Format, ReportArgs};
 use crate::following::{self, Entry};
 use crate::target::{self, Target};
-use crate::{Outcome, print, write_page};
+use crate::{Outcome, print, print_error, write_page};
 
 pub fn run(args: &ReportArgs) -> Outcome {
     let Some(workspace) = &args.workspace else {
@@ -56,7 +56,7 @@ fn list(args: &ReportArgs, workspace: &Path, tests: &[PathBuf]) -> Outcome {
     for (cluster, jobs) in jobs {
         let (views, error) = follow::look(jobs, &Client { cluster });
         if let Some(error) = error {
-            eprintln!("slurm-disagg: the states of jobs are missing: {error}");
+            print_error(format_args!("slurm-disagg: the states of jobs are missing: {error}"));
         }
         for view in views {
             let is_its = |entry: &&mut Entry| entry.job_id == Some(view.job.job_id);

@@ -27,7 +27,7 @@ use crate::following::{self, Entry};
 use crate::plan::launcher_line_zh;
 use crate::sweep;
 use crate::target::{self, Target};
-use crate::{Failure, Outcome, print, report};
+use crate::{Failure, Outcome, print, print_error, report};
 
 pub fn run(args: &SubmitArgs, context: &Context) -> Outcome {
     let plans = plans(args, context)?;
@@ -124,11 +124,13 @@ fn submit(
         }
         let options = &args.launch_options;
         let after = jobs.last().map(|job: &Job| job.job_id).filter(|_| args.serial);
-        let log = |line: &str| eprintln!("slurm-disagg: {line}");
+        let log = |line: &str| print_error(format_args!("slurm-disagg: {line}"));
         let submitted = submission::submit(plan, launcher, options, after, &interrupts, log);
         let (outcome, message) = match submitted {
             Ok((submission, submitted)) => {
-                eprint!("{}", submitted.output);
+                if !submitted.output.is_empty() {
+                    print_error(submitted.output.trim_end());
+                }
                 let job_id = submission.job_id;
                 (entry.job_id, entry.cluster) = (Some(job_id), submission.cluster.clone());
                 entry.launcher = Some(launcher);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use disagg::plan::step::gpu_variables;
+use disagg::plan::step::{FOR_CONTAINERS, gpu_variables};
 use disagg::plan::{Plan, Template, resolve};
 
 /// A step of the plan.
@@ -59,13 +59,19 @@ pub fn steps(plan: &Plan) -> Vec<Planned> {
             let own = instance.own_gpus(0, 0);
             let gpus = gpu_variables(|_| None, own.as_ref()).into_iter().flatten();
             let gpus = gpus.map(|(name, list)| (name.to_owned(), Template::literal(&list)));
+            let mut env: Vec<_> = set.chain(gpus).collect();
+            for (name, value) in FOR_CONTAINERS {
+                if env.iter().all(|(known, _)| known != name) {
+                    env.push((name.to_owned(), Template::literal(value)));
+                }
+            }
             Planned {
                 name: instance.name.clone(),
                 role: instance.role_name.to_owned(),
                 nodes: instance.host_of_each_task(&all).into_iter().flatten().copied().collect(),
                 options,
                 unset: spec.unset.iter().map(|name| (*name).to_owned()).collect(),
-                env: set.chain(gpus).collect(),
+                env,
                 argv: spec.arguments().map(|word| word.into_owned()).collect(),
             }
         })
