@@ -84,8 +84,10 @@ fn configurations_of_the_corpus_come_out_as_planned() {
         return;
     }
     let mut seen = BTreeMap::new();
+    // The examples' are recipes, which the plugin does not plan.
+    let is_test = |config: &PathBuf| !config.iter().any(|part| part == "examples");
     for folder in ["configs", "configs_synthetic"] {
-        for config in yaml_files_below(&corpus.join(folder)) {
+        for config in yaml_files_below(&corpus.join(folder)).into_iter().filter(is_test) {
             seen.entry(traits(&config)).or_insert(config);
         }
     }
