@@ -486,8 +486,10 @@ fn shells_complete_subcommands_options_closed_values_and_files() {
     ] {
         place.write(file, place.ok(&["completions", shell]));
         place.write("keys", format!("PATH=$PWD/bin:$PATH; {ready}\n{typed}exit\n"));
-        let mut terminal = Command::new("script");
-        terminal.args(["-qec", start, "/dev/null"]).current_dir(place.root.path());
+        // script(1) sometimes waits for ever.
+        let mut terminal = Command::new("/usr/bin/python3");
+        let spawn = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]))";
+        terminal.args(["-c", spawn]).args(start.split(' ')).current_dir(place.root.path());
         terminal.env_clear().env("PATH", "/usr/bin:/bin").env("HOME", place.root.path());
         terminal.stdin(fs::File::open(place.path("keys")).unwrap());
         let shown = Output::of(&mut terminal).checked();
