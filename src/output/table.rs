@@ -5,7 +5,9 @@ use std::fmt::Write;
 
 use crate::diagnostic::Printable;
 use crate::plan::layout::saved_by_packing;
-use crate::plan::{FrontendNode, Instance, Layout, Placement, Plan, Purpose, Role, Suite, resolve};
+use crate::plan::{
+    FrontendNode, Instance, Layout, Placement, Plan, Purpose, Role, Suite, resolve, step,
+};
 
 /// Rows of a table, aligned; the first row is its head. Numbers align right.
 fn table(rows: &[Vec<String>]) -> String {
@@ -63,7 +65,10 @@ pub fn plan(plan: &Plan, nodes: Option<&[String]>) -> String {
         let served = Printable(&engine.served_name);
         let _ =
             writeln!(text, "  engine         {name}\n  model          {model}, served as {served}");
-        let asks = Printable(&engine.url.readable()).to_string();
+        let unnamed: Vec<_> =
+            (0..plan.layout.total_nodes).map(|node| format!("<node {node}>")).collect();
+        let asks = step::url(plan, nodes.unwrap_or(&unnamed)).unwrap_or_default();
+        let asks = Printable(asks);
         let until = if engine.serve_only { ", until the job ends" } else { "" };
         let _ = writeln!(text, "  clients ask    {asks}{until}");
     }
