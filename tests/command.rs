@@ -486,7 +486,7 @@ fn shells_complete_subcommands_options_closed_values_and_files() {
     ] {
         place.write(file, place.ok(&["completions", shell]));
         place.write("keys", format!("PATH=$PWD/bin:$PATH; {ready}\n{typed}exit\n"));
-        // script(1) sometimes waits for ever.
+        // script(1) sometimes does not end.
         let mut terminal = Command::new("/usr/bin/python3");
         let spawn = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]))";
         terminal.args(["-c", spawn]).args(start.split(' ')).current_dir(place.root.path());

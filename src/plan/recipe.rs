@@ -36,7 +36,7 @@ pub struct Recipe {
     pub benchmark: Option<Benchmark>,
     /// Steps besides those of the profile's roles and of the benchmark, in their order.
     pub steps: Vec<ExtraStep>,
-    /// Whether all nodes are to be in one segment of the cluster's network.
+    /// Whether the job asks for all nodes in one segment of the cluster's network.
     pub segment: Option<Traced<bool>>,
     /// The seconds in which all servers have to be ready, from the time when all steps run.
     pub ready_limit: Option<Traced<u32>>,

@@ -107,7 +107,7 @@ impl Step {
             }
             SrunOutput::RanksCompleted(end) => {
                 self.status = None;
-                // The first rank is the one that serves: without it, the others wait for ever. One
+                // The first rank is the one that serves: without it, the others wait without end. One
                 // that is alone on its node is all of the server there.
                 let is_needed = end.rank == Some(0) || result.tasks_per_node == 1;
                 let is_lost = result.is_server() && result.tasks > 1 && is_needed && !self.may_end;
