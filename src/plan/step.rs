@@ -393,9 +393,9 @@ fn own_gpus(listed: Option<&str>, own: &Range<u32>) -> Result<String, TooFewGpus
 /// The variable that [`START_SH`] is in, for steps whose commands it starts.
 pub const START: &str = "DISAGG_START";
 
-/// Its third argument for [`Share::OfRanks`].
+/// The third argument of [`START_SH`] for [`Share::OfRanks`].
 pub const OF_RANKS: &str = "ranks";
-/// Its third argument for [`Share::OneEach`].
+/// The third argument of [`START_SH`] for [`Share::OneEach`].
 pub const ONE_EACH: &str = "each";
 
 /// How it is run.
