@@ -7,6 +7,7 @@
 mod corpus;
 
 use std::fs;
+use std::process::Command;
 
 use corpus::Instead::{Planned, Refused};
 use corpus::{
@@ -16,8 +17,11 @@ use corpus::{
 use disagg::diagnostic::Diagnostics;
 use disagg::input::request::Options;
 use disagg::input::test_list;
+use disagg::output::derive::{self, Parts};
 use disagg::plan::{Generation, Plan};
 use serde_json::Value;
+
+const DRAFT: &str = "# the draft\n";
 
 const NVFP4_016: &str = "Qwen3-235B-A22B-FP4_016";
 
@@ -144,6 +148,8 @@ fn odd_test_lists_are_read_as_the_scripts_read_them() {
     }
 }
 
+/// The command itself, as the pipeline calls the script that it replaces. What it writes is what
+/// `tests/derive.rs` compares with the records.
 #[test]
 fn every_entry_of_every_test_list_is_derived_as_pipelines_do_it() {
     let Some(corpus) = root() else { return };
@@ -152,36 +158,77 @@ fn every_entry_of_every_test_list_is_derived_as_pipelines_do_it() {
     tree.install_newer();
     let prefix = tree.prefix("current", "x-y");
     let prefix = prefix.to_str().unwrap();
-    let (mut planned, mut missing, mut others) = (0, 0, Vec::new());
+    let file = |name: &str, text: &str| {
+        fs::write(tree.path(name), text).unwrap();
+        tree.path(name).to_str().unwrap().to_owned()
+    };
+    let srun_args = tree.localized(&tree.common.srun_args_current);
+    let [draft, srun_file] = [file("draft.sh", DRAFT), file("srun_args.txt", &srun_args)];
+    let gate = file("slurm_ct_precheck_gate.sh", "run_cache_transceiver_precheck() { :; }\n");
+    let gate = fs::read_to_string(gate).unwrap();
+    let [run, install] = ["run", "install"]
+        .map(|name| tree.localized(&format!("@LLM_SRC@/jenkins/scripts/slurm_{name}.sh")));
+    let launch = tree.path("launch.sh");
+    let (mut derived, mut missing, mut others) = (0, 0, Vec::new());
     let lists = ["test_lists", "test_lists_current"].map(|folder| tree.test_lists(folder));
     for path in lists.into_iter().flatten() {
         let list = test_list::read(&path, "list", Some(Generation::Current)).unwrap();
+        let stage = format!("{}-1", path.file_stem().unwrap().to_str().unwrap());
         for entry in list.entries {
-            let one = tree.path("one.txt");
-            fs::write(&one, &entry.text).unwrap();
-            let options = Options {
-                test_list: Some(one.to_str().unwrap().to_owned()),
-                split_group: Some(0),
-                cluster_name: Some("aws-cmh".to_owned()),
-                rules: None,
-                ..options(&tree, prefix)
-            };
-            match tree.plan(&options, &[]) {
-                Ok(plan) => {
-                    assert_eq!(
-                        plan.suite.as_ref().unwrap().rules,
-                        Generation::Current,
-                        "{}",
-                        entry.text
-                    );
-                    planned += 1;
+            let one = file("one.txt", &entry.text);
+            let output = Command::new(env!("CARGO_BIN_EXE_slurm-disagg"))
+                .args(["derive", "--llm-src", tree.source().to_str().unwrap()])
+                .args(["--test-list", &one, "--draft-launch-sh", &draft])
+                .args(["--launch-sh", launch.to_str().unwrap()])
+                .args(["--run-sh", &run, "--install-sh", &install])
+                .args(["--script-prefix", prefix, "--srun-args", &srun_file])
+                .args(["--split-group", "0", "--stage-name", &stage])
+                .args(["--cluster-name", "aws-cmh"])
+                .env_clear()
+                .env("HOME", tree.path("home"))
+                .output()
+                .unwrap();
+            let errors = String::from_utf8(output.stderr).unwrap();
+            match output.status.code() {
+                Some(0) => {
+                    let options = Options {
+                        test_list: Some(one),
+                        split_group: Some(0),
+                        stage_name: Some(stage.clone()),
+                        cluster_name: Some("aws-cmh".to_owned()),
+                        run_script: Some(run.clone()),
+                        install_script: Some(install.clone()),
+                        rules: None,
+                        ..options(&tree, prefix)
+                    };
+                    let plan = tree.plan(&options, &[]).unwrap();
+                    let suite = plan.suite.as_ref().unwrap();
+                    assert_eq!(suite.rules, Generation::Current, "{}", entry.text);
+                    let prefix = fs::read_to_string(prefix).unwrap();
+                    let disaggregated = plan.roles.contains_key("GEN");
+                    let parts = Parts {
+                        prefix: &prefix,
+                        srun_args: &srun_args,
+                        draft: DRAFT,
+                        gate: disaggregated.then_some(&gate),
+                    };
+                    let script = fs::read_to_string(&launch).unwrap();
+                    assert_eq!(script, derive::launch_script(&plan, &parts), "{}", entry.text);
+                    fs::remove_file(&launch).unwrap();
+                    derived += 1;
                 }
-                Err(errors) if errors.to_string().contains(" is not found; tried:") => missing += 1,
-                Err(errors) => others.push(format!("{}: {errors}", entry.text)),
+                Some(2) if errors.contains(" is not found; tried:") => missing += 1,
+                code => others.push(format!("{}: {code:?} {errors}", entry.text)),
             }
+            assert!(!launch.exists(), "{}: {errors}", entry.text);
         }
     }
-    println!("{planned} planned, {missing} without a configuration in the corpus, {others:#?}");
+    println!("{derived} derived, {missing} without a configuration in the corpus, {others:#?}");
     // Two lists have ids of the classic form, which this suite no longer has; one has other tests.
-    assert!(planned >= 30 && others.len() == 5, "{planned} {others:#?}");
+    // The launcher refuses them too.
+    let refused = |text: &str| others.iter().filter(|other| other.contains(text)).count();
+    assert_eq!(refused("Some(2)"), others.len(), "{others:#?}");
+    assert_eq!(refused("names no mode, which the current rules need"), 2, "{others:#?}");
+    assert_eq!(refused("contains neither disagg nor aggr"), 3, "{others:#?}");
+    assert!(derived >= 40 && others.len() == 5, "{derived} {others:#?}");
 }

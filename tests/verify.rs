@@ -113,7 +113,7 @@ fn the_differences_of_a_list_are_grouped_by_cause() {
         assert!(stdout.contains(paragraph), "{paragraph}\n---\n{stdout}");
     }
     // A configuration that neither finds is no difference.
-    assert!(stdout.ends_with("1 of 4 tests equal\n"), "{stdout}");
+    assert!(stdout.ends_with("1 of 4 tests equal (1 refused by both)\n"), "{stdout}");
     assert!(!tree.0.path().join("ran").exists());
 
     let json = [&list[..], &["--format", "json"]].concat();
@@ -130,12 +130,18 @@ fn the_differences_of_a_list_are_grouped_by_cause() {
 #[test]
 fn every_test_that_the_configurations_of_a_folder_allow_is_compared() {
     let tree = Tree::new();
-    let folder = "src/tests/scripts/perf-sanity/disaggregated";
+    tree.write("src/tests/scripts/perf-sanity/aggregated/broken.yaml", "server_configs: 3\n");
+    let folder = "src/tests/scripts/perf-sanity";
     let (code, stdout, stderr) = texts(&tree.run("same", PATH, &[folder]));
     assert_eq!(code, Some(1), "{stderr}");
     assert!(stdout.contains("the launcher refuses the test: 1 test\n"), "{stdout}");
     assert!(stdout.contains("in perf/test_perf_sanity.py::test_e2e[aggr_upload-ctx_only-c]\n"));
-    assert!(stdout.ends_with("3 of 4 tests equal\n"), "{stdout}");
+    assert!(stdout.contains("slurm-disagg refuses the test: 1 test\n"), "{stdout}");
+    assert!(stdout.contains("perf-sanity/aggregated/broken.yaml\n"), "{stdout}");
+    assert!(stdout.ends_with("3 of 5 tests equal\n"), "{stdout}");
+
+    let (code, _, stderr) = texts(&tree.run("same", PATH, &["src/jenkins"]));
+    assert!(code == Some(2) && stderr.contains("no test is named below src/jenkins"), "{stderr}");
 }
 
 #[test]

@@ -483,8 +483,8 @@ pub struct DeriveArgs {
 ///
 /// python3 runs that launcher for each test in a directory of its own, with the same script prefix,
 /// list and options. What its launch script says otherwise is printed by cause; exit status 1 means
-/// that something differs, 2 that the comparison failed. A folder in place of the configuration means all entries of its
-/// test lists (.txt, .yml), and all tests that its configurations (.yaml) allow.
+/// that something differs, 2 that the comparison failed. A folder in place of the configuration means all entries of the
+/// test lists (.txt, .yml) in and below it, and all tests that the configurations (.yaml) there allow.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

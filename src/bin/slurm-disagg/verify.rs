@@ -33,6 +33,8 @@ const TIMEOUT: Duration = Duration::from_secs(120);
 struct Report {
     tests: usize,
     equal: usize,
+    /// How many of the equal ones are refused by both.
+    refused: usize,
     groups: Vec<Group>,
 }
 
@@ -52,29 +54,45 @@ pub fn run(args: &VerifyArgs, context: &Context) -> Outcome {
         Diagnostic::error(message).details(LAUNCHERS.map(str::to_owned)).help("give --trtllm-dir")
     })?;
     let mut tests = Vec::new();
-    let mut equal = 0;
+    let (mut equal, mut refused) = (0, 0);
     for line in lines(&options, context)? {
+        let line = match line {
+            Ok(line) => line,
+            Err((file, why)) => {
+                tests.push((file, vec![why]));
+                continue;
+            }
+        };
         let scratch = tempfile::tempdir()?;
         let case =
             Case { args, context, tree: &tree, launcher: &launcher, scratch: scratch.path() };
         let found = case.differences(&options, &line)?;
+        refused += usize::from(found.is_none());
+        let found = found.unwrap_or_default();
         equal += usize::from(found.is_empty());
         tests.push((line, found));
     }
     let count = tests.len();
-    let report = Report { tests: count, equal, groups: verify::groups(tests) };
+    let report = Report { tests: count, equal, refused, groups: verify::groups(tests) };
     print(&match args.format {
         Format::Json => serde_json::to_string_pretty(&report)? + "\n",
         Format::Text => {
             let s = if count == 1 { "" } else { "s" };
-            format!("{}{equal} of {count} test{s} equal\n", verify::text(&report.groups))
+            let both = match refused {
+                0 => String::new(),
+                _ => format!(" ({refused} refused by both)"),
+            };
+            format!("{}{equal} of {count} test{s} equal{both}\n", verify::text(&report.groups))
         }
     })?;
     Ok(if equal == count { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The tests, each as a line of a test list.
-fn lines(options: &Options, context: &Context) -> Result<Vec<String>, Failure> {
+/// A test as a line of a test list, or a file whose tests are not known, and why.
+type Line = Result<String, (String, Difference)>;
+
+/// The tests.
+fn lines(options: &Options, context: &Context) -> Result<Vec<Line>, Failure> {
     let of_list = |list: &str| -> Result<Vec<String>, Diagnostics> {
         let list = request::list(list, options, context)?;
         Ok(list.entries.into_iter().map(|entry| entry.text).collect())
@@ -82,34 +100,75 @@ fn lines(options: &Options, context: &Context) -> Result<Vec<String>, Failure> {
     let picks_one = options.test_number.is_some() || options.test_match.is_some();
     let folder = context.current_dir.join(&options.config);
     if folder.is_dir() && !options.config.is_empty() {
-        let mut files: Vec<PathBuf> =
-            fs::read_dir(folder)?.flatten().map(|entry| entry.path()).collect();
-        files.sort();
         let mut lines = Vec::new();
-        for file in files {
+        for file in files_below(folder)? {
             let shown = file.to_string_lossy();
-            match file.extension().and_then(|end| end.to_str()) {
-                Some("yaml") => lines.extend(of_config(&file, &shown)?),
-                Some("txt" | "yml") => lines.extend(of_list(&shown)?),
-                _ => {}
+            let tests = match file.extension().and_then(|end| end.to_str()) {
+                Some("yaml") => of_config(&file, &shown),
+                Some("txt" | "yml") => of_list(&shown),
+                _ => continue,
+            };
+            match tests {
+                Ok(tests) => lines.extend(tests.into_iter().map(Ok)),
+                Err(errors) => {
+                    let why = refused("slurm-disagg", &first_error(&errors), "(not asked)");
+                    lines.push(Err((shown.into_owned(), why)));
+                }
             }
+        }
+        if lines.is_empty() {
+            let message = format!("no test is named below {}", options.config);
+            let help = "give a folder of configurations (.yaml) or of test lists (.txt, .yml)";
+            return Err(Diagnostic::error(message).help(help).into());
         }
         return Ok(lines);
     }
     match &options.test_list {
-        Some(list) if !picks_one => Ok(of_list(list)?),
+        Some(list) if !picks_one => Ok(of_list(list)?.into_iter().map(Ok).collect()),
         _ => {
             let (plan, _) = request::plan(options, context)?;
-            Ok(plan.suite.iter().map(|suite| suite.test.node_id()).collect())
+            Ok(plan.suite.iter().map(|suite| Ok(suite.test.node_id())).collect())
         }
     }
+}
+
+fn refused(whose: &str, ours: &str, theirs: &str) -> Difference {
+    Difference {
+        what: format!("{whose} refuses the test"),
+        roles: Vec::new(),
+        ours: Some(ours.to_owned()),
+        theirs: Some(theirs.to_owned()),
+    }
+}
+
+fn first_error(errors: &Diagnostics) -> String {
+    let first = errors.0.iter().find(|found| found.severity == Severity::Error);
+    first.map_or_else(String::new, |found| found.message.clone())
+}
+
+/// The files of a folder and of the folders in it, in order. Links to folders are not followed.
+fn files_below(folder: PathBuf) -> std::io::Result<Vec<PathBuf>> {
+    let (mut folders, mut files) = (vec![folder], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            let kind = if entry.file_type()?.is_dir() { &mut folders } else { &mut files };
+            kind.push(entry.path());
+        }
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// The tests that a configuration allows.
 fn of_config(file: &Path, shown: &str) -> Result<Vec<String>, Diagnostics> {
     let (config, _) = config::read(file, shown, &[])?;
+    let ids = TestId::all_of(&config, "disagg_upload");
+    if ids.is_empty() {
+        return Err(Diagnostic::error("the configuration allows no test").into());
+    }
     let line = |id: String| node_id("perf/test_perf_sanity.py", "test_e2e", &id);
-    Ok(TestId::all_of(&config, "disagg_upload").into_iter().map(line).collect())
+    Ok(ids.into_iter().map(line).collect())
 }
 
 /// One test, with the directory that it is tried in.
@@ -128,7 +187,12 @@ impl Case<'_> {
         Ok(path.to_string_lossy().into_owned())
     }
 
-    fn differences(&self, options: &Options, line: &str) -> Result<Vec<Difference>, Failure> {
+    /// None: both refuse the test.
+    fn differences(
+        &self,
+        options: &Options,
+        line: &str,
+    ) -> Result<Option<Vec<Difference>>, Failure> {
         let script = |name: &str| Some(self.tree.join(name).to_string_lossy().into_owned());
         let mut options = Options {
             config: String::new(),
@@ -159,22 +223,15 @@ impl Case<'_> {
             planned = request::plan(&options, self.context).map(|(plan, _)| plan);
         }
         let theirs = self.theirs(&options)?;
-        let refused = |whose: &str, ours: Option<&str>, theirs: Option<&str>| Difference {
-            what: format!("{whose} refuses the test"),
-            roles: Vec::new(),
-            ours: ours.map(str::to_owned),
-            theirs: theirs.map(str::to_owned),
-        };
-        Ok(match (&planned, &theirs) {
-            (Err(_), Err(_)) => Vec::new(),
+        Ok(Some(match (&planned, &theirs) {
+            (Err(_), Err(_)) => return Ok(None),
             (Err(errors), Ok(_)) => {
-                let why = errors.0.iter().find(|found| found.severity == Severity::Error);
-                let why = why.map_or("", |found| found.message.as_str());
-                vec![refused("slurm-disagg", Some(&self.general(why, None)), Some("planned"))]
+                let why = self.general(&first_error(errors), None);
+                vec![refused("slurm-disagg", &why, "planned")]
             }
             (Ok(plan), Err(why)) => {
                 let why = self.general(why, Some(plan));
-                vec![refused("the launcher", Some("planned"), Some(&why))]
+                vec![refused("the launcher", "planned", &why)]
             }
             (Ok(plan), Ok(theirs)) => {
                 let ours = self.ours(plan, &options)?;
@@ -190,7 +247,7 @@ impl Case<'_> {
                 }
                 found
             }
-        })
+        }))
     }
 
     /// A text without what is this test's alone, so that one cause has one text.
