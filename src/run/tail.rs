@@ -104,10 +104,30 @@ pub fn printable(line: &str) -> String {
             c => text.push(c),
         }
     }
+    let text = without_long_rulers(&text);
     match text.char_indices().nth(WIDTH) {
         Some((end, _)) => text[..end].to_owned(),
         None => text,
     }
+}
+
+/// `===== text =====` with short rulers: a program that believes its line to be 300 columns wide
+/// writes them that long.
+fn without_long_rulers(line: &str) -> String {
+    const LONGEST: usize = 12;
+    let (mut text, mut run, mut last) = (String::new(), 0, ' ');
+    for c in line.chars() {
+        let is_ruler = "=-*#~_".contains(c) || (c == ' ' && run > 0);
+        if !is_ruler && run > LONGEST && last == ' ' {
+            text.push(' ');
+        }
+        run = if is_ruler { run + 1 } else { 0 };
+        if run <= LONGEST {
+            text.push(c);
+        }
+        last = c;
+    }
+    text
 }
 
 #[cfg(test)]
@@ -131,6 +151,16 @@ mod tests {
     fn a_log_of_one_endless_line_is_cut() {
         let file = log(vec![b'x'; 1 << 20]);
         assert_eq!(lines(file.path(), 12).unwrap(), ["x".repeat(WIDTH)]);
+    }
+
+    #[test]
+    fn rulers_are_short() {
+        let ruler = "=".repeat(140);
+        let text = format!("{ruler} 1 failed {ruler}\n{}\n- a  b\n", "_ ".repeat(150));
+        let short = "=".repeat(12);
+        let expected =
+            [format!("{short} 1 failed {short}"), "_ ".repeat(6), "- a  b".to_owned()];
+        assert_eq!(lines(log(text).path(), 5).unwrap(), expected);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::super::figures;
 use super::super::result::{Moment, RankPlace, RunResult, VerdictKind};
 use super::super::timeline::{StepState, date, describe, duration, is_culprit, spans};
 use super::Report;
-use super::text::{COLUMNS, headline, row};
+use super::text::{headline, steps};
 
 /// The number of lines of each log on the page.
 const TAIL: usize = 100;
@@ -79,13 +79,11 @@ pub fn page(report: &Report) -> String {
     page.push_str("<h2>Timeline</h2>\n");
     page.push_str(&timeline(report));
     page.push_str("<h2>Steps</h2>\n");
-    let mut rows = vec![COLUMNS.map(str::to_owned).to_vec()];
-    rows.extend(result.steps.iter().map(|step| row(result, step, report.now).to_vec()));
     let class = |row: usize| {
         let step = row.checked_sub(1).and_then(|index| result.steps.get(index));
         if step.is_some_and(|step| is_culprit(result, step)) { "culprit" } else { "" }
     };
-    page.push_str(&table("", &rows, class));
+    page.push_str(&table("", &steps(report), class));
     let places = placement(result);
     if places.len() > 1 {
         let ranks = table("", &places, |_| "");

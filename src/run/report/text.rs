@@ -84,12 +84,23 @@ pub(super) fn headline(result: &RunResult) -> String {
     }
 }
 
-/// The columns of the table of steps.
-pub(super) const COLUMNS: [&str; 8] =
-    ["step", "state", "starting", "to ready", "ran", "tasks", "nodes", "GPUs"];
+const READY: &str = "to ready";
 
-/// A step as a row of the table, in the order of [`COLUMNS`].
-pub(super) fn row(result: &RunResult, step: &StepResult, now: Moment) -> [String; 8] {
+/// The table of steps, its headings first.
+pub(super) fn steps(report: &Report) -> Vec<Vec<String>> {
+    let headings = ["step", "state", "starting", READY, "ran", "tasks", "nodes", "GPUs"];
+    let result = &report.result;
+    let rows = result.steps.iter().map(|step| row(result, step, report.now));
+    let mut rows: Vec<_> =
+        [headings.map(str::to_owned)].into_iter().chain(rows).map(Vec::from).collect();
+    // A test suite does not say when its servers are ready.
+    if result.steps.iter().all(|step| step.ready.is_none()) {
+        drop_column(&mut rows, READY);
+    }
+    rows
+}
+
+fn row(result: &RunResult, step: &StepResult, now: Moment) -> [String; 8] {
     let from_start = |at: Option<Moment>| match (step.started, at) {
         (Some(started), Some(at)) => duration(at.since(started)),
         _ => "-".to_owned(),
@@ -115,11 +126,9 @@ fn gpus(step: &StepResult) -> String {
 
 /// The table of steps.
 fn table(report: &Report, columns: usize) -> String {
-    let mut rows = vec![COLUMNS.map(str::to_owned).to_vec()];
-    let result = &report.result;
-    rows.extend(result.steps.iter().map(|step| row(result, step, report.now).to_vec()));
     // The verdict above has the whole reason of a step's end.
-    fitted(rows, &["tasks", "starting", "to ready", "GPUs", "nodes", "ran"], columns, |_, _| false)
+    let dispensable = ["tasks", "starting", READY, "GPUs", "nodes", "ran"];
+    fitted(steps(report), &dispensable, columns, |_, _| false)
 }
 
 /// A table whose columns that do not fit are left out in this order, by their headings; what is too
@@ -135,12 +144,16 @@ pub(super) fn fitted(
         if text.lines().all(|line| width(line) < columns) {
             break;
         }
-        if let Some(at) = rows[0].iter().position(|column| column == name) {
-            rows.iter_mut().for_each(|row| drop(row.remove(at)));
-        }
+        drop_column(&mut rows, name);
         text = aligned(&rows, is_right);
     }
     text.lines().map(|line| cut(line, columns.saturating_sub(1)) + "\n").collect()
+}
+
+fn drop_column(rows: &mut [Vec<String>], heading: &str) {
+    if let Some(at) = rows[0].iter().position(|name| name == heading) {
+        rows.iter_mut().for_each(|row| drop(row.remove(at)));
+    }
 }
 
 /// What the benchmark measured, with an empty line before it; empty where nothing is known.
