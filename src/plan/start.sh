@@ -49,35 +49,8 @@ if [ "$2" -gt 0 ]; then
     export CUDA_VISIBLE_DEVICES
 fi
 echo "slurm-disagg: rank=$SLURM_PROCID node=$SLURMD_NODENAME gpus=$(on_node "$1" "$2") CUDA_VISIBLE_DEVICES=${CUDA_VISIBLE_DEVICES-}"
-# Processes that the rank leaves behind at its end would hold back the report of that end, and may outlive the job: they
-# are killed. After a SIGTERM, which Slurm sends to all processes of a step, they have time to end by themselves.
-rank=$SLURM_JOB_ID.$SLURM_STEP_ID.$SLURM_PROCID.$$
-left() {
-    # shellcheck disable=SC2013  # no name has blanks
-    for file in $(grep -lsFxz "DISAGG_RANK=$rank" /proc/[0-9]*/environ); do file=${file%/environ}; echo "${file#/proc/}"; done
-}
-watch() {
-    stopped=0
-    trap 'stopped=20' TERM
-    trap '' HUP INT QUIT USR1 USR2
-    output=$(readlink "/proc/$$/fd/2")
-    (trap '' TERM; exec tail -s 0.2 --pid=$$ -f /dev/null)
-    ! kill -0 $$ || return # this tail cannot wait
-    sleep 0.3
-    while pids=$(left); [ -n "$pids" ] && [ "$stopped" -gt 0 ]; do stopped=$((stopped - 1)); sleep 1; done
-    names=
-    for pid in $pids; do read -r name <"/proc/$pid/comm" && names="$names${names:+, }$pid ($name)"; done
-    for pid in $pids; do
-        if [ "$(readlink "/proc/$pid/fd/2")" = "$output" ]; then
-            echo "slurm-disagg: rank $SLURM_PROCID on $SLURMD_NODENAME has ended; killing what it left: $names" >"/proc/$pid/fd/2"
-            break
-        fi
-    done
-    # shellcheck disable=SC2046  # several words
-    for _ in 1 2 3; do kill -KILL $(left) || break; sleep 0.2; done
-}
-# It must not hold the rank's output itself, nor be its child: some programs wait for all of their children.
-( (exec </dev/null >/dev/null 2>&1; watch) &)
-export DISAGG_RANK="$rank"
+disagg_rank=$SLURM_JOB_ID.$SLURM_STEP_ID.$SLURM_PROCID.$$
+disagg_watch $$ "$disagg_rank"
+export DISAGG_RANK="$disagg_rank"
 shift 2
 exec "$@"

@@ -406,7 +406,14 @@ pub const START_COMMAND: [&str; 4] = ["sh", "-c", r#"eval "$DISAGG_START""#, "sh
 /// in one line and becomes the step's command. Arguments are the ranks on each node (one number for
 /// all, or several with commas), the place of the first of the step's own GPUs, their number (0: all
 /// of the job's; `ranks`: as many as ranks; `each`: one for each rank alone), and the command.
-pub const START_SH: &str = include_str!("start.sh");
+pub const START_SH: &str = concat!(include_str!("watch.sh"), include_str!("start.sh"));
+
+/// Starts what kills the processes that a rank leaves behind, in POSIX shell, and ends at once.
+/// Arguments are the rank's process and its name, which the rank's processes have in [`RANK`].
+pub const WATCH_SH: &str = concat!(include_str!("watch.sh"), "disagg_watch \"$@\"\n");
+
+/// The variable by which a rank's processes are known.
+pub const RANK: &str = "DISAGG_RANK";
 
 /// GPUs of a packed server that its tasks do not have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -18,6 +18,9 @@ exec /usr/bin/python3 -m pytest \"$@\"\n";
 /// What rank 0 of each server has to say of that.
 const RANKS: [&str; 2] = ["image: CTX_0 INFO unset\n", "image: GEN_0 INFO unset\n"];
 
+/// What a rank's log says of a process that held its output.
+const LEFT: &str = " has ended; killing what it left: ";
+
 /// A cluster with the container plugin before this project's, except for its last node, which has none.
 struct Place {
     site: Site,
@@ -188,8 +191,10 @@ fn a_long_plan_is_read_behind_the_container_plugin_and_no_step_runs_on_the_host(
     for launcher in ["native", "bash"] {
         let run = ["--run-sh", path(&script)];
         Output::of(&mut place.submit(launcher, &run)).expect(1);
-        contains(&place.text(launcher), " has ended; killing what it left: ");
+        contains(&place.text(launcher), LEFT);
     }
+    let step = "srun --disagg-role=CTX_0 $step bash -c '(trap \"\" TERM; exec sleep 60) & sleep 1; kill -9 $$'";
+    place.sbatch(&[], step).expect(137).shows(&[LEFT]);
 
     // The last node has no plugin.
     let set = |node, state| {

@@ -8,15 +8,19 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
+use std::process::{self, Command, Stdio};
 use std::sync::OnceLock;
 
 use disagg::input::handover::content;
 use disagg::output::task::{SECRET, shell_command};
-use disagg::plan::step::gpu_variables;
+use disagg::plan::step::{RANK, WATCH_SH, gpu_variables};
 use disagg::plan::template::Template;
 use disagg::plan::{Instance, resolve};
 use disagg::slurm::hostlist;
+
+use disagg_host::log;
 
 use crate::args::{self, Given, Opt};
 use crate::environment::{CONTAINER, DISTRIBUTION, HOST_FILE, PLAN, STEP_ROLE, TASK};
@@ -147,7 +151,25 @@ fn apply(
     for (name, value) in shell_command(&spec) {
         spank.set_env(&name, &value.literal_text())?;
     }
+    let id = |name| given(name).unwrap_or_default();
+    let (job, step, rank) = (id("SLURM_JOB_ID"), id("SLURM_STEP_ID"), id("SLURM_PROCID"));
+    let rank = format!("{job}.{step}.{rank}.{}", process::id());
+    spank.set_env(RANK, &rank)?;
+    if let Err(error) = watch(&rank, variables) {
+        log::verbose(&format!("disagg: nothing watches what a rank leaves behind: {error}"));
+    }
     Ok(())
+}
+
+/// Starts a process that kills what the rank leaves behind. It has little of the rank's environment, and
+/// none of the variable by which it finds the rank's processes.
+fn watch(rank: &str, variables: &HashMap<String, String>) -> io::Result<()> {
+    let own = ["PATH", "SLURM_PROCID", "SLURMD_NODENAME"];
+    let mut sh = Command::new("sh");
+    sh.env_clear().envs(own.iter().filter_map(|name| variables.get_key_value(*name)));
+    sh.args(["-c", WATCH_SH, "sh", &process::id().to_string(), rank]);
+    sh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    sh.status().map(drop)
 }
 
 /// Whether a pinned task is where the plan has it. The variables of a heterogeneous job speak of one of

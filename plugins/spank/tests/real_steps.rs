@@ -153,6 +153,28 @@ fn a_role_that_the_plan_lacks_fails_the_step_and_one_server_has_a_role_of_its_ow
     contains(&output, "status 1");
 }
 
+/// Without it, Slurm waits a minute for whoever holds the output of a rank that has ended.
+#[test]
+fn what_a_killed_rank_leaves_behind_is_killed_and_named_and_other_ends_stay_as_they_are() {
+    let site = Site::start(3);
+    let script = "start=$SECONDS
+        srun --disagg-role=CTX_0 bash -c '(trap \"\" TERM; exec -a outlives sleep 50) & sleep 1; kill -9 $$'
+        echo killed $?
+        srun --disagg-role=CTX_0 bash -c '(exec -a outlives sleep 50) & exit 7'; echo exit $?
+        srun --disagg-role=CTX_0 bash -c 'exec >/dev/null 2>&1; exit 7'; echo exit $?
+        srun --disagg-role=CTX_0 true; echo exit $?
+        echo took:$((SECONDS - start))";
+    let output = site.job_of("wide.yaml", script);
+    contains(&output, "on node3 has ended; killing what it left: ");
+    let ends =
+        output.lines().filter(|line| line.starts_with("killed ") || line.starts_with("exit "));
+    assert_eq!(ends.collect::<Vec<_>>(), ["killed 137", "exit 7", "exit 7", "exit 0"], "{output}");
+    let took = output.lines().find_map(|line| line.strip_prefix("took:")).unwrap();
+    assert!(took.parse::<u32>().unwrap() < 40, "{output}");
+    let left = site.cluster.processes().into_iter().find(|one| one.command.contains("outlives"));
+    assert!(left.is_none(), "{left:?}");
+}
+
 #[test]
 fn a_srun_inside_a_step_is_not_bound_by_the_steps_host_file() {
     let site = Site::start(3);
