@@ -5,7 +5,12 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
 
 mod container;
+#[path = "../corpus/mod.rs"]
+mod corpus;
 mod engines;
+mod example_runs;
+#[path = "../examples/mod.rs"]
+mod examples;
 mod list;
 mod matrix;
 mod ordinary;
