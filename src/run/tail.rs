@@ -158,8 +158,7 @@ mod tests {
         let ruler = "=".repeat(140);
         let text = format!("{ruler} 1 failed {ruler}\n{}\n- a  b\n", "_ ".repeat(150));
         let short = "=".repeat(12);
-        let expected =
-            [format!("{short} 1 failed {short}"), "_ ".repeat(6), "- a  b".to_owned()];
+        let expected = [format!("{short} 1 failed {short}"), "_ ".repeat(6), "- a  b".to_owned()];
         assert_eq!(lines(log(text).path(), 5).unwrap(), expected);
     }
 

@@ -356,34 +356,50 @@ fn what_cannot_start_says_why() {
 }
 
 #[test]
-fn sixty_four_servers_start_within_five_seconds_and_the_launch_stays_small() {
-    let site = Site::start(&Options::nodes(72));
+fn sixty_four_servers_start_within_seconds_and_the_launch_stays_small() {
+    // On two cores, Slurm itself needs longer: 66 times srun from a shell take 2.8 s.
+    let cores = std::thread::available_parallelism().unwrap().get();
+    many_servers(64, if cores < 8 { 5.0 } else { 2.5 });
+}
+
+#[test]
+#[ignore = "needs some 8 cores: 258 nodes and steps"]
+fn two_hundred_and_fifty_six_servers_start_within_twelve_seconds() {
+    many_servers(256, 12.0);
+}
+
+fn many_servers(servers: u32, limit: f64) {
+    let site = Site::start(&Options::nodes(servers + 8));
     // The command as it is installed: most of what it has in memory is its own code.
     fs::copy(built("slurm-disagg"), site.workspace("slurm-disagg")).unwrap();
-    // Sixty-six pythons at a time would be what is measured on a machine with two cores.
+    // As many pythons at a time would be what is measured on a machine with two cores.
     let text = "[ \"$DISAGG_SERVING_TYPE\" = BENCHMARK ] && exec sleep 8\nexec sleep 600\n";
     let script = site.script("run.sh", text);
+    let sizes = ["ctx", "gen"].map(|role| format!("hardware.num_{role}_servers={}", servers / 2));
+    let set = ["cache_transceiver_precheck.enabled=false", &sizes[0], &sizes[1]];
+    let set = set.map(|value| format!("--set={value}"));
     let run = Run {
         config: "standin_64servers",
-        nodes: 64,
-        plan: &["--run-sh", &script],
+        nodes: servers,
+        plan: &["--run-sh", &script, "--rules=current", &set[0], &set[1], &set[2]],
         ..Run::default()
     };
     let id = site.submit(&run);
     let result = site.wait_for("run", is_in_benchmark);
-    assert_eq!(result.steps.len(), 66);
+    assert_eq!(result.steps.len(), servers as usize + 2);
     let running = result.steps.iter().filter_map(|step| step.running);
     let took = running.max().unwrap().since(result.started);
-    assert!(took < Duration::from_secs(5), "{took:?}");
 
     std::thread::sleep(Duration::from_secs(5));
     let (peak, seconds) = cost(site.launcher("run").pid);
     let load = seconds / Moment::now().since(result.started).as_secs_f64();
     eprintln!("{took:?}, {peak} kB at most, {:.1} % of a core", load * 100.0);
+    assert!(took.as_secs_f64() < limit, "{took:?}");
     assert!(peak < 10 << 10, "{peak} kB");
     assert!(load < 0.05, "{load}");
     let junit = site.passed(id, "run").junit.unwrap();
-    assert_eq!(junit.lost.len(), 66, "none of these wrote results, and each is named");
+    let lost = junit.lost.len();
+    assert_eq!(lost, servers as usize + 2, "none of these wrote results, and each is named");
 }
 
 /// The most memory that a process had, in kB, and the processor time that it took, in seconds.
