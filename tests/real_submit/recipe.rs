@@ -53,6 +53,8 @@ fn a_recipe_runs_its_services_servers_router_and_clients() {
     let (result, output) = ended("good", submit("good", DISAGGREGATED, ""), 0);
     contains(&output.stdout, "PASSED: good, job");
     assert_each_in_its_turn(&result);
+    let failures = |result: &RunResult| result.junit.as_ref().map(|junit| junit.failures);
+    assert_eq!(failures(&result), Some(0), "{:#?}", result.junit);
     let concurrencies: Vec<_> = result.figures.iter().map(|one| one.concurrency).collect();
     assert_eq!(concurrencies, [Some(1), Some(4)], "{:#?}", result.figures);
     let log = fs::read_to_string(workspace("good").join("benchmark_4.log")).unwrap();
@@ -94,6 +96,9 @@ fn a_recipe_runs_its_services_servers_router_and_clients() {
         let (result, _) = ended(name, running, 1);
         assert_eq!(result.verdict.kind, kind, "{fault}: {:#?}", result.verdict);
         contains(&result.verdict.message, message);
+        // The run itself, and the step that is why, if it has started.
+        let expected = if kind == StartFailed { 1 } else { 2 };
+        assert_eq!(failures(&result), Some(expected), "{fault}: {:#?}", result.junit);
         let last = result.steps.iter().find(|step| step.name == "BENCHMARK_4").unwrap();
         assert_eq!(last.started, None, "{fault}: {last:#?}");
         if kind == StartFailed {

@@ -5,11 +5,11 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use super::directory::{JUNIT, REPORT, RunDirectory, SUMMARY, name_in};
-use super::junit::{self, Part, Results};
+use super::junit::{self, Outcome, Part, Results};
 use super::log::log;
 use super::summary;
-use crate::run::result::{self, Exit, RunResult};
-use crate::run::timeline::describe;
+use crate::run::result::{self, Exit, RunResult, StepResult};
+use crate::run::timeline::{describe, is_culprit};
 
 /// Writes the last files. A file that cannot be written is logged; only the result is required.
 ///
@@ -53,12 +53,24 @@ fn merge(directory: &RunDirectory, result: &RunResult) -> io::Result<result::Jun
     let parts: Vec<_> = with_path
         .iter()
         .map(|(step, path)| {
-            let passed = step.stopped.is_none() && step.exit.is_some_and(Exit::is_success);
-            let results = path.as_deref().map_or(Results::Passed(passed), Results::File);
+            let own = || Results::Own(outcome(result, step));
+            let results = path.as_deref().map_or_else(own, Results::File);
             Part { role: &step.name, results, ended: describe(result, step) }
         })
         .collect();
     directory.write(JUNIT, |file| junit::merge(&parts, &result.verdict, BufWriter::new(file)))
+}
+
+/// What the end of a step without a file means. A server that was stopped has served until then.
+fn outcome(result: &RunResult, step: &StepResult) -> Outcome {
+    let is_good = step.failure.is_none() && step.exit.is_some_and(Exit::is_success);
+    match step.stopped {
+        _ if is_culprit(result, step) => Outcome::Failed,
+        Some(_) if result.verdict.kind.is_passed() => Outcome::Passed,
+        Some(_) => Outcome::Skipped,
+        None if is_good => Outcome::Passed,
+        None => Outcome::Failed,
+    }
 }
 
 /// The run's own file, without the workspace's link.

@@ -36,8 +36,8 @@ pub struct Part<'a> {
 pub enum Results<'a> {
     /// The file that it writes.
     File(&'a Path),
-    /// It writes no file; whether its step passed.
-    Passed(bool),
+    /// It writes no file; what its step's end means.
+    Own(Outcome),
 }
 
 /// Writes the merged file; returns its totals.
@@ -57,10 +57,7 @@ pub fn merge(
     for part in parts {
         let suites = match part.results {
             Results::File(path) => read(path, part.role),
-            Results::Passed(passed) => {
-                let outcome = if passed { Outcome::Passed } else { Outcome::Failed };
-                Ok(synthetic(part.role, part.role, outcome, &part.ended, "")?)
-            }
+            Results::Own(outcome) => Ok(synthetic(part.role, part.role, outcome, &part.ended, "")?),
         };
         let suites = match suites {
             Ok(suites) => suites,
@@ -263,11 +260,16 @@ fn is_allowed(c: char) -> bool {
     !matches!(c, '\u{0}'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}')
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+/// The outcome of a test case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did what it had to.
     Passed,
+    /// It failed.
     Failed,
+    /// It left no results.
     Error,
+    /// It says nothing: it was stopped because another one failed.
     Skipped,
 }
 
