@@ -246,6 +246,7 @@ impl Machine {
             deadlines.extend((0..self.steps.len()).filter_map(|index| self.waits_until(index)));
             deadlines.extend((0..self.steps.len()).filter_map(|index| self.next_question(index)));
             deadlines.extend((0..self.steps.len()).filter_map(|index| self.next_look(index)));
+            deadlines.extend(self.ended.iter().filter_map(|index| self.explained_by(*index)));
         }
         deadlines.extend(self.running().filter_map(|index| self.steps[index].stop?.next));
         deadlines.extend(self.changed.then(|| self.saved + SAVE_INTERVAL));
@@ -266,11 +267,16 @@ impl Machine {
             self.ended = ended;
             return self.actions.push(Action::ReadFigures(index));
         }
-        for index in ended {
-            self.step_ended(index);
-        }
-        if !self.is_decided() {
-            self.fault = None;
+        if !self.is_decided() && client.and_then(|index| self.explained_by(index)) > Some(self.now)
+        {
+            self.ended = ended;
+        } else {
+            for index in ended {
+                self.step_ended(index);
+            }
+            if !self.is_decided() {
+                self.fault = None;
+            }
         }
         if let Some(index) = self.lost_server() {
             self.step_ended(index);
@@ -305,7 +311,8 @@ impl Machine {
     fn next_to_start(&self) -> Option<usize> {
         let is_next = |step: &StepResult| step.phase() == self.group() && step.started.is_none();
         let mut next = (0..self.steps.len()).filter(|index| is_next(&self.result.steps[*index]));
-        next.find(|index| self.may_start(*index))
+        // A step that has ended may end the run.
+        next.find(|index| self.ended.is_empty() && self.may_start(*index))
     }
 
     /// The phase whose steps are started now.

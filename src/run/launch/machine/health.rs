@@ -13,6 +13,8 @@ use crate::run::timeline::duration;
 const INTERVAL: Duration = Duration::from_millis(500);
 /// The time that it has for each answer. It may be slow while it loads a model.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a client that failed waits for the log of a server that made it fail.
+const LOG_LAG: Duration = Duration::from_millis(500);
 
 /// What is known of a step's health.
 #[derive(Debug, Default)]
@@ -131,6 +133,15 @@ impl Machine {
             let message = format!("{} log: {line}", self.name(index));
             self.decide(VerdictKind::FatalLog, message, Some(index));
         }
+    }
+
+    /// Until when a server's log may say why a client has failed.
+    pub(super) fn explained_by(&self, index: usize) -> Option<Moment> {
+        let step = &self.result.steps[index];
+        let has_failed = || self.meaning(index).is_some_and(|(kind, _)| !kind.is_passed());
+        let is_read = || self.running().any(|index| !self.health[index].watch.fatal.is_empty());
+        let ended = step.ended.filter(|_| step.decides() && is_read() && has_failed());
+        ended.map(|ended| ended + LOG_LAG)
     }
 
     /// Whether a step is as far as others may wait for: ready, or running where that is not seen.

@@ -126,6 +126,35 @@ fn a_fatal_line_is_in_the_verdict_also_where_the_death_is_noticed_first() {
 }
 
 #[test]
+fn a_client_that_fails_waits_for_the_line_in_a_servers_log_that_says_why() {
+    let mut watches = vec![Watch::default(); 4];
+    watches[GEN].fatal = vec!["CUDA error".to_owned()];
+    for (exit, fatal, kind, message) in [
+        (OK, None, VerdictKind::RequestsFailed, "none of 8 requests was completed"),
+        (
+            Exit::Status(3),
+            None,
+            VerdictKind::BenchmarkFailed,
+            "BENCHMARK failed after 1.0 s: exit status 3",
+        ),
+        (OK, Some("CUDA error: 700"), VerdictKind::FatalLog, "GEN_0 log: CUDA error: 700"),
+    ] {
+        let mut run = Run::watched(servers_and_client(), watches.clone(), settings()).all_run();
+        run.figures.measurements = vec![measured(0.0, Some(8.0))];
+        run.ends(BENCHMARK, exit);
+        run.at(1.4);
+        assert_eq!(run.verdict().kind, VerdictKind::Running);
+        if let Some(line) = fatal {
+            run.on(Event::LogFatal(GEN, line.to_owned()));
+        }
+        run.pass_to(1.6);
+        assert_eq!(run.verdict().kind, kind, "{:?}", run.verdict());
+        assert!(run.verdict().message.contains(message), "{:?}", run.verdict());
+        assert_eq!(run.machine.result().figures.len(), 1);
+    }
+}
+
+#[test]
 fn steps_start_after_the_roles_that_must_be_ready_before() {
     let after = |roles: &[&str]| roles.iter().map(|role| (*role).to_owned()).collect();
     let mut steps = servers_and_client();
