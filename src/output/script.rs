@@ -147,6 +147,8 @@ pub fn launch(plan: &Plan) -> Result<String, ScriptError> {
     });
     script.push_str(WATCH);
     let ends = ends(plan);
+    let image = plan.container.as_ref().map(|container| format!(" {}", container.image.value));
+    let image = image.unwrap_or_default();
     let _ = write!(
         script,
         r#"
@@ -186,16 +188,23 @@ done
 mkdir -p "${{jobWorkspace}}" {output_dir}
 : >{started}
 rm -f {ends}
-# on_each_node NAME COMMAND: runs a command once on each node.
+# on_each_node NAME MESSAGE COMMAND: runs a command once on each node; says the message where it fails.
 on_each_node() {{
-    srun --nodes="${{totalNodes}}" --ntasks="${{totalNodes}}" --ntasks-per-node=1 --mpi={NO_MPI} {common} "${{gpuArgs[@]}}" --job-name="$1" {output} "${{@:2}}" >{workspace}/"$1".log
+    local log={workspace}/"$1".log status
+    srun --nodes="${{totalNodes}}" --ntasks="${{totalNodes}}" --ntasks-per-node=1 --mpi={NO_MPI} {common} "${{gpuArgs[@]}}" --job-name="$1" {output} "${{@:3}}" >"${{log}}" || {{
+        status=$?
+        {{ set +x; }} 2>/dev/null
+        tail -n 6 "${{log}}" >&2 || true
+        echo "slurm-disagg: $2; all of its output is in ${{log}}" >&2
+        exit "${{status}}"
+    }}
 }}
 if (( ${{#unpackArgs[@]}} > 0 )); then
     # shellcheck disable=SC2016  # each node expands it
-    on_each_node unpack "${{unpackArgs[@]}}" sh -c {in_container}
+    on_each_node unpack {not_unpacked} "${{unpackArgs[@]}}" sh -c {in_container}
 fi
 if [[ -n "${{installScript}}" ]]; then
-    on_each_node install "${{srunArgs[@]}}" bash "${{installScript}}"
+    on_each_node install "the install script failed" "${{srunArgs[@]}}" bash "${{installScript}}"
 fi
 "#,
         OF_THE_JOB.join(" | "),
@@ -209,6 +218,7 @@ fi
         output = OUTPUT.join(" "),
         workspace = quote::word(plan.workspace.trim_end_matches('/')),
         in_container = quote::word(IN_CONTAINER_SH),
+        not_unpacked = quote::word(&format!("the container image{image} was not unpacked")),
     );
     script.push_str("\n# step: runs the step of `start`.\nstep() {\n    case \"${role}\" in\n");
     for (name, role) in plan.roles.iter().filter(|(_, role)| role.count > 0) {

@@ -10,6 +10,9 @@ watch() {
     stopped=0
     trap 'stopped=20' TERM
     trap '' HUP INT QUIT USR1 USR2
+    # It has its output when it has become its command.
+    tries=100
+    until grep -qsFxz "DISAGG_RANK=$2" "/proc/$1/environ" || ! kill -0 "$1" || [ $((tries -= 1)) -lt 0 ]; do sleep 0.1; done
     output=$(readlink "/proc/$1/fd/2")
     (trap '' TERM; exec tail -s 0.2 --pid="$1" -f /dev/null)
     ! kill -0 "$1" || return # this tail cannot wait

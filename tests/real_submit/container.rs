@@ -194,7 +194,16 @@ fn a_long_plan_is_read_behind_the_container_plugin_and_no_step_runs_on_the_host(
         contains(&place.text(launcher), LEFT);
     }
     let step = "srun --disagg-role=CTX_0 $step bash -c '(trap \"\" TERM; exec sleep 60) & sleep 1; kill -9 $$'";
-    place.sbatch(&[], step).expect(137).shows(&[LEFT]);
+    assert_ne!(place.sbatch(&[], step).shows(&[LEFT]).code, Some(0));
+
+    let image = place.containers.image();
+    let said = format!("the container image {image} was not unpacked");
+    fs::rename(&image, format!("{image}.away")).unwrap();
+    for launcher in ["native", "bash"] {
+        Output::of(&mut place.submit(launcher, &["--no-preflight"])).expect(1).shows(&[&said]);
+    }
+    place.sbatch(&[], "echo it runs").expect(1).shows(&[&format!("image: {image}")]);
+    fs::rename(format!("{image}.away"), &image).unwrap();
 
     // The last node has no plugin.
     let set = |node, state| {

@@ -166,9 +166,12 @@ fn what_a_killed_rank_leaves_behind_is_killed_and_named_and_other_ends_stay_as_t
         echo took:$((SECONDS - start))";
     let output = site.job_of("wide.yaml", script);
     contains(&output, "on node3 has ended; killing what it left: ");
+    // Slurm ends the other ranks when one has been killed, and may report either.
     let ends =
         output.lines().filter(|line| line.starts_with("killed ") || line.starts_with("exit "));
-    assert_eq!(ends.collect::<Vec<_>>(), ["killed 137", "exit 7", "exit 7", "exit 0"], "{output}");
+    let ends = ends.collect::<Vec<_>>();
+    assert!(["killed 137", "killed 143"].contains(&ends[0]), "{output}");
+    assert_eq!(ends[1..], ["exit 7", "exit 7", "exit 0"], "{output}");
     let took = output.lines().find_map(|line| line.strip_prefix("took:")).unwrap();
     assert!(took.parse::<u32>().unwrap() < 40, "{output}");
     let left = site.cluster.processes().into_iter().find(|one| one.command.contains("outlives"));
