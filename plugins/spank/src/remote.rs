@@ -75,8 +75,8 @@ pub fn task(spank: Spank) -> Result<(), String> {
     let namespace = before.and_then(|before| before.namespace);
     if variables.contains_key(CONTAINER) && namespace.is_some() && namespace == mount_namespace() {
         return Err(format!(
-            "disagg: {role} would not run in its container on {}: there the container plugin is missing from \
-             plugstack.conf, or it is listed behind spank_disagg.so",
+            "disagg: {role} would not run in its container on {}: plugstack.conf there needs the line of the \
+             container plugin (spank_pyxis.so) and, anywhere below it, the line of spank_disagg.so",
             spank.short_env("SLURMD_NODENAME").unwrap_or_default()
         ));
     }
