@@ -9,6 +9,7 @@ pub mod files;
 pub mod instance;
 pub mod quote;
 pub mod script;
+#[cfg(feature = "cli")]
 pub mod table;
 pub mod task;
 pub mod verify;

@@ -3,6 +3,8 @@
 
 use std::fmt::Write;
 
+use unicode_width::UnicodeWidthStr as _;
+
 use crate::diagnostic::Printable;
 use crate::plan::layout::saved_by_packing;
 use crate::plan::{
@@ -21,14 +23,14 @@ pub fn aligned(rows: &[Vec<String>], is_right: fn(usize, &str) -> bool) -> Strin
     let rows: Vec<Vec<_>> = rows.iter().map(|row| row.iter().map(printable).collect()).collect();
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
-        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+        rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max()
     };
     let widths: Vec<_> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
     let mut text = String::new();
     for row in &rows {
         let mut line = String::new();
         for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-            let pad = " ".repeat(width - cell.chars().count());
+            let pad = " ".repeat(width - cell.width());
             let _ = match is_right(column, cell) {
                 true => write!(line, "  {pad}{cell}"),
                 false => write!(line, "  {cell}{pad}"),
@@ -268,4 +270,16 @@ pub fn instance(instance: &Instance<'_>, nodes: Option<&[String]>) -> String {
         let _ = writeln!(text, "    {}", Printable(&argument));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_where_characters_are_wide() {
+        let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        let text = table(&[row(["test", "nodes"]), row(["预填充", "3"]), row(["é", "12"])]);
+        assert_eq!(text, "  test    nodes\n  预填充      3\n  é          12\n");
+    }
 }

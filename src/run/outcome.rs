@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::result::{RunResult, VerdictKind};
+use super::result::{Exit, RunResult, VerdictKind};
 use super::submission::Launcher;
 use crate::slurm::job::ExitCode;
 use crate::slurm::reason::advice;
@@ -156,7 +156,8 @@ pub fn slurm_sentence(
             text = format!("Signal {} ended the job's batch script.", code.signal);
         }
         Some(code) if state.base == Some(BaseState::Failed) && code.code > 0 => {
-            text = format!("The job's batch script ended with exit code {}.", code.code);
+            let exit = Exit::Status(code.code.into());
+            text = format!("The job's batch script ended with {exit}.");
         }
         _ => {}
     }
@@ -288,7 +289,7 @@ mod tests {
         let code = Some(ExitCode { code: 3, signal: 0 });
         assert_eq!(
             slurm_sentence(&failed, Some("NonZeroExitCode"), code),
-            "The job's batch script ended with exit code 3."
+            "The job's batch script ended with exit status 3."
         );
         let timeout = "TIMEOUT".parse().unwrap();
         let sentence = slurm_sentence(&timeout, Some("TimeLimit"), None);

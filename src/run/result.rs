@@ -244,6 +244,10 @@ impl Exit {
 impl fmt::Display for Exit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // What a shell, or a task's launcher, says of a process that a signal killed.
+            Self::Status(status @ 129..=159) => {
+                write!(f, "exit status {status} (signal {})", status - 128)
+            }
             Self::Status(status) => write!(f, "exit status {status}"),
             Self::Signal(signal) => write!(f, "signal {signal}"),
         }

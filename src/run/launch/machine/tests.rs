@@ -419,7 +419,7 @@ fn every_verdict_says_what_happened_and_where() {
     server_ended: GEN_0 ended after 1.0 s, before the benchmark did: Killed on n1 rank 0
     server_ended: ROUTER ended after 1.0 s, before the benchmark did: exit status 0
     server_ended: GEN_0 ended after 1.0 s, before the benchmark did: exit status 0 on n1 rank 0
-    server_ended: CTX_0 ended after 1.0 s, before the benchmark did: exit status 143; it was cancelled or signalled from outside the launch
+    server_ended: CTX_0 ended after 1.0 s, before the benchmark did: exit status 143 (signal 15); it was cancelled or signalled from outside the launch
     unpack_failed: the container image was not unpacked after 0.0 s: exit status 1
     unpack_failed: UNPACK is not done after 1800 s (limit of phase `unpack`)
     misplaced: GEN_0 is not placed as planned: Slurm put 7 of its tasks on n1, but the plan 4; submit the job with --ntasks-per-node=4, so that each node has CPUs for its tasks

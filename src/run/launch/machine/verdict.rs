@@ -83,9 +83,14 @@ impl Machine {
         let (step, result) = (&self.steps[index], &self.result.steps[index]);
         let name = &result.name;
         let how = match (&step.reason, end_reason(result)) {
-            (Some(cause::Failure { reason, node: Some(node), .. }), _) => {
+            (Some(cause::Failure { reason, node: Some(node), is_of_the_step }), _) => {
                 match result.failure.as_ref().and_then(|end| end.rank) {
                     Some(rank) => format!("{reason} on {node} rank {rank}"),
+                    None if *is_of_the_step => {
+                        format!(
+                            "{reason} on {node}; Slurm does not tell which of its ranks there took it"
+                        )
+                    }
                     None => format!("{reason} on {node}"),
                 }
             }
