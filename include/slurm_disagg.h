@@ -170,7 +170,7 @@ typedef struct disagg_plan disagg_plan;
 /**
  * A setting with its value. The names are those of site.yaml: `trtllm_dir`, `models_dir`,
  * `perf_test_module`, `perf_test_function`, `perf_test_prefix`, `placement`, `frontend_node`,
- * `partition`, `account`, `qos`, `reservation`, `constraint`, `exclusive`, `mem`, `gpu_request`,
+ * `interface`, `partition`, `account`, `qos`, `reservation`, `constraint`, `exclusive`, `mem`, `gpu_request`,
  * `time`, `job_name`, `segment`, `sbatch_args`, `srun_args`, `mpi_type`, `container_image`,
  * `container_mounts`, `run_script`, `install_script`, `precheck`, `max_failed`, `ucx` (only in the file),
  * `profiles` and `secrets`; and besides them `site`, `workspace`, `prefix_script`, `stage_name`, `cluster_name` and `rules`.

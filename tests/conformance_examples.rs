@@ -114,7 +114,7 @@ fn started(plan: &Plan, nodes: &[String], place: &Path) -> Got {
         if !program.exists() {
             executable(&program, RECORDER);
         }
-        let command = of_instance(&instance, nodes, &around).unwrap();
+        let command = of_instance(&instance, &spec, nodes, &around).unwrap();
         let at = command.arguments.windows(4).position(|words| words == START_COMMAND).unwrap();
         got.srun.insert(instance.name.clone(), command.arguments[..at].to_vec());
         // Behind what says where it runs, which `same_step_everywhere` has.

@@ -234,6 +234,11 @@ fn services_come_first_and_can_be_left_out() {
     };
     assert_eq!(value(&with, "ETCD_ENDPOINTS").as_deref(), Some("http://n0:2379"));
     assert_eq!(value(&with, "DYN_FILE_KV"), None);
+    assert_eq!(value(&with, "DYN_TCP_RPC_HOST"), None);
+    // The name of a node is no address of an interface.
+    let at = plan(&(text("") + "slurm: {interface: ib0}\n"));
+    assert_eq!(value(&at, "ETCD_ENDPOINTS").as_deref(), Some("http://{n0:ib0}:2379"));
+    assert!(value(&at, "DYN_TCP_RPC_HOST").unwrap().ends_with(":ib0}"));
     assert_eq!(value(&with, "DYN_SYSTEM_PORT").as_deref(), Some("7502"));
     let without = plan(&text(", etcd: {servers: 0}, nats: {servers: 0}"));
     assert_eq!(value(&without, "NATS_SERVER"), None);

@@ -440,6 +440,7 @@ const PLACEHOLDERS: &[(&str, Of)] = &[
     ("name", Of::Nothing),
     ("index", Of::Nothing),
     ("gpu_count", Of::Nothing),
+    ("interface", Of::Nothing),
     ("gpus_per_node", Of::Nothing),
     ("nnodes", Of::Nothing),
     ("tasks", Of::Nothing),

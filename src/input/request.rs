@@ -309,6 +309,11 @@ fn build_test(
         .at(placement.origin.location.clone());
         errors.push(error.help("use --placement exclusive or packed"));
     }
+    if options.interface.is_some() {
+        let message =
+            "--interface is for recipes: a test finds the addresses of its servers itself";
+        errors.push(Diagnostic::error(message));
+    }
     let tree_around = find::source_dir_of(&path).map(|tree| {
         Traced::new(
             tree.to_string_lossy().into_owned(),

@@ -402,6 +402,12 @@ settings! {
          context servers (ctx), or a node of their own (own)",
     ).option("--frontend-node", "WHERE").key("frontend_node", "first").default("first");
 
+    INTERFACE interface: String = Setting::new(
+        "Network interface at whose IPv4 addresses the nodes of a recipe's job reach each other; `launch` \
+         asks each node for its own",
+    ).option("--interface", "NAME").key("interface", "ib0").default("the nodes' names")
+        .form(Form::Interface);
+
     PARTITION partition: String = Setting::new("Slurm partition")
         .option("--partition", "NAME").variable("CLUSTER_PARTITION").key("partition", "batch")
         .config("slurm.partition", Wins::Site)

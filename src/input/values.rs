@@ -34,6 +34,8 @@ pub(super) enum Form {
     Memory,
     /// A part of a whole, as [`percent`] reads it.
     Percent,
+    /// A network interface's name.
+    Interface,
 }
 
 /// Reads a part of a whole, with or without the sign: `5%`, `0.5`.
@@ -92,6 +94,12 @@ impl Value for String {
             Form::Line => Ok(()),
             Form::Time => self.parse::<TimeLimit>().map(|_| ()).map_err(|e| format!(": {e}")),
             Form::Percent => percent(self).map(|_| ()).map_err(|e| format!(": {e}")),
+            Form::Interface => {
+                let is_bad = |c: char| !c.is_ascii_alphanumeric() && !"-_.".contains(c);
+                let is_name = self.len() < 16 && !self.contains(is_bad);
+                let wrong = || format!(": {self:?} is not the name of a network interface");
+                is_name.then_some(()).ok_or_else(wrong)
+            }
             Form::Memory => {
                 let digits = self.trim_end_matches(['K', 'M', 'G', 'T', 'k', 'm', 'g', 't']);
                 let is_size = self.len() - digits.len() <= 1 && digits.parse::<u64>().is_ok();

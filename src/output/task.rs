@@ -116,7 +116,11 @@ fn env_command(
 
 /// An assignment that a POSIX shell computes.
 fn number_sh(number: &Number) -> String {
-    let Number { name, variable, times, plus } = number;
+    let Number { name, variable, times, plus, of } = number;
+    if !of.is_empty() {
+        let of = quote::words(of.iter().map(String::as_str));
+        return format!("{name}=$(set -- {of}; shift \"${{{variable}:-0}}\"; echo \"$1\")");
+    }
     format!("{name}=$(( ${{{variable}:-0}} * {times} + {plus} ))")
 }
 

@@ -167,6 +167,14 @@ pub struct Job {
     pub srun_args: Vec<Traced<String>>,
 }
 
+impl Plan {
+    /// The interface whose addresses nodes are reached at; else they are by their names.
+    #[must_use]
+    pub fn interface(&self) -> Option<&str> {
+        Some(&self.engine.as_ref()?.interface.as_ref()?.value)
+    }
+}
+
 impl Job {
     /// The options that pass as they are, by name.
     pub fn texts(&self) -> impl Iterator<Item = (&'static str, &Traced<String>)> {

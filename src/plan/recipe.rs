@@ -133,6 +133,8 @@ pub struct EngineRequest {
     pub placement: Traced<Placement>,
     /// The node of routers and clients; else that of the profile.
     pub frontend_node: Option<Traced<FrontendNode>>,
+    /// The interface whose addresses nodes are reached at; else they are by their names.
+    pub interface: Option<Traced<String>>,
     /// The MPI type of the steps that use MPI.
     pub mpi: Traced<String>,
     /// What Slurm is asked for besides the sizes.

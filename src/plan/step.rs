@@ -4,6 +4,7 @@
 //! none of them decides anything.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::ops::Range;
 
 use super::Plan;
@@ -21,6 +22,8 @@ pub const SERVING_TYPE: &str = "DISAGG_SERVING_TYPE";
 /// Numbers that differ from task to task and are no variable of Slurm's are in variables of this
 /// name and a number.
 const NUMBER: &str = "DISAGG_NUMBER_";
+/// The variable of the address of a task's node, where that is not its name.
+const NODE_ADDRESS: &str = "DISAGG_NODE_ADDRESS";
 
 /// All that a step is started with.
 #[derive(Debug, Clone, PartialEq)]
@@ -84,13 +87,18 @@ pub struct Number {
     pub times: u32,
     /// What is added then.
     pub plus: i32,
+    /// The values of which it is the place, where it is not the value itself.
+    pub of: Vec<String>,
 }
 
 impl Number {
     /// Its value for a task; anything else counts as 0.
     pub fn value<'v>(&self, lookup: impl Fn(&str) -> Option<&'v str>) -> String {
         let of_task = lookup(self.variable).and_then(|text| text.parse().ok()).unwrap_or(0_u32);
-        (i64::from(of_task) * i64::from(self.times) + i64::from(self.plus)).to_string()
+        match self.of.get(of_task as usize) {
+            Some(value) => value.clone(),
+            None => (i64::from(of_task) * i64::from(self.times) + i64::from(self.plus)).to_string(),
+        }
     }
 }
 
@@ -110,7 +118,8 @@ pub struct Variable<'p> {
 }
 
 /// The step of an instance on the job's nodes, by their addresses. Without them, `{node0}` and so on
-/// stand for the addresses.
+/// stand for the addresses; where the plan wants those of an interface, `{node0:ib0}`, and `{NAME:ib0}`
+/// for the names of nodes.
 pub fn resolve<'p>(instance: &Instance<'p>, addresses: &[String]) -> StepSpec<'p> {
     let mut filler = Filler { plan: instance.plan, addresses, numbers: Vec::new() };
     let mut spec = compose(instance.plan, instance.role);
@@ -220,6 +229,10 @@ impl Filler<'_> {
             Fact::JobNode => Template::literal(&self.address(slot.plus.unsigned_abs())),
             Fact::Port => number(instance.port(slot.port.unwrap_or_default()).unwrap_or_default()),
             Fact::Addrs | Fact::Urls => Template::literal(&self.list(slot).join(",")),
+            Fact::NodeAddr if self.plan.interface().is_some() => {
+                let addresses = own.nodes.clone().map(|node| self.address(node)).collect();
+                self.number("SLURM_NODEID", (1, 0), addresses)
+            }
             Fact::NodeRank | Fact::Rank | Fact::LocalRank | Fact::NodeAddr => self.of_task(slot),
         }
     }
@@ -228,19 +241,32 @@ impl Filler<'_> {
     fn of_task(&mut self, slot: Slot<'_>) -> Template {
         let mut reference = Template::default();
         let Some(variable) = slot.fact.variable() else { return reference };
-        let (times, plus) = (slot.times, slot.plus);
-        if (times, plus) == (1, 0) {
-            reference.push_variable(variable);
-            return reference;
+        if (slot.times, slot.plus) != (1, 0) {
+            return self.number(variable, (slot.times, slot.plus), Vec::new());
         }
-        let same =
-            |known: &&Number| (known.variable, known.times, known.plus) == (variable, times, plus);
-        let known = self.numbers.iter().find(same).map(|known| known.name.clone());
-        let name = known.unwrap_or_else(|| {
-            let name = format!("{NUMBER}{}", self.numbers.len());
-            self.numbers.push(Number { name: name.clone(), variable, times, plus });
+        reference.push_variable(variable);
+        reference
+    }
+
+    /// A reference to what each task computes from a variable of its own.
+    fn number(
+        &mut self,
+        variable: &'static str,
+        (times, plus): (u32, i32),
+        of: Vec<String>,
+    ) -> Template {
+        let known = self.numbers.iter().find(|known| {
+            (known.variable, known.times, known.plus, &known.of) == (variable, times, plus, &of)
+        });
+        let name = known.map(|known| known.name.clone()).unwrap_or_else(|| {
+            let name = match of.is_empty() {
+                true => format!("{NUMBER}{}", self.numbers.len()),
+                false => NODE_ADDRESS.to_owned(),
+            };
+            self.numbers.push(Number { name: name.clone(), variable, times, plus, of });
             name
         });
+        let mut reference = Template::default();
         reference.push_variable(&name);
         reference
     }
@@ -256,7 +282,14 @@ impl Filler<'_> {
 
     fn address(&self, node: u32) -> String {
         let known = self.addresses.get(node as usize);
-        known.cloned().unwrap_or_else(|| format!("{{node{node}}}"))
+        match (known, self.plan.interface()) {
+            // The name of a node stands for no address of its own.
+            (Some(known), Some(_)) if known.parse::<IpAddr>().is_ok() => known.clone(),
+            (Some(known), Some(interface)) => format!("{{{known}:{interface}}}"),
+            (None, Some(interface)) => format!("{{node{node}:{interface}}}"),
+            (Some(known), None) => known.clone(),
+            (None, None) => format!("{{node{node}}}"),
+        }
     }
 }
 

@@ -18,6 +18,11 @@ import urllib.error
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+# This node's address: its name, or that of its interface.
+HERE = socket.gethostname()
+if os.environ.get("STANDIN_INTERFACE"):
+    HERE = socket.gethostbyname(HERE)
+
 
 def check(holds, message):
     if not holds:
@@ -56,7 +61,7 @@ def serve(port, answer):
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer((socket.gethostname(), port), Handler)
+    server = ThreadingHTTPServer((HERE, port), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
 
 
@@ -77,13 +82,13 @@ def server(arguments):
     equal(rank, int(os.environ["SLURM_NODEID"]), "--node-rank")
     equal(arguments.second, rank * 10 + 1, "--second")
     equal(arguments.headless, rank > 0, "--headless")
-    equal(arguments.node_addr, socket.gethostname(), "--node-addr")
+    equal(arguments.node_addr, HERE, "--node-addr")
     equal(os.environ.get("SLURM_CPU_BIND_TYPE"), "none", "what it is bound to")
     equal(arguments.nodes, int(os.environ["SLURM_STEP_NUM_NODES"]), "--nodes")
     equal(int(os.environ["SLURM_STEP_NUM_TASKS"]), arguments.nodes, "the number of tasks")
     equal(len(os.environ["CUDA_VISIBLE_DEVICES"].split(",")) * arguments.nodes, int(os.environ["STANDIN_GPUS"]), "GPUs")
     if rank == 0:
-        equal(arguments.leader, socket.gethostname(), "--leader")
+        equal(arguments.leader, HERE, "--leader")
     with open(arguments.config) as file:
         equal(stat.S_IMODE(os.fstat(file.fileno()).st_mode), 0o600, "the mode of --config")
         config = json.load(file)
@@ -125,7 +130,7 @@ def server(arguments):
     serve(arguments.port, answer)
     if fault(name) == "takes_ports":
         serve(8100, answer)
-    with socket.create_server((socket.gethostname(), arguments.boot)) as boot:
+    with socket.create_server((HERE, arguments.boot)) as boot:
         while missing:
             follower, _ = boot.accept()
             with follower:
@@ -141,7 +146,7 @@ def worker(arguments):
     equal(arguments.node_rank, int(os.environ["SLURM_NODEID"]), "--node-rank")
     equal(len(os.environ["CUDA_VISIBLE_DEVICES"].split(",")), 1, "the number of GPUs")
     if arguments.rank == 0:
-        equal(arguments.leader, socket.gethostname(), "--leader")
+        equal(arguments.leader, HERE, "--leader")
         serve(arguments.port, lambda *_: (200, [{"by": arguments.name}]))
     signal.pause()
 

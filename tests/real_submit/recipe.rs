@@ -5,7 +5,7 @@
 use std::fs;
 
 use disagg::run::result::{Moment, RunResult, VerdictKind};
-use slurm_bed::{Options, contains};
+use slurm_bed::{Options, contains, executable};
 
 use serde_json::{Value, json};
 
@@ -111,21 +111,27 @@ fn a_recipe_runs_its_services_servers_router_and_clients() {
 fn servers_without_a_benchmark_serve_until_they_are_cancelled() {
     let site = Site::with(Options::nodes(3).conf("TaskPlugin=task/affinity"));
     let (file, workspace) = (site.cluster.work().join("recipe.yaml"), site.workspace());
-    fs::write(&file, recipe(DISAGGREGATED, "")).unwrap();
+    let text = recipe(DISAGGREGATED, "").replace("env: {", "env: {STANDIN_INTERFACE: ib0, ");
+    fs::write(&file, text.replace("slurm: {", "slurm: {interface: ib0, ")).unwrap();
+    // All nodes are on one machine: `ip` would give each of them all addresses.
+    let bin = site.cluster.work().join("bin");
+    let own = "getent ahostsv4 $(hostname) | sed -n '1s,\\([^ ]*\\).*,2: ib0    inet \\1/16 scope global ib0,p'";
+    executable(&bin.join("ip"), &format!("#!/bin/sh\n{own}\n"));
+    let path_of_job = format!("PATH={}:{}", path(&bin), std::env::var("PATH").unwrap());
     let submit = ["submit", path(&file), "--workspace", path(&workspace), "--serve-only"];
-    let mut running = Running::start(&site, site.command(&[], &submit));
-    running.until("serving at http://node2:8100\n");
+    let mut running = Running::start(&site, site.command(&[&path_of_job], &submit));
+    running.until("serving at http://10.77.0.3:8100\n");
     let ready = workspace.join("server_ready.json");
     wait_for(|| ready.exists());
     let found: Value = serde_json::from_str(&fs::read_to_string(&ready).unwrap()).unwrap();
     let prefill = json!([
-        {"name": "PREFILL_0", "address": "node1", "nodes": ["node1"], "ports": {"http": 8000, "boot": 9000}},
-        {"name": "PREFILL_1", "address": "node1", "nodes": ["node1"], "ports": {"http": 8001, "boot": 9002}},
+        {"name": "PREFILL_0", "address": "10.77.0.2", "nodes": ["node1"], "ports": {"http": 8000, "boot": 9000}},
+        {"name": "PREFILL_1", "address": "10.77.0.2", "nodes": ["node1"], "ports": {"http": 8001, "boot": 9002}},
     ]);
     assert_eq!(found["roles"]["PREFILL"], prefill, "{found:#}");
     assert_eq!(found["roles"]["DECODE"][0]["nodes"], json!(["node2", "node3"]));
     let (url, name) = (found["url"].as_str().unwrap(), found["served_name"].as_str().unwrap());
-    assert_eq!((url, name), ("http://node2:8100", "engines"));
+    assert_eq!((url, name), ("http://10.77.0.3:8100", "engines"));
     // A client that is no step of the run.
     let script = format!("{ENGINES}/standin.py");
     let client = ["python3", &script, "client", "--url", url, "--concurrency=1", "--prompts=2"];

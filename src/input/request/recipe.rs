@@ -73,6 +73,7 @@ pub(super) fn build(
         profile,
         placement: choice(given.placement, &settings::PLACEMENT),
         frontend_node: given.frontend_node,
+        interface: given.interface,
         mpi: or_default(given.mpi, &settings::MPI),
         container: given.container_image.map(|image| ContainerSettings {
             image,

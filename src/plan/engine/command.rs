@@ -242,6 +242,10 @@ impl<'r> Planner<'r> {
         match (name, of) {
             ("name", _) => slot(Slot::own(Fact::Name)),
             ("index", _) => later(Fact::Index, String::new()),
+            ("interface", _) => match &self.request.interface {
+                Some(interface) => text(&interface.value),
+                None => Ok(Value::Nothing),
+            },
             ("gpu_count", _) => number(role.gpus),
             ("gpus_per_node", _) => number(self.gpus_per_node),
             ("nnodes", _) if step.deal == Deal::ByGpu && step.nodes > 1 => {

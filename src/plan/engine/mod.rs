@@ -43,6 +43,9 @@ pub struct Engine {
     /// The seconds in which all servers have to be ready, from the time when all steps run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_limit: Option<Traced<u32>>,
+    /// The interface whose addresses nodes are reached at; else they are by their names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<Traced<String>>,
 }
 
 /// Computes a plan.
@@ -185,6 +188,12 @@ impl<'r> Planner<'r> {
             &[&request.install_script],
             &mut self.errors,
         );
+        if let Some(interface) = &request.interface {
+            self.notes.push(format!(
+                "each node is reached at its address on {}, which `launch` asks it for",
+                interface.value
+            ));
+        }
         let secrets = secret::names(&request.secrets, roles.values().map(|role| &role.env));
         let url = asks.map_or(Template::default(), |(role, port)| url(role, port));
         Some(Plan {
@@ -199,6 +208,7 @@ impl<'r> Planner<'r> {
                 url,
                 serve_only: !roles.values().any(|role| role.purpose == Purpose::Client),
                 ready_limit: recipe.ready_limit.clone(),
+                interface: request.interface.clone(),
             }),
             placement: request.placement.value,
             frontend_node: request

@@ -11,7 +11,7 @@ use crate::output::task::task;
 use crate::plan::role::NO_MPI;
 use crate::plan::step::START_COMMAND;
 use crate::plan::template::TooLong;
-use crate::plan::{Instance, Plan, Template, resolve};
+use crate::plan::{Instance, Plan, StepSpec, Template};
 use crate::slurm::argument::ArgumentError;
 use crate::slurm::counts::TOTAL_GPUS;
 use crate::slurm::srun::SrunRequest;
@@ -45,18 +45,18 @@ const HOST_FILE: &str = "SLURM_HOSTFILE";
 /// srun opens what its own standard output is: so no path goes through srun's file name patterns.
 const OUTPUT: &str = "/dev/fd/1";
 
-/// The command of an instance on the job's nodes.
+/// The command of an instance, whose step is this, on the job's nodes.
 ///
 /// # Errors
 /// [`CommandError`].
 pub fn of_instance(
     instance: &Instance<'_>,
+    spec: &StepSpec<'_>,
     nodes: &[String],
     variables: &Variables,
 ) -> Result<StepCommand, CommandError> {
-    let spec = resolve(instance, nodes);
     let hosts = instance.hosts(nodes).unwrap_or_default();
-    let task = task(&spec);
+    let task = task(spec);
     // srun takes a file with the host of each task, or a list of the nodes.
     let (distribution, nodelist) = match spec.plane() {
         Some(plane) => (format!("--distribution=plane={plane}"), Some(hosts.to_vec())),
@@ -126,6 +126,20 @@ pub fn of_install(
 ) -> Result<StepCommand, CommandError> {
     let container = container_arguments(plan, None);
     on_each_node(plan, "install", hosts, container, &["bash", script], variables)
+}
+
+/// The command that prints the addresses of each of the plan's nodes, as `ip` does, behind its name.
+///
+/// # Errors
+/// [`CommandError`].
+pub fn of_addresses(
+    plan: &Plan,
+    hosts: &[String],
+    variables: &Variables,
+) -> Result<StepCommand, CommandError> {
+    const SH: &str = r#"PATH=$PATH:/usr/sbin:/sbin; all=$(ip -4 -o address show) || exit 1
+echo "$all" | sed "s/^/$SLURMD_NODENAME /""#;
+    on_each_node(plan, "addresses", hosts, Vec::new(), &["sh", "-c", SH], variables)
 }
 
 fn on_each_node(

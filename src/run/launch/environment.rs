@@ -3,11 +3,13 @@
 //! what run and install scripts know by name.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use crate::output::exports;
 use crate::plan::step::{FOR_CONTAINERS, START, START_SH};
 use crate::plan::template::TooLong;
 use crate::plan::{Plan, Template};
+use crate::slurm::inherited::reaches_srun;
 
 /// Environment variables by name.
 pub type Variables = BTreeMap<String, String>;
@@ -45,6 +47,17 @@ pub fn for_all_steps(plan: &Plan, job: &Variables) -> Result<Variables, TooLong>
         }
     }
     Ok(set)
+}
+
+/// The environment of a command that is or becomes an `srun`: with the variables, and without what must
+/// not reach it from the job.
+pub fn for_srun(command: &mut Command, variables: &Variables) {
+    command.envs(variables);
+    for (name, _) in std::env::vars_os() {
+        if !reaches_srun(&name.to_string_lossy()) {
+            command.env_remove(name);
+        }
+    }
 }
 
 /// A template's value among variables.

@@ -2,6 +2,7 @@
 //! `slurm-disagg launch`: starts the steps of a plan in a job, watches them, and ends the job with a
 //! verdict as soon as a server is lost or the benchmark has ended.
 
+mod addresses;
 pub mod allocation;
 mod cause;
 pub mod command;
@@ -29,6 +30,7 @@ mod work;
 use std::io;
 use std::time::Duration;
 
+pub use addresses::NoAddress;
 pub use allocation::Allocation;
 pub use directory::{DirectoryError, RUNS};
 pub use limits::Limits;
@@ -67,6 +69,9 @@ pub enum LaunchError {
     /// A step cannot be started as the plan has it.
     #[error("the plan cannot be launched: {0}")]
     Command(#[from] command::CommandError),
+    /// A node has no address.
+    #[error(transparent)]
+    Address(#[from] NoAddress),
     /// The plan has no JSON form.
     #[error("the plan cannot be written: {0}")]
     Json(#[from] serde_json::Error),
@@ -89,7 +94,8 @@ pub fn run(
 ) -> Result<RunResult, LaunchError> {
     let mut run = allocation.run.clone();
     let summary = PlanSummary::new(plan)?;
-    let mut work = work::Work::new(plan, &allocation.nodes)?;
+    let addresses = addresses::of_nodes(plan, &allocation.nodes)?;
+    let mut work = work::Work::new(plan, &allocation.nodes, &addresses)?;
     let limit = process::raise_descriptor_limit(work.steps.len())?;
     let directory = directory::RunDirectory::create(plan, &mut run.id)?;
     let search = Search::new(plan, Some(&run.id));
@@ -110,7 +116,7 @@ pub fn run(
         plan: summary,
         workspace: plan.workspace.clone(),
         nodes: allocation.nodes.clone(),
-        url: step::url(plan, &allocation.nodes),
+        url: step::url(plan, &addresses),
         started: clock.now(),
         ended: None,
         phase: work.steps.first().map_or(Phase::Start, StepResult::phase),
@@ -121,7 +127,8 @@ pub fn run(
     };
     work.ready_file = match (&plan.engine, &result.url) {
         (Some(engine), Some(url)) => {
-            ready_file::content(plan, engine, url, &result.run.id, &allocation.nodes)?
+            let nodes = &allocation.nodes;
+            ready_file::content(plan, engine, url, &result.run.id, nodes, &addresses)?
         }
         _ => String::new(),
     };

@@ -6,14 +6,13 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use super::environment::Variables;
+use super::environment::{Variables, for_srun};
 use super::probe;
 use super::watch::Target;
 use crate::output::script::COMMON;
 use crate::plan::Instance;
 use crate::plan::role::NO_MPI;
 use crate::run::subprocess;
-use crate::slurm::inherited::reaches_srun;
 
 /// How long a node may take to answer: one that drops packets has no server that could be reached.
 const TIMEOUT: Duration = Duration::from_millis(200);
@@ -33,15 +32,20 @@ pub fn of_instance(instance: &Instance<'_>) -> Vec<(String, u16)> {
     instance.role.ports.iter().flat_map(numbers).collect()
 }
 
-/// Says which of the ports somebody uses on one of the nodes.
-pub fn taken(nodes: &[String], ports: &[(String, u16)], variables: &Variables) -> Option<String> {
-    let all: Vec<_> =
-        nodes.iter().flat_map(|node| ports.iter().map(move |port| (node, port))).collect();
-    let is_taken = |(node, (_, port)): &(&String, &(String, u16))| {
-        let target = Target { host: (*node).clone(), port: *port, http: None };
+/// Says which of the ports somebody uses on one of the nodes, at their addresses.
+pub fn taken(
+    nodes: &[String],
+    addresses: &[String],
+    ports: &[(String, u16)],
+    variables: &Variables,
+) -> Option<String> {
+    let nodes = nodes.iter().zip(addresses);
+    let all: Vec<_> = nodes.flat_map(|node| ports.iter().map(move |port| (node, port))).collect();
+    let is_taken = |((_, address), (_, port)): &((&String, &String), &(String, u16))| {
+        let target = Target { host: (*address).clone(), port: *port, http: None };
         probe::connect(&target, TIMEOUT).is_ok()
     };
-    let (node, (name, port)) = all.chunks(AT_A_TIME).find_map(|some| {
+    let ((node, _), (name, port)) = all.chunks(AT_A_TIME).find_map(|some| {
         thread::scope(|scope| {
             let asked: Vec<_> =
                 some.iter().map(|one| (one, scope.spawn(|| is_taken(one)))).collect();
@@ -60,12 +64,7 @@ fn user_of(node: &str, port: u16, variables: &Variables) -> Option<String> {
     srun.args(["--nodes=1", "--ntasks=1", "--overlap", "--quiet"]).args(COMMON);
     srun.arg(format!("--nodelist={node}")).arg(format!("--mpi={NO_MPI}"));
     srun.args(["ss", "-Hltnp"]).arg(format!("sport = :{port}")).stdin(Stdio::null());
-    srun.envs(variables);
-    for (name, _) in std::env::vars_os() {
-        if !reaches_srun(&name.to_string_lossy()) {
-            srun.env_remove(name);
-        }
-    }
+    for_srun(&mut srun, variables);
     let output = subprocess::run(&mut srun, SEARCH_TIMEOUT, None).ok()?;
     listener(&output.stdout)
 }
@@ -89,11 +88,12 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let taken_port = listener.local_addr().unwrap().port();
         let ports = [("side".to_owned(), 1), ("http".to_owned(), taken_port)];
-        let found = taken(&["127.0.0.1".to_owned()], &ports, &Variables::new()).unwrap();
-        let expected = format!("its port {taken_port} (http) is in use on 127.0.0.1");
+        let (node, address) = (["n1".to_owned()], ["127.0.0.1".to_owned()]);
+        let found = taken(&node, &address, &ports, &Variables::new()).unwrap();
+        let expected = format!("its port {taken_port} (http) is in use on n1");
         assert!(found.starts_with(&expected), "{found}");
         drop(listener);
-        assert_eq!(taken(&["127.0.0.1".to_owned()], &ports, &Variables::new()), None);
+        assert_eq!(taken(&node, &address, &ports, &Variables::new()), None);
     }
 
     #[test]

@@ -11,10 +11,9 @@ use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit, setrlimit};
 
 use super::command::StepCommand;
-use super::environment::Variables;
+use super::environment::{Variables, for_srun};
 use super::pdeathsig::{self, Gate};
 use crate::run::result::{Exit, StopSignal};
-use crate::slurm::inherited::reaches_srun;
 
 /// The most bytes of a line that are kept.
 const MAX_LINE: usize = 4 << 10;
@@ -47,12 +46,8 @@ impl Process {
         limit: &Rlimit,
     ) -> io::Result<Self> {
         let mut srun = pdeathsig::command("srun");
-        srun.args(&command.arguments).envs(variables);
-        for (name, _) in std::env::vars_os() {
-            if !reaches_srun(&name.to_string_lossy()) {
-                srun.env_remove(name);
-            }
-        }
+        srun.args(&command.arguments);
+        for_srun(&mut srun, variables);
         let own = command.environment.iter().map(|(name, value)| (name, value));
         srun.envs(own).stdin(gate.stdin()?).stdout(log).stderr(Stdio::piped());
         let mut child = srun.spawn()?;

@@ -40,6 +40,7 @@ pub fn content(
     url: &str,
     run: &str,
     nodes: &[String],
+    addresses: &[String],
 ) -> Result<String, serde_json::Error> {
     let mut roles = IndexMap::<_, Vec<_>>::new();
     for instance in plan.instances() {
@@ -48,7 +49,7 @@ pub fn content(
         let ports = names.filter_map(|name| Some((name.as_str(), instance.port(name)?)));
         roles.entry(instance.role_name).or_default().push(Server {
             ports: ports.collect(),
-            address: nodes.first().map_or("", String::as_str),
+            address: addresses.get(instance.nodes.start as usize).map_or("", String::as_str),
             nodes,
             name: instance.name,
         });

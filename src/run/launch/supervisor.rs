@@ -347,7 +347,8 @@ impl Supervisor {
         let StepResult { log: name, nodes, .. } = &self.machine.result().steps[index];
         let log = self.directory.log(name)?;
         let step = &mut self.steps[index];
-        if let Some(taken) = ports::taken(nodes, &step.start.ports, &self.variables) {
+        let Start { ports, addresses, .. } = &step.start;
+        if let Some(taken) = ports::taken(nodes, addresses, ports, &self.variables) {
             return Err(io::Error::other(taken));
         }
         step.start.files.start(&self.directory, &self.directory.file(name))?;

@@ -24,7 +24,7 @@ pub struct Watch {
 /// Whom to ask, and what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    /// The step's first node.
+    /// The address of the step's first node.
     pub host: String,
     /// The port.
     pub port: u16,
@@ -59,7 +59,7 @@ impl Watch {
     pub fn new(
         instance: &Instance<'_>,
         ready: Option<Ready>,
-        hosts: &[String],
+        addresses: &[String],
     ) -> Result<Self, NoPort> {
         let role = instance.role;
         let port =
@@ -79,7 +79,7 @@ impl Watch {
             }
             Some(Ready::Tcp { .. }) | None => None,
         };
-        if let (Some(port), Some(host)) = (port, hosts.first()) {
+        if let (Some(port), Some(host)) = (port, addresses.first()) {
             let number = port.parse().ok().filter(|number| *number > 0);
             let port = number.ok_or_else(|| NoPort { step: instance.name.clone(), port })?;
             watch.target = Some(Target { host: host.clone(), port, http });

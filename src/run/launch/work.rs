@@ -36,6 +36,8 @@ pub struct Start {
     pub files: StepFiles,
     /// Its ports, by name.
     pub ports: Vec<(String, u16)>,
+    /// The addresses of its nodes.
+    pub addresses: Vec<String>,
     /// Whether it is a client that only warms the servers up.
     pub warms_up: bool,
 }
@@ -44,16 +46,17 @@ impl Start {
     /// Of a step of no role.
     fn bare(command: StepCommand) -> Self {
         let (watch, files) = (Watch::default(), StepFiles::default());
-        Self { command, watch, files, ports: Vec::new(), warms_up: false }
+        let (ports, addresses) = (Vec::new(), Vec::new());
+        Self { command, watch, files, ports, addresses, warms_up: false }
     }
 }
 
 impl Work {
-    /// The steps of a plan on a job's nodes.
+    /// The steps of a plan on a job's nodes, which have these addresses.
     ///
     /// # Errors
     /// [`CommandError`].
-    pub fn new(plan: &Plan, nodes: &[String]) -> Result<Self, CommandError> {
+    pub fn new(plan: &Plan, nodes: &[String], addresses: &[String]) -> Result<Self, CommandError> {
         let mut all = environment::of_process();
         let variables = environment::for_all_steps(plan, &all)?;
         all.extend(variables.clone());
@@ -71,13 +74,15 @@ impl Work {
         }
         for instance in plan.checks().chain(plan.instances()) {
             let hosts = instance.hosts(nodes).unwrap_or_default();
-            let spec = resolve(&instance, nodes);
+            let spec = resolve(&instance, addresses);
+            let own = instance.hosts(addresses).unwrap_or_default();
             work.steps.push(step_result(plan, &instance, &spec, hosts));
             work.starts.push(Start {
-                command: command::of_instance(&instance, nodes, &all)?,
+                command: command::of_instance(&instance, &spec, nodes, &all)?,
                 files: StepFiles::new(plan, &instance, &spec, nodes),
-                watch: Watch::new(&instance, spec.ready, hosts)?,
+                watch: Watch::new(&instance, spec.ready, own)?,
                 ports: ports::of_instance(&instance),
+                addresses: own.to_vec(),
                 warms_up: instance.role.warms_up,
             });
         }
