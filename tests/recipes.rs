@@ -8,6 +8,7 @@ use std::process::Command;
 use disagg::input::request::{self, Options};
 use disagg::input::{Context, profile};
 use disagg::plan::{Plan, resolve};
+use disagg::run::launch::command::of_instance;
 
 struct Folder(tempfile::TempDir);
 
@@ -213,6 +214,51 @@ fn the_configuration_files_of_servers_and_router_are_in_the_plan() {
 }
 
 #[test]
+fn what_every_engine_shares_stands_around_the_command() {
+    let text = format!(
+        "engine: trtllm-serve\nmodel: /m/x\ngpus_per_node: 4\nsetup: /s/env.sh\nlog_level: debug\n\
+         env: {{A: 1}}\nroles:\n  prefill:\n    nsys: {{steps: 10-30}}\n    wrap: [numactl, -m, '0,1']\n    \
+         before: [nice]\n    srun_args: [--cpu-bind=cores, -l]\n    config: {{tensor_parallel_size: 2}}\n  \
+         decode: {{nsys: {{delay: 60, duration: 5, args: [-x]}}, log_level: error, env: {{A: 2}}}}\n\
+         slurm: {{srun_args: [--cpu-bind=none]}}\n{BENCHMARK}"
+    );
+    let plan = plan(&text);
+    let setup = r#"bash -c . "$0" || exit; exec "$@" /s/env.sh"#;
+    let nsys = "nsys profile -o /w/nsys_CTX_0_${SLURM_PROCID} -f true -t cuda,nvtx --cuda-graph-trace=node \
+                --trace-fork-before-exec=true";
+    let words = command(&plan, "CTX_0");
+    let steps = "-c cudaProfilerApi --capture-range-end=stop";
+    let server = "trtllm-llmapi-launch numactl -m 0,1 trtllm-serve /m/x ";
+    assert!(words.starts_with(&format!("{setup} nice {nsys} {steps} {server}")), "{words}");
+    let words = command(&plan, "GEN_0");
+    let time = "--delay=60 --duration=5 --kill=none -x trtllm-llmapi-launch";
+    assert!(words.contains(time), "{words}");
+    assert!(command(&plan, "BENCHMARK").starts_with(&format!("{setup} python3 ")));
+    let value = |step: &str, name: &str| {
+        let spec = resolve(&plan.instance(step).unwrap(), &nodes());
+        let found = spec.set.iter().find(|variable| variable.name == name);
+        found.map(|variable| variable.value.as_str().to_owned()).unwrap_or_default()
+    };
+    for (step, name, expected) in [
+        ("CTX_0", "TLLM_PROFILE_START_STOP", "10-30"),
+        ("GEN_0", "TLLM_PROFILE_START_STOP", ""),
+        ("CTX_0", "TLLM_LOG_LEVEL", "DEBUG"),
+        ("ROUTER", "TLLM_LOG_LEVEL", "DEBUG"),
+        ("GEN_0", "TLLM_LOG_LEVEL", "ERROR"),
+        ("CTX_0", "A", "1"),
+        ("GEN_0", "A", "2"),
+    ] {
+        assert_eq!(value(step, name), expected, "{step} {name}");
+    }
+    let instance = plan.instance("CTX_0").unwrap();
+    let spec = resolve(&instance, &nodes());
+    let srun = of_instance(&instance, &spec, &nodes(), &Default::default()).unwrap().arguments;
+    let places = ["--cpu-bind=none", "--cpu-bind=cores", "-l"]
+        .map(|word| srun.iter().rposition(|w| w == word));
+    assert!(places.is_sorted() && places[0].is_some(), "{srun:?}");
+}
+
+#[test]
 fn services_come_first_and_can_be_left_out() {
     let text = |services: &str| {
         format!(
@@ -375,11 +421,47 @@ fn a_mistake_in_a_recipe_is_named_at_its_place() {
             "a plan may have at most",
         ),
         ("benchmark: {isl: 64, osl: 16, concurrencies: 4}\n", "", "the recipe has no benchmark"),
+        (
+            "gpus: 8,",
+            "nsys: {steps: 1-2},",
+            "r.yaml:6:18: error: roles.decode.nsys: the profile of sglang cannot record steps",
+        ),
+        ("gpus: 8,", "nsys: {steps: 9-2},", "roles.decode.nsys.steps must be two numbers"),
+        ("gpus: 8,", "nsys: {delay: 2},", "nsys must have either `steps: FIRST-LAST` or"),
+        ("gpus: 8,", "srun_args: [--nodes=2],", "--nodes=2 contradicts the plan"),
+        ("gpus: 8,", "before: [x, --api-key, abc],", "api-key is a secret"),
+        ("model:", "log_level: loud\nmodel:", "log_level must be one of: debug, info, error"),
+        (
+            "args: {tp-size: 4}}\n  decode",
+            "args: {tp-size: 4, log-level: info}, log_level: info}\n  decode",
+            "the profile sets --log-level itself",
+        ),
     ] {
         assert!(RECIPE.contains(from), "{from}");
         let error = folder.plan(&RECIPE.replacen(from, to, 1)).unwrap_err();
         assert!(error.contains(expected), "{to}: {expected}\n{error}");
     }
+    folder.plan(&RECIPE.replace("tp-size: 4", "tp-size: 4, log-level: info")).unwrap();
+    // No mistake hides another.
+    for (engine, expected) in [
+        ("sglnag", &["no profile of an engine sglnag", "no benchmark", "invalid time limit"][..]),
+        ("sglang", &["has no role prefil", "no benchmark", "invalid time limit"]),
+    ] {
+        let text =
+            format!("engine: {engine}\nmodel: m\nroles: {{prefil: {{}}}}\nslurm: {{time: ten}}\n");
+        let error = folder.plan(&text).unwrap_err();
+        for part in expected {
+            assert!(error.contains(part), "{part}\n{error}");
+        }
+    }
+    let text = RECIPE
+        .replace("prefill:", "prefil:")
+        .replace("gpus: 8, args: {", "gpus: 8, args: {port: 1, ");
+    let error = folder.plan(&text).unwrap_err();
+    assert!(
+        error.contains("has no role prefil") && error.contains("sets --port itself"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::recipe::{Around, MAX_GPUS_PER_NODE, MAX_LIMIT, Read};
 use super::scalar::{Scalar, classify};
 use super::settings::{self, Settings};
 use super::yaml::{Document, Node, Value, is_null};
-use crate::diagnostic::{Diagnostic, Diagnostics, Severity, nearest};
+use crate::diagnostic::{Diagnostic, Severity, nearest};
 use crate::plan::content::Content;
 use crate::plan::expr::Pattern;
 use crate::plan::layout::MAX_COUNT;
@@ -63,15 +63,12 @@ pub(super) fn has_sections(root: &Node) -> bool {
 }
 
 /// Reads a configuration.
-///
-/// # Errors
-/// All that is wrong with it, with positions.
 pub(super) fn read(
     document: &Document,
     file: ConfigFile,
     changed: Option<String>,
     around: &Around<'_>,
-) -> Result<Read, Diagnostics> {
+) -> Read {
     let (mut fields, root) = Fields::new(document);
     let mut section = |key| fields.section(&root, key);
     let mut reader = Reader {
@@ -93,15 +90,11 @@ pub(super) fn read(
     let Reader { fields, settings, .. } = reader;
     let mut found = fields.diagnostics;
     fields.bad_fields.0.into_iter().for_each(|bad| found.push_once(bad));
-    let recipe = recipe.filter(|_| !found.has_errors());
     // What is wrong comes first, each in the file's order.
     let place = |one: &Diagnostic| one.location.as_ref().map(|location| location.position.line);
     found.0.sort_by_key(|one| (one.severity != Severity::Error, place(one)));
     found.0.dedup();
-    match recipe {
-        Some(recipe) => Ok(Read { recipe, engine, settings, extra_args, warnings: found.0 }),
-        None => Err(found),
-    }
+    Read { recipe, engine, settings, extra_args, found }
 }
 
 struct Reader<'d> {
@@ -195,6 +188,8 @@ impl<'d> Reader<'d> {
         roles.insert("decode".to_owned(), self.server("gen", decode, &facts));
         roles.insert("router".to_owned(), self.router(&facts));
         let recipe = model.map(|model| Recipe {
+            setup: None,
+            log_level: None,
             file,
             changed,
             model,

@@ -18,7 +18,7 @@ use crate::plan::engine::MAX_RUNS;
 use crate::plan::expr::Pattern;
 use crate::plan::layout::MAX_COUNT;
 use crate::plan::origin::Traced;
-use crate::plan::recipe::{Benchmark, Recipe, RecipeRole};
+use crate::plan::recipe::{Benchmark, LogLevel, Nsys, NsysRange, Recipe, RecipeRole};
 use crate::plan::template::{Template, is_name};
 
 /// The most GPUs that a node may have.
@@ -31,16 +31,16 @@ const MAX_NUMBER: u32 = 1_000_000_000;
 /// A recipe's file, read.
 #[derive(Debug)]
 pub struct Read {
-    /// What it asks for.
-    pub recipe: Recipe,
+    /// What it asks for, as far as it can be read.
+    pub recipe: Option<Recipe>,
     /// The engine: a name, or the path of a profile.
     pub engine: Traced<String>,
     /// What it says to Slurm and of the container, in terms of the settings.
     pub settings: Settings,
     /// Options for sbatch in one line, of which those that contradict the plan are not used.
     pub extra_args: Option<Traced<String>>,
-    /// What is doubtful about it.
-    pub warnings: Vec<Diagnostic>,
+    /// What is wrong with it or doubtful.
+    pub found: Diagnostics,
 }
 
 /// The formats of recipes.
@@ -88,10 +88,11 @@ pub struct Around<'a> {
     pub settings: &'a Settings,
 }
 
-/// Reads a recipe of either format.
+/// Reads a recipe of either format. All that is wrong with it is in what it gives: its engine may be
+/// wrong too.
 ///
 /// # Errors
-/// All that is wrong with it, with positions.
+/// It is no YAML.
 pub fn read(
     path: &Path,
     source: &Arc<Source>,
@@ -102,16 +103,12 @@ pub fn read(
     let changed = document.root.as_ref().filter(|_| !changes.is_empty()).map(yaml::write);
     let file = file_of(path, source);
     match format_of(source, changes) {
-        Some(Format::Examples) => examples::read(&document, file, changed, around),
-        _ => read_own(&document, file, changed),
+        Some(Format::Examples) => Ok(examples::read(&document, file, changed, around)),
+        _ => Ok(read_own(&document, file, changed)),
     }
 }
 
-fn read_own(
-    document: &Document,
-    file: ConfigFile,
-    changed: Option<String>,
-) -> Result<Read, Diagnostics> {
+fn read_own(document: &Document, file: ConfigFile, changed: Option<String>) -> Read {
     let (mut fields, root) = Fields::new(document);
     fields.refuse_unknown(
         &root,
@@ -120,6 +117,8 @@ fn read_own(
             "model",
             "gpus_per_node",
             "env",
+            "setup",
+            "log_level",
             "roles",
             "benchmark",
             "serve_only",
@@ -133,6 +132,8 @@ fn read_own(
     let engine = good(&mut fields, engine).unwrap_or_default();
     let (model, served_name) = model(&mut fields, &root, document);
     let gpus_per_node = fields.integer(&root, "gpus_per_node", 1..=MAX_GPUS_PER_NODE);
+    let (setup, log_level) =
+        (fields.text(&root, "setup"), fields.choice(&root, "log_level", &LogLevel::ALL));
     let serve_only = fields.truth(&root, "serve_only");
     let serve_only = good(&mut fields, serve_only);
     let benchmark = benchmark(&mut fields, &root, document);
@@ -150,6 +151,8 @@ fn read_own(
         served_name,
         gpus_per_node: good(&mut fields, gpus_per_node),
         env: env(&mut fields, &root, "env"),
+        setup: good(&mut fields, setup),
+        log_level: good(&mut fields, log_level),
         roles: roles(&mut fields, &root),
         benchmark: benchmark.filter(|_| !is_serve_only),
         steps: Vec::new(),
@@ -169,10 +172,7 @@ fn read_own(
     }
     let mut found = fields.diagnostics;
     fields.bad_fields.0.into_iter().for_each(|bad| found.push_once(bad));
-    if found.has_errors() {
-        return Err(found);
-    }
-    Ok(Read { recipe, engine, settings, extra_args: None, warnings: found.0 })
+    Read { recipe: Some(recipe), engine, settings, extra_args: None, found }
 }
 
 /// The keys of settings that a recipe may have: those about Slurm, and those about the container.
@@ -244,12 +244,27 @@ fn roles<'d>(fields: &mut Fields<'d>, root: &Section<'d>) -> IndexMap<String, Re
             continue;
         }
         let role = Section::of(&path, node);
-        let known =
-            ["servers", "gpus", "env", "unset", "args", "config", "wrap", "before", "ports"];
-        fields.refuse_unknown(&role, &known);
+        fields.refuse_unknown(
+            &role,
+            &[
+                "servers",
+                "gpus",
+                "env",
+                "unset",
+                "args",
+                "config",
+                "wrap",
+                "before",
+                "nsys",
+                "log_level",
+                "srun_args",
+                "ports",
+            ],
+        );
         let servers = fields.integer(&role, "servers", 0..=MAX_COUNT);
         let gpus = fields.integer(&role, "gpus", 0..=MAX_COUNT);
-        let wrap = fields.texts(&role, "wrap");
+        let (wrap, srun_args) = (fields.texts(&role, "wrap"), fields.texts(&role, "srun_args"));
+        let log_level = fields.choice(&role, "log_level", &LogLevel::ALL);
         let contents = |fields: &mut Fields<'d>, key| {
             fields.entries_of(&role, key, |fields, path, node| fields.content(path, node))
         };
@@ -261,6 +276,9 @@ fn roles<'d>(fields: &mut Fields<'d>, root: &Section<'d>) -> IndexMap<String, Re
             config: contents(fields, "config"),
             wrap: each(good(fields, wrap)),
             before: patterns(fields, &role, "before"),
+            nsys: nsys(fields, &role),
+            log_level: good(fields, log_level),
+            srun_args: each(good(fields, srun_args)),
             unset: names_of(fields, &role, "unset"),
             ports: fields
                 .entries_of(&role, "ports", |fields, path, node| fields.port_number(path, node)),
@@ -270,6 +288,41 @@ fn roles<'d>(fields: &mut Fields<'d>, root: &Section<'d>) -> IndexMap<String, Re
         roles.insert(key.name.clone(), role);
     }
     roles
+}
+
+/// `{steps: FIRST-LAST}`, or `{delay: SECONDS, duration: SECONDS}`; with `args`.
+fn nsys<'d>(fields: &mut Fields<'d>, role: &Section<'d>) -> Option<Traced<Nsys>> {
+    role.get("nsys")?;
+    let section = fields.section(role, "nsys");
+    fields.refuse_unknown(&section, &["steps", "delay", "duration", "args"]);
+    let path = role.path_of("nsys");
+    let (steps, args) = (fields.text(&section, "steps"), fields.texts(&section, "args"));
+    let steps = good(fields, steps);
+    let mut seconds = |key, least| {
+        let seconds = fields.integer(&section, key, least..=MAX_LIMIT);
+        good(fields, seconds).map(|seconds| seconds.value)
+    };
+    let range = match (steps, seconds("delay", 0), seconds("duration", 1)) {
+        (Some(steps), None, None) => {
+            let range = steps.value.split_once('-');
+            let range = range.and_then(|(a, b)| Some((a.parse().ok()?, b.parse().ok()?)));
+            if range.is_none_or(|(first, last): (u32, u32)| first > last) {
+                let message = format!("{path}.steps must be two numbers: FIRST-LAST");
+                let at = section.get("steps").map_or(section.position(), |node| node.position);
+                fields.error(at, message);
+            }
+            NsysRange::Steps(steps.value)
+        }
+        (None, delay, Some(duration)) => NsysRange::Time { delay: delay.unwrap_or(0), duration },
+        _ => {
+            let message =
+                format!("{path} must have either `steps: FIRST-LAST` or `duration: SECONDS`");
+            fields.error(section.position(), message);
+            return None;
+        }
+    };
+    let args = good(fields, args).unwrap_or_default().value;
+    Some(Traced::new(Nsys { range, args }, fields.origin(path, section.position())))
 }
 
 fn each<T: Clone>(list: Option<Traced<Vec<T>>>) -> Vec<Traced<T>> {

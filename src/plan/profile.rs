@@ -189,10 +189,18 @@ impl Item {
 
     /// All words in it, whatever their conditions.
     pub fn words(&self) -> Vec<&Traced<Pattern>> {
+        self.words_where(&|_| true)
+    }
+
+    /// The words in it but those under conditions that never hold.
+    pub fn words_where(&self, may_hold: &dyn Fn(&Expr) -> bool) -> Vec<&Traced<Pattern>> {
         match self {
             Self::Word(word) => vec![word],
-            Self::All(items) => items.iter().flat_map(Self::words).collect(),
-            Self::If { then, otherwise, .. } => [then.words(), otherwise.words()].concat(),
+            Self::All(items) => items.iter().flat_map(|item| item.words_where(may_hold)).collect(),
+            Self::If { condition, then, otherwise } => {
+                let then = may_hold(&condition.value).then(|| then.words_where(may_hold));
+                [then.unwrap_or_default(), otherwise.words_where(may_hold)].concat()
+            }
             Self::Each { words, .. } => words.iter().collect(),
         }
     }

@@ -29,6 +29,10 @@ pub struct Recipe {
     pub gpus_per_node: Option<Traced<u32>>,
     /// Variables of all steps.
     pub env: IndexMap<String, Traced<Template>>,
+    /// A script of bash that each task of the roles and of the benchmark sources before its command.
+    pub setup: Option<Traced<String>>,
+    /// How much servers and routers log.
+    pub log_level: Option<Traced<LogLevel>>,
     /// The roles, by the names that profiles have for them.
     pub roles: IndexMap<String, RecipeRole>,
     /// What is measured; nothing where the servers serve until the job ends, unless there are clients
@@ -64,6 +68,52 @@ pub struct ExtraStep {
     pub files: IndexMap<String, String>,
 }
 
+/// How much an engine logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// All.
+    Debug,
+    /// The usual.
+    Info,
+    /// Errors alone.
+    Error,
+}
+
+impl LogLevel {
+    /// All, with their names.
+    pub const ALL: [(&'static str, Self); 3] =
+        [("debug", Self::Debug), ("info", Self::Info), ("error", Self::Error)];
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, level)| *level == self).map_or("", |(name, _)| name)
+    }
+}
+
+/// What nsys records of each task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nsys {
+    /// When.
+    pub range: NsysRange,
+    /// Further words for it.
+    pub args: Vec<String>,
+}
+
+/// When nsys records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NsysRange {
+    /// From one step of the engine to another, `FIRST-LAST`.
+    Steps(String),
+    /// For some seconds, some seconds after the start.
+    Time {
+        /// Seconds before it begins.
+        delay: u32,
+        /// Seconds that it records.
+        duration: u32,
+    },
+}
+
 /// A role of a recipe.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct RecipeRole {
@@ -83,6 +133,12 @@ pub struct RecipeRole {
     pub wrap: Vec<Traced<String>>,
     /// Words before the whole command.
     pub before: Vec<Traced<Pattern>>,
+    /// What nsys records.
+    pub nsys: Option<Traced<Nsys>>,
+    /// How much it logs, in place of the recipe's.
+    pub log_level: Option<Traced<LogLevel>>,
+    /// Further options for its srun, one word each.
+    pub srun_args: Vec<Traced<String>>,
     /// Variables that are removed.
     pub unset: Vec<Traced<String>>,
     /// The first numbers of its ports, in place of the profile's.

@@ -83,6 +83,9 @@ pub struct Role {
     /// [`Role::ready`] is ready when it runs, and a client or a check when it has ended well.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after: Vec<String>,
+    /// Further options for the srun of its steps, one word each, behind the job's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub srun_args: Vec<Traced<String>>,
     /// Whether it is a client that only warms the servers up: what it measures is not of the run.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub warms_up: bool,

@@ -7,7 +7,7 @@ use super::job::{job_settings, max_failed};
 use super::{absolute, choice, each, or_default};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
 use crate::input::settings::{self, Options, Settings};
-use crate::input::slurm_args::{self, OfGpus};
+use crate::input::slurm_args::{self, OfGpus, Program};
 use crate::input::{Context, profile, recipe, set, site};
 use crate::plan::recipe::EngineRequest;
 use crate::plan::request::{ContainerSettings, GpuRequest};
@@ -19,42 +19,58 @@ pub(super) fn build(
     source: &Arc<Source>,
     context: &Context,
 ) -> Result<(EngineRequest, Vec<Diagnostic>), Diagnostics> {
+    // What is wrong with an option is said below, with all the rest.
     let mut errors = Diagnostics::default();
-    let explicit = Settings::default().with(options, &mut errors);
-    if errors.has_errors() {
-        return Err(errors);
-    }
+    let explicit = Settings::default().with(options, &mut Diagnostics::default());
     let site = site::files(context, explicit.site.as_ref().map(|site| site.value.as_path()))?;
     source.hide(site.secrets.as_ref().map_or(&[][..], |secrets| &secrets.value));
     let path = context.current_dir.join(&options.config);
     let environment = site::environment(context)?;
     let elsewhere = site.clone().over(&environment).with(options, &mut Diagnostics::default());
     let around = recipe::Around { current_dir: &context.current_dir, settings: &elsewhere };
-    let recipe::Read { mut recipe, engine, settings: of_recipe, extra_args, mut warnings } =
+    let recipe::Read { recipe, engine, settings: of_recipe, extra_args, mut found } =
         recipe::read(&path, source, &set::sources(&options.set), &around)?;
     let given = site.clone().over(&of_recipe).over(&environment).with(options, &mut errors);
     let folder = super::engine::folder_of(given.profiles.clone(), context);
     let base = path.parent().unwrap_or(&context.current_dir);
-    let found = profile::find(&engine.value, &folder, base).map_err(|error| {
+    let profile = profile::find(&engine.value, &folder, base).map_err(|error| {
         match error.location.is_some() {
-            true => error,
-            false => error.at(engine.origin.location.clone()),
+            true => error.into(),
+            false => error.at(engine.origin.location.clone()).into(),
         }
-    })?;
-    let profile = profile::parse(&found)?;
+    });
+    // A recipe without an engine is wrong already.
+    let profile = match profile.and_then(|found| profile::parse(&found)) {
+        Err(wrong) if !engine.value.is_empty() => {
+            found.0.extend(wrong.0);
+            None
+        }
+        profile => profile.ok(),
+    };
+    let mut job = job_settings(&[&site, &of_recipe], &given, options, &mut errors);
+    let (Some(mut recipe), Some(profile)) = (recipe, profile) else {
+        found.0.extend(errors.0);
+        return Err(found);
+    };
     if recipe.model.value.starts_with("./") || recipe.model.value.starts_with("../") {
         recipe.model.value = absolute(base, &recipe.model.value);
+    }
+    if let Some(setup) = &mut recipe.setup {
+        setup.value = absolute(base, &setup.value);
+    }
+    for role in recipe.roles.values_mut() {
+        let given_args = std::mem::take(&mut role.srun_args);
+        role.srun_args = slurm_args::check(Program::Srun, given_args, &given, &mut errors);
     }
     let path_of = |Traced { value, origin }: Traced<String>| {
         Traced::new(absolute(&context.current_dir, &value), origin)
     };
-    let mut job = job_settings(&[&site, &of_recipe], &given, options, &mut errors);
     if let Some(line) = &extra_args {
         let gpus = recipe.gpus_per_node.as_ref().map(|gpus| gpus.value);
         // It asks for GPUs, or for none: the plan does not, unless that cannot be taken.
         let is_decided = elsewhere.gpu_request.is_some();
         let how = if is_decided { OfGpus::ByPlan } else { OfGpus::AsThere };
-        let words = slurm_args::of_config(line, gpus, &given, how, &mut warnings);
+        let words = slurm_args::of_config(line, gpus, &given, how, &mut found.0);
         let names_gpus = |text: &str| text.contains("gpu") || text.contains("-G");
         let is_taken = words.iter().any(|word| names_gpus(&word.value));
         if !is_decided && (is_taken || !names_gpus(&line.value)) {
@@ -83,5 +99,11 @@ pub(super) fn build(
         max_failed: max_failed(given.max_failed),
         secrets: given.secrets.map(|secrets| secrets.value).unwrap_or_default(),
     };
-    if errors.has_errors() { Err(errors) } else { Ok((request, warnings)) }
+    found.0.extend(errors.0);
+    if found.has_errors() {
+        let names = crate::plan::engine::wrong_names(&request);
+        names.0.into_iter().for_each(|error| found.push_once(error));
+        return Err(found);
+    }
+    Ok((request, found.0))
 }

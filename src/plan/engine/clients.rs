@@ -4,7 +4,6 @@
 use super::sizes::Sized;
 use super::{Planner, RunOfClient, Scope, log, step_on};
 use crate::diagnostic::Diagnostic;
-use crate::plan::argument::Argument;
 use crate::plan::content::Content;
 use crate::plan::env::Env;
 use crate::plan::layout::Run;
@@ -63,7 +62,7 @@ impl<'r> Planner<'r> {
             let run = RunOfClient { isl, osl, concurrency, prompts, results, asks };
             let args: Vec<_> = benchmark.args.iter().map(|word| word.value.clone()).collect();
             let scope = Scope { all, role: None, args: &args, run: Some(&run) };
-            let mut argv: Vec<Traced<Argument>> = Vec::new();
+            let mut argv = self.setup();
             for item in &command {
                 self.emit(item, scope, None, &mut argv);
             }

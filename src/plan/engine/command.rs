@@ -16,7 +16,9 @@ impl<'r> Planner<'r> {
     /// The words of a role's arguments. One that the profile sets itself is an error.
     pub(super) fn args(&mut self, role: &Sized<'r>) -> Vec<String> {
         let syntax = self.profile.syntax;
-        let words = role.profile.command.iter().flat_map(Item::words);
+        let has_level = self.log_level(role).is_some();
+        let may_hold = |condition: &Expr| has_level || condition.names() != [("log_level", None)];
+        let words = role.profile.command.iter().flat_map(|item| item.words_where(&may_hold));
         let own: Vec<_> =
             words.filter_map(|word| word.value.literal()).map(Template::literal_text).collect();
         let mut args = Vec::new();
@@ -191,6 +193,9 @@ impl<'r> Planner<'r> {
         let text = |text: &str| Ok(Value::Text(Template::literal(text)));
         let number = |number: u32| Ok(Value::Number(number.into()));
         let later = |fact, of: String| Ok(Value::Later(Later::new(fact, of)));
+        let optional = |given: Option<String>| {
+            Ok(given.map_or(Value::Nothing, |text| Value::Text(Template::literal(&text))))
+        };
         let slot = |slot: Slot<'_>| {
             let mut template = Template::default();
             template.push_slot(slot);
@@ -242,10 +247,12 @@ impl<'r> Planner<'r> {
         match (name, of) {
             ("name", _) => slot(Slot::own(Fact::Name)),
             ("index", _) => later(Fact::Index, String::new()),
-            ("interface", _) => match &self.request.interface {
-                Some(interface) => text(&interface.value),
-                None => Ok(Value::Nothing),
-            },
+            ("interface", _) => optional(self.request.interface.as_ref().map(|i| i.value.clone())),
+            ("log_level", _) => optional(self.log_level(role).map(|level| level.name().into())),
+            ("log_level_upper", _) => {
+                optional(self.log_level(role).map(|level| level.name().to_uppercase()))
+            }
+            ("profiled_steps", _) => optional(self.profiled_steps(role)),
             ("gpu_count", _) => number(role.gpus),
             ("gpus_per_node", _) => number(self.gpus_per_node),
             ("nnodes", _) if step.deal == Deal::ByGpu && step.nodes > 1 => {

@@ -3,6 +3,7 @@
 
 mod clients;
 mod command;
+mod presets;
 mod secrets;
 mod sizes;
 
@@ -53,14 +54,7 @@ pub struct Engine {
 /// # Errors
 /// All that contradicts itself, with positions; no plan exists then.
 pub fn plan(request: &EngineRequest) -> Result<Plan, Diagnostics> {
-    let mut planner = Planner {
-        request,
-        recipe: &request.recipe,
-        profile: &request.profile,
-        gpus_per_node: request.recipe.gpus_per_node.as_ref().map_or(0, |gpus| gpus.value),
-        errors: Diagnostics::default(),
-        notes: Vec::new(),
-    };
+    let mut planner = Planner::new(request);
     let plan = planner.plan();
     match plan.filter(|_| !planner.errors.has_errors()) {
         None => Err(planner.errors),
@@ -69,6 +63,13 @@ pub fn plan(request: &EngineRequest) -> Result<Plan, Diagnostics> {
             Err(error) => Err(Diagnostic::error(error.to_string()).into()),
         },
     }
+}
+
+/// What is wrong with a recipe's names, whatever else is.
+pub fn wrong_names(request: &EngineRequest) -> Diagnostics {
+    let mut planner = Planner::new(request);
+    planner.check_names();
+    planner.errors
 }
 
 struct Planner<'r> {
@@ -105,14 +106,24 @@ struct RunOfClient<'r> {
 }
 
 impl<'r> Planner<'r> {
+    fn new(request: &'r EngineRequest) -> Self {
+        Self {
+            request,
+            recipe: &request.recipe,
+            profile: &request.profile,
+            gpus_per_node: request.recipe.gpus_per_node.as_ref().map_or(0, |gpus| gpus.value),
+            errors: Diagnostics::default(),
+            notes: Vec::new(),
+        }
+    }
+
     fn error(&mut self, message: impl Into<String>, at: Option<Location>) {
         self.errors.push_once(Diagnostic::error(message).at(at));
     }
 
-    fn plan(&mut self) -> Option<Plan> {
-        let (recipe, request) = (self.recipe, self.request);
+    fn check_names(&mut self) {
         self.refuse_secrets();
-        for (key, role) in &recipe.roles {
+        for (key, role) in &self.recipe.roles {
             if !self.profile.roles.contains_key(key) {
                 let names: Vec<_> = self.profile.roles.keys().map(String::as_str).collect();
                 let help = match nearest(key, names.iter().copied(), 1)[..] {
@@ -124,8 +135,15 @@ impl<'r> Planner<'r> {
                 self.errors.push(Diagnostic::error(message).at(at).help(help));
             }
         }
+    }
+
+    fn plan(&mut self) -> Option<Plan> {
+        let (recipe, request) = (self.recipe, self.request);
+        self.check_names();
         let mut sized = self.sizes();
         if self.errors.has_errors() {
+            // Nothing can be placed, but other mistakes can be named.
+            sized.iter().for_each(|role| drop(self.args(role)));
             return None;
         }
         let (total_nodes, frontend) = self.place(&mut sized)?;
@@ -185,7 +203,7 @@ impl<'r> Planner<'r> {
             request.container.as_ref(),
             &request.workspace,
             &mounts,
-            &[&request.install_script],
+            &[&request.install_script, &recipe.setup],
             &mut self.errors,
         );
         if let Some(interface) = &request.interface {
@@ -268,10 +286,12 @@ impl<'r> Planner<'r> {
             self.set(&mut env, name, &value.value, value.origin.clone());
         }
         env.order_for_shell();
-        let mut argv = Vec::new();
+        let mut argv = self.setup();
         for word in role.recipe.iter().flat_map(|role| &role.before) {
             self.emit(&Item::Word(word.clone()), scope, None, &mut argv);
         }
+        self.check_presets(role);
+        self.nsys(scope, &mut argv);
         for item in &profile.command {
             self.emit(item, scope, None, &mut argv);
         }
@@ -310,6 +330,7 @@ impl<'r> Planner<'r> {
             ready: self.ready(role, all),
             alive: profile.alive,
             fatal: profile.fatal.clone(),
+            srun_args: role.recipe.map(|role| role.srun_args.clone()).unwrap_or_default(),
             ..self.bare(profile.purpose, role.count, numbered, role.step.clone())
         }
     }
@@ -341,6 +362,7 @@ impl<'r> Planner<'r> {
                 done: None,
             },
             after: Vec::new(),
+            srun_args: Vec::new(),
             warms_up: false,
             ends_after: None,
             ready: None,

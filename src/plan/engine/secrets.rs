@@ -18,6 +18,11 @@ impl Planner<'_> {
                 let words = profile.syntax.words(name, &value.value);
                 self.refuse(words.iter().map(|word| (word.as_str(), &value.origin)));
             }
+            self.refuse_in(role.before.iter());
+            let nsys = role.nsys.iter();
+            let nsys =
+                nsys.flat_map(|nsys| nsys.value.args.iter().map(|word| (&**word, &nsys.origin)));
+            self.refuse(nsys);
             self.refuse(role.wrap.iter().map(|word| (word.value.as_str(), &word.origin)));
         }
         for role in profile.roles.values() {

@@ -401,6 +401,7 @@ impl<'r> Planner<'r> {
             step,
             // The test decides on ports itself and says in no log of ours when it serves.
             after: Vec::new(),
+            srun_args: Vec::new(),
             warms_up: false,
             ready: None,
             alive: None,

@@ -70,6 +70,7 @@ pub fn of_instance(
     extra.extend(spec.step.cpu_bind().map(|how| format!("--cpu-bind={how}")));
     let container = container_arguments(instance.plan, None);
     extra.extend(common(instance.plan, container, variables)?);
+    extra.extend(instance.role.srun_args.iter().map(|word| word.value.clone()));
     let request = SrunRequest {
         nodes: Some(spec.step.nodes),
         ntasks: Some(spec.step.tasks),
