@@ -8,14 +8,28 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use disagg::diagnostic::Source;
-use disagg::input::request::{Options, build};
+use disagg::input::request::{Options, build, plan_text};
 use disagg::input::{Context, config};
 use disagg::plan::{self, Request};
+
+#[path = "../tests/recipes_of_docs/mod.rs"]
+mod recipes_of_docs;
 
 fn main() {
     divan::main();
     if std::env::args().any(|argument| argument == "--bench") {
-        process_beside_python();
+        process_beside_python(
+            &median_config(),
+            &["--trtllm-dir", "/llm", "--models-dir", "/models"],
+        );
+        let folder = std::env::temp_dir().join(format!("recipe-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a temporary folder can be made");
+        for (engine, text) in recipes_of_docs::all() {
+            let recipe = folder.join(format!("{engine}.yaml"));
+            std::fs::write(&recipe, text).expect("the folder can be written");
+            process_beside_python(&recipe, &[]);
+        }
+        let _ = std::fs::remove_dir_all(folder);
     }
 }
 
@@ -72,6 +86,22 @@ fn plan_from_yaml_text(bencher: divan::Bencher<'_, '_>) {
     });
 }
 
+/// The recipes of docs/recipes.md, from their texts to plans; the limit is 200 µs.
+#[divan::bench(args = recipes_of_docs::all().into_iter().map(|(engine, _)| engine))]
+fn plan_of_a_recipe(bencher: divan::Bencher<'_, '_>, engine: &str) {
+    let mut recipes = recipes_of_docs::all().into_iter();
+    let (_, text) = recipes.find(|(name, _)| name == engine).expect("it is one of them");
+    let source = Arc::new(Source::new("recipe.yaml", text));
+    let options = Options {
+        config: "recipe.yaml".into(),
+        workspace: Some("/space".into()),
+        ..Options::default()
+    };
+    let context = Context { env: &|_| None, current_dir: "/".into() };
+    bencher
+        .bench_local(|| plan_text(&options, black_box(&source), &context).expect("it is good").0);
+}
+
 /// 10,000 nodes: 1,250 generation servers on 4 nodes each, 5,000 context servers on one.
 #[divan::bench]
 fn plan_of_10000_nodes_with_every_instance_and_its_nodes(bencher: divan::Bencher<'_, '_>) {
@@ -93,12 +123,11 @@ fn plan_of_10000_nodes_with_every_instance_and_its_nodes(bencher: divan::Bencher
 /// Runs both commands in blocks, turn and turn about, and prints the medians and their ratio. Each
 /// block starts with a run that does not count, so that neither finds the processor's caches full of
 /// the other.
-fn process_beside_python() {
-    let config = median_config();
+fn process_beside_python(config: &Path, options: &[&str]) {
     let mut ours = Command::new(slurm_bed::built("slurm-disagg"));
-    ours.arg("plan").arg(&config).args(["--trtllm-dir", "/llm", "--models-dir", "/models"]);
+    ours.arg("plan").arg(config).args(options);
     let mut python = Command::new("/usr/bin/python3");
-    python.args(["-c", "import sys, yaml; yaml.safe_load(open(sys.argv[1]))"]).arg(&config);
+    python.args(["-c", "import sys, yaml; yaml.safe_load(open(sys.argv[1]))"]).arg(config);
     let (mut a, mut b) = (Vec::new(), Vec::new());
     for _ in 0..5 {
         for (command, times) in [(&mut ours, &mut a), (&mut python, &mut b)] {

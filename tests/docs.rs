@@ -3,9 +3,14 @@
 //! program's own table (`UPDATE_DOCS=1` writes them), and links lead somewhere.
 #![allow(clippy::unwrap_used)]
 
+mod recipes_of_docs;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use disagg::diagnostic::Source;
+use disagg::input::request::{Options, plan_text};
 use disagg::input::settings::{Place, Setting, TABLE};
 use disagg::input::{Context, site};
 
@@ -24,6 +29,25 @@ fn is_up_to_date(name: &str, expected: &str) {
         let hint =
             "is out of date: run `UPDATE_DOCS=1 cargo nextest run -p slurm-disagg --test docs`";
         assert!(text == expected, "{name} {hint}");
+    }
+}
+
+#[test]
+fn the_recipes_of_the_page_can_be_planned() {
+    let recipes = recipes_of_docs::all();
+    assert_eq!(recipes.len(), 5);
+    for (engine, text) in recipes {
+        let options = Options {
+            config: "recipe.yaml".into(),
+            workspace: Some("/w".into()),
+            ..Options::default()
+        };
+        let context = Context { env: &|_| None, current_dir: "/".into() };
+        let source = Arc::new(Source::new("recipe.yaml", text.clone()));
+        let plan = plan_text(&options, &source, &context);
+        let (plan, warnings) = plan.unwrap_or_else(|errors| panic!("{text}\n{errors}"));
+        assert!(warnings.is_empty(), "{text}\n{warnings:?}");
+        assert_eq!(plan.engine.unwrap().name, engine);
     }
 }
 
