@@ -165,6 +165,11 @@ test: ## set everything up for the tests and run them; TESTS='FILTER' (of nextes
 		$(MAKE) test-on-slurm SLURM_PREFIX="$$prefix" SLURM_INCLUDE="$$prefix/include"; \
 	done
 
+.PHONY: test-engines
+test-engines: nextest ## tests with real engines on CPUs, which `make test` leaves out: 6 GB of disk, ten minutes
+	@scripts/need-packages $(TEST_PACKAGES)
+	@$(NEXTEST) --run-ignored only
+
 # The controller's plugin is built for each release; the SPANK plugin is the same file everywhere.
 .PHONY: test-on-slurm
 test-on-slurm: $(filter build/job_submit_disagg.so,$(addprefix build/,$(PLUGINS)))

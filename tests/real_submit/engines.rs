@@ -7,39 +7,47 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use disagg::run::result::{RunResult, VerdictKind};
+use disagg::run::result::{Moment, RunResult, VerdictKind};
+use rustix::process::{Pid, Signal, getpgid, kill_process};
 use slurm_bed::{Options, Output, contains};
 
 use crate::site::{LIMIT, Site};
 
 const ENGINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engines");
 
-struct Place {
+pub struct Place {
     site: Site,
-    /// Where the programs and the model are.
-    installed: String,
+    /// The model, and where the programs are: lines that all recipes have.
+    head: String,
+    /// Longer than any run takes on a busy machine.
+    limit: Duration,
 }
 
 impl Place {
     fn new(options: Options) -> Self {
-        let installed = Output::of(&mut Command::new(format!("{ENGINES}/install")));
-        Self { installed: installed.ok().trim().to_owned(), site: Site::with(options) }
+        Self::with(options, "requirements.txt", &format!("PYTHONPATH: {ENGINES}/mock"), LIMIT)
     }
 
-    fn workspace(&self, name: &str) -> PathBuf {
+    /// A cluster, the programs of these requirements, and variables of all steps.
+    pub fn with(options: Options, requirements: &str, env: &str, limit: Duration) -> Self {
+        let mut install = Command::new(format!("{ENGINES}/install"));
+        let installed = Output::of(install.arg(requirements));
+        let installed = installed.ok().trim();
+        let head = format!(
+            "model: {{path: {installed}/tiny, name: tiny}}\n\
+             env: {{PATH: \"{installed}/bin:$PATH\", HOME: /tmp, {env}}}\n"
+        );
+        Self { head, limit, site: Site::with(options) }
+    }
+
+    pub fn workspace(&self, name: &str) -> PathBuf {
         self.site.cluster.work().join(name)
     }
 
     /// Starts the submission of a recipe that has these lines and those that all have.
-    fn submit(&self, name: &str, lines: &str) -> Child {
-        let installed = &self.installed;
+    pub fn submit(&self, name: &str, lines: &str) -> Child {
         let recipe = self.site.cluster.work().join(format!("{name}.yaml"));
-        let text = format!(
-            "model: {{path: {installed}/tiny, name: tiny}}\n\
-             env: {{PATH: \"{installed}/bin:$PATH\", PYTHONPATH: {ENGINES}/mock, HOME: /tmp}}\n\
-             slurm: {{time: 5}}\n\
-             {lines}\n"
-        );
+        let text = format!("{}{lines}\n", self.head);
         fs::write(&recipe, text).unwrap();
         let (recipe, workspace) = (recipe.display().to_string(), self.workspace(name));
         let workspace = workspace.display().to_string();
@@ -49,13 +57,13 @@ impl Place {
         submit.spawn().unwrap()
     }
 
-    fn result(&self, name: &str) -> RunResult {
+    pub fn result(&self, name: &str) -> RunResult {
         RunResult::read(&self.workspace(name))
             .unwrap_or_else(|error| panic!("{error}: {}", self.text(name)))
     }
 
     /// What the submission and all steps of a run have printed.
-    fn text(&self, name: &str) -> String {
+    pub fn text(&self, name: &str) -> String {
         let logs = fs::read_dir(self.workspace(name)).into_iter().flatten().flatten();
         let logs = logs.map(|entry| entry.path());
         let logs = logs.filter(|path| path.extension().is_some_and(|kind| kind == "log"));
@@ -67,27 +75,32 @@ impl Place {
     }
 
     /// Waits for the end of a submission; gives its exit status.
-    fn status_of(&self, submit: &mut Child) -> Option<i32> {
+    pub fn status_of(&self, submit: &mut Child) -> Option<i32> {
         let ended = || submit.try_wait().unwrap();
-        let status = slurm_bed::wait_for(LIMIT, ended, || "the submission does not end".into());
+        let status =
+            slurm_bed::wait_for(self.limit, ended, || "the submission does not end".into());
         status.code()
     }
 
-    /// Ends the process of a job whose command contains these words, as a crash does.
-    fn kill(&self, job: u32, words: &str) {
-        let of_job = format!("SLURM_JOB_ID={job}\0");
-        let is_one = |process: &&slurm_bed::Process| {
-            let environment = fs::read(format!("/proc/{}/environ", process.pid));
-            let environment =
-                String::from_utf8_lossy(&environment.unwrap_or_default()).into_owned();
-            process.command.starts_with("python3")
-                && process.command.contains(words)
-                && environment.contains(&of_job)
-        };
+    /// Waits until a run has printed this text, and ends the process whose command has these words, as
+    /// a crash does, or the one with this title among those that it has started; gives the time.
+    pub fn kill_after(&self, text: &str, name: &str, words: &str, title: Option<&str>) -> Moment {
+        let is_there = || self.text(name).contains(text).then_some(());
+        slurm_bed::wait_for(self.limit, is_there, || self.text(name));
+        std::thread::sleep(Duration::from_secs(1));
         let processes = self.site.cluster.processes();
-        let process = processes.iter().find(is_one);
-        let pid = process.unwrap_or_else(|| panic!("{words}: {processes:#?}")).pid.to_string();
-        assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+        let pid_of = |is_one: &dyn Fn(&slurm_bed::Process) -> bool| {
+            let process = processes.iter().find(|process| is_one(process));
+            process.unwrap_or_else(|| panic!("{words}: {processes:#?}")).pid.cast_signed()
+        };
+        let is_main = |command: &str| command.starts_with("python3") && command.contains(words);
+        let main = Pid::from_raw(pid_of(&|process| is_main(&process.command)));
+        let killed = title.map(|title| {
+            let group = |pid: u32| getpgid(Pid::from_raw(pid.cast_signed())).ok();
+            pid_of(&|process| process.command.starts_with(title) && group(process.pid) == main)
+        });
+        kill_process(killed.and_then(Pid::from_raw).or(main).unwrap(), Signal::KILL).unwrap();
+        Moment::now()
     }
 }
 
@@ -104,7 +117,7 @@ fn servers_of_several_nodes_and_real_routers_find_each_other() {
     let place = Place::new(Options::nodes(8).gpus(2));
     let roles = |args: &str| {
         format!(
-            "gpus_per_node: 2\nroles:\n  prefill: {{args: {{{args}}}}}\n  decode: {{args: {{{args}}}}}\n  \
+            "gpus_per_node: 2\nslurm: {{time: 5}}\nroles:\n  prefill: {{args: {{{args}}}}}\n  decode: {{args: {{{args}}}}}\n  \
              router: {{args: {{worker-startup-check-interval: 1}}}}"
         )
     };
@@ -143,7 +156,7 @@ fn servers_of_several_nodes_and_real_routers_find_each_other() {
 /// Dynamo's frontend, one prefill and some decode servers.
 fn dynamo(decode: u32, more: &str, benchmark: &str) -> String {
     format!(
-        "engine: dynamo-mocker\nroles:\n  prefill:\n  decode: {{servers: {decode}}}\n{more}\nbenchmark: {{{benchmark}}}"
+        "engine: dynamo-mocker\nslurm: {{time: 5}}\nroles:\n  prefill:\n  decode: {{servers: {decode}}}\n{more}\nbenchmark: {{{benchmark}}}"
     )
 }
 
@@ -172,13 +185,7 @@ fn the_end_of_any_of_dynamos_processes_is_the_verdict() {
     // One after the other: the nodes of a bed share their ports.
     for (step, words) in cases {
         let mut submit = place.submit(step, &dynamo(1, "", &benchmark));
-        slurm_bed::wait_for(
-            LIMIT,
-            || place.text(step).contains("BENCHMARK: running").then_some(()),
-            || place.text(step),
-        );
-        std::thread::sleep(Duration::from_secs(1));
-        place.kill(place.result(step).run.job_id, words);
+        place.kill_after("BENCHMARK: running", step, words, None);
         assert_eq!(place.status_of(&mut submit), Some(1), "{}", place.text(step));
         let verdict = place.result(step).verdict;
         assert_eq!(verdict.kind, VerdictKind::ServerEnded, "{verdict:#?}");

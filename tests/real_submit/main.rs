@@ -16,6 +16,7 @@ mod matrix;
 mod ordinary;
 mod recipe;
 mod site;
+mod vllm;
 
 use std::io::Write;
 use std::path::Path;
