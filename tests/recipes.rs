@@ -138,7 +138,7 @@ fn ranks_are_spread_over_whole_nodes_or_follow_each_other_gpu_by_gpu() {
     ] {
         let plan = plan(&format!(
             "engine: trtllm-serve\nmodel: /m/x\ngpus_per_node: 4\nslurm: {{placement: {placement}}}\n\
-             roles: {{aggregated: {{servers: 2, config: {{tensor_parallel_size: {gpus}}}}}}}\n{BENCHMARK}"
+             roles: {{aggregated: {{servers: 2, config: {{tensor_parallel_size: {gpus}}}}}}}\nserve_only: true\n"
         ));
         assert_eq!(plan.layout.total_nodes, nodes_in_all, "{placement} {gpus}");
         for (index, expected) in expected.into_iter().enumerate() {
@@ -355,6 +355,11 @@ fn a_mistake_in_a_profile_is_named_at_its_place() {
         ("port: web, path", "port: wob, path", "roles.all.ready: there is no port wob"),
         ("steps_of: all", "steps_of: al", "roles.all: unknown role al"),
         ("path: /up", "path: up", "a role's path or status is none of HTTP"),
+        (
+            "arguments: {dashes",
+            "modes: {one: [al]}\narguments: {dashes",
+            "modes.one: unknown role al",
+        ),
         ("[all.web]", "[all.wob]", "clients_ask: all.wob is no ROLE.PORT"),
         ("engine: eighth", "engine: [", "eighth.yaml:"),
         ("purpose: server", "purpose: serve", "must be one of: service, server, router"),
@@ -369,6 +374,46 @@ fn a_mistake_in_a_profile_is_named_at_its_place() {
                       roles: {all: {args: {ranks: 4}}}\nserve_only: true\n";
         let error = folder.plan(recipe).unwrap_err();
         assert!(error.contains(expected), "{to}\n{error}");
+    }
+}
+
+#[test]
+fn no_server_is_left_without_requests() {
+    let text = |engine: &str, roles: &str, rest: &str| {
+        format!("engine: {engine}\nmodel: m\ngpus_per_node: 4\nroles: {{{roles}}}\n{rest}\n")
+    };
+    let benchmark = "benchmark: {isl: 8, osl: 8, concurrencies: 1}";
+    for (engine, roles, expected) in [
+        ("vllm", "decode: {}", "r.yaml:4:9: error: decode has no prefill servers to work with"),
+        ("dynamo-sglang", "decode: {servers: 0}, prefill: {}", "prefill has no decode servers"),
+        (
+            "sglang",
+            "prefill: {}, decode: {}, aggregated: {}",
+            "r.yaml:4:34: error: aggregated does not work together with prefill and decode",
+        ),
+        (
+            "trtllm-serve",
+            "aggregated: {servers: 2}",
+            "r.yaml:4:9: error: clients would ask only the first of 2 aggregated servers",
+        ),
+        (
+            "vllm",
+            "prefill: {}, decode: {}, router: {servers: 0}",
+            "r.yaml:4:34: error: clients have nothing to ask: there is no router and no aggregated",
+        ),
+    ] {
+        let error = Folder::new().plan(&text(engine, roles, benchmark)).unwrap_err();
+        assert!(error.contains(expected), "{roles}\n{error}");
+        assert_eq!(error.matches("error:").count(), 1, "{error}");
+    }
+    // Clients from outside may ask each of them.
+    plan(&text("trtllm-serve", "aggregated: {servers: 2}", "serve_only: true"));
+    for (engine, port) in [("vllm", 8000), ("sglang", 30000)] {
+        let several = plan(&text(engine, "aggregated: {servers: 2}", benchmark));
+        let urls = format!("--worker-urls http://n0:{port} http://n1:{}", port + 1);
+        assert!(command(&several, "ROUTER").contains(&urls), "{}", command(&several, "ROUTER"));
+        let one = plan(&text(engine, "aggregated: {}", benchmark));
+        assert!(one.instance("ROUTER").is_err());
     }
 }
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Profiles of engines: those that are compiled in, those of the site, and how their files are read.
 
+mod names;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,9 +16,7 @@ use crate::plan::config::Field;
 use crate::plan::expr::Expr;
 use crate::plan::health::{Alive, Count, Http, Minimum, Ready};
 use crate::plan::origin::Traced;
-use crate::plan::profile::{
-    Client, ConfigItem, Item, ListSyntax, Profile, ProfileRole, Syntax, TaskPer,
-};
+use crate::plan::profile::{Client, Item, ListSyntax, Profile, ProfileRole, Syntax, TaskPer};
 use crate::plan::role::Purpose;
 use crate::plan::template::{Template, is_name};
 
@@ -108,14 +108,27 @@ pub fn parse(found: &Found) -> Result<Profile, Diagnostics> {
     // What is below `common` is for YAML's anchors alone.
     fields.refuse_unknown(
         &root,
-        &["engine", "about", "sizes", "arguments", "clients_ask", "client", "common", "roles"],
+        &[
+            "engine",
+            "about",
+            "sizes",
+            "modes",
+            "arguments",
+            "clients_ask",
+            "client",
+            "common",
+            "roles",
+        ],
     );
     let engine = required(&mut fields, &root, "engine");
     if !found.engine.contains('/') && !engine.is_empty() && engine != found.engine {
         let message = format!("the profile of {} says that it is of {engine}", found.engine);
         fields.error(root.position(), message);
     }
-    let sizes = fields.entries_of(&root, "sizes", |fields, path, node| fields.words(path, node));
+    let [sizes, modes] = ["sizes", "modes"].map(|key| {
+        let lists = fields.entries_of(&root, key, |fields, path, node| fields.words(path, node));
+        lists.into_iter().map(|(name, names)| (name, names.value)).collect()
+    });
     let section = fields.section(&root, "roles");
     let mut roles = IndexMap::new();
     for (key, node) in section.entries() {
@@ -147,14 +160,15 @@ pub fn parse(found: &Found) -> Result<Profile, Diagnostics> {
     }
     let profile = Profile {
         about: required(&mut fields, &root, "about"),
-        sizes: sizes.into_iter().map(|(name, names)| (name, names.value)).collect(),
+        sizes,
+        modes,
         syntax: syntax(&mut fields, &root),
         clients_ask,
         client: optional(&mut fields, &root, "client"),
         roles,
         engine,
     };
-    check(&mut fields, &profile);
+    names::check(&mut fields, &profile);
     finish(fields)?;
     Ok(profile)
 }
@@ -176,7 +190,7 @@ pub fn clients() -> Result<IndexMap<String, Client>, Diagnostics> {
         };
         for word in client.command.iter().flat_map(Item::words) {
             for (name, _) in
-                word.value.names().into_iter().filter(|(name, _)| !OF_CLIENTS.contains(name))
+                word.value.names().into_iter().filter(|(name, _)| !names::OF_CLIENTS.contains(name))
             {
                 fields.error(node.position, format!("{}: there is no {{{name}}}", key.name));
             }
@@ -429,173 +443,4 @@ impl<'d> Fields<'d> {
         };
         Ok((self.port_number(path, first.unwrap_or(node))?, each))
     }
-}
-
-/// The placeholders, each with what follows its colon: nothing, a role, a port, a role's port, an
-/// argument or a size.
-const PLACEHOLDERS: &[(&str, Of)] = &[
-    ("model", Of::Nothing),
-    ("served_name", Of::Nothing),
-    ("workspace", Of::Nothing),
-    ("name", Of::Nothing),
-    ("index", Of::Nothing),
-    ("gpu_count", Of::Nothing),
-    ("interface", Of::Nothing),
-    ("log_level", Of::Nothing),
-    ("log_level_upper", Of::Nothing),
-    ("profiled_steps", Of::Nothing),
-    ("gpus_per_node", Of::Nothing),
-    ("nnodes", Of::Nothing),
-    ("tasks", Of::Nothing),
-    ("node_rank", Of::Nothing),
-    ("rank", Of::Nothing),
-    ("local_rank", Of::Nothing),
-    ("node_addr", Of::Nothing),
-    ("args", Of::Nothing),
-    ("wrap", Of::Nothing),
-    ("config", Of::Nothing),
-    ("leader_addr", Of::RoleOrNothing),
-    ("count", Of::RoleOrNothing),
-    ("port", Of::Port),
-    ("addrs", Of::PortOfRole),
-    ("urls", Of::PortOfRole),
-    ("url", Of::PortOfRole),
-    ("size", Of::Size),
-    ("arg", Of::Argument),
-];
-
-/// Those of clients.
-pub const OF_CLIENTS: [&str; 12] = [
-    "model",
-    "served_name",
-    "workspace",
-    "url",
-    "host",
-    "host_port",
-    "concurrency",
-    "prompts",
-    "isl",
-    "osl",
-    "results",
-    "args",
-];
-
-#[derive(Clone, Copy, PartialEq)]
-enum Of {
-    Nothing,
-    RoleOrNothing,
-    Port,
-    PortOfRole,
-    Size,
-    Argument,
-}
-
-/// Whether all that the roles refer to exists, whatever a recipe says.
-fn check(fields: &mut Fields<'_>, profile: &Profile) {
-    let mut names = Vec::new();
-    for (key, role) in &profile.roles {
-        if let Some(node) = role.node.as_ref().filter(|node| !profile.roles.contains_key(*node)) {
-            names.push((format!("roles.{key}.node: unknown role {node}"), None));
-        }
-        let counts = match &role.ready {
-            Some(Ready::Http(http)) => &http.counts[..],
-            _ => &[],
-        };
-        let counted = counts.iter().filter_map(|count| match &count.minimum {
-            Minimum::StepsOf(role) => Some(role),
-            Minimum::Number(_) => None,
-        });
-        let others = role.after.iter().chain(counted);
-        for other in others.filter(|other| !profile.roles.contains_key(*other)) {
-            names.push((format!("roles.{key}: unknown role {other}"), None));
-        }
-        let port = role.ready.as_ref().and_then(Ready::port);
-        if let Some(port) = port.filter(|port| !role.ports.contains_key(port.as_str())) {
-            names.push((format!("roles.{key}.ready: there is no port {}", port.as_str()), None));
-        }
-        let mut wrong =
-            |of: &ProfileRole, found: Vec<(&str, Option<&str>)>, origin: &crate::plan::Origin| {
-                for (name, what) in found {
-                    if let Err(why) = known(profile, of, name, what) {
-                        names.push((format!("{}: {why}", origin.input), origin.location.clone()));
-                    }
-                }
-            };
-        let expressions =
-            role.count.iter().chain(role.ports.values().filter_map(|(_, each)| each.as_ref()));
-        for expr in expressions {
-            wrong(role, expr.value.names(), &expr.origin);
-        }
-        let mut items: Vec<&Item> = role.command.iter().chain(role.env.values()).collect();
-        while let Some(item) = items.pop() {
-            match item {
-                Item::Word(word) => wrong(role, word.value.names(), &word.origin),
-                Item::All(all) => items.extend(all),
-                Item::If { condition, then, otherwise } => {
-                    wrong(role, condition.value.names(), &condition.origin);
-                    items.extend([&**then, &**otherwise]);
-                }
-                Item::Each { role: other, words } => match profile.roles.get(other) {
-                    Some(other) => {
-                        words.iter().for_each(|w| wrong(other, w.value.names(), &w.origin))
-                    }
-                    None => {
-                        let at = words.first().and_then(|word| word.origin.location.clone());
-                        let why = format!("roles.{key}: unknown role {other}");
-                        return fields.diagnostics.push(Diagnostic::error(why).at(at));
-                    }
-                },
-            }
-        }
-        for pattern in role.config.values().flat_map(ConfigItem::patterns) {
-            wrong(role, pattern.value.names(), &pattern.origin);
-        }
-        if role.config_file.is_none() && !role.config.is_empty() {
-            names.push((format!("roles.{key} has `config` but no `config_file`"), None));
-        }
-    }
-    for (message, location) in names {
-        fields.diagnostics.push(Diagnostic::error(message).at(location));
-    }
-}
-
-fn known(
-    profile: &Profile,
-    role: &ProfileRole,
-    name: &str,
-    of: Option<&str>,
-) -> Result<(), String> {
-    let Some((_, kind)) = PLACEHOLDERS.iter().find(|(known, _)| *known == name) else {
-        let names = PLACEHOLDERS.iter().map(|(name, _)| *name);
-        return Err(match nearest(name, names.clone(), 1)[..] {
-            [near, ..] => format!("unknown placeholder {{{name}}}; did you mean {{{near}}}?"),
-            _ => format!(
-                "unknown placeholder {{{name}}}; known are {}",
-                names.collect::<Vec<_>>().join(", ")
-            ),
-        });
-    };
-    let has_role = |role: &str| profile.roles.contains_key(role);
-    let has_port = |of: &str| match of.split_once('.') {
-        Some((role, port)) => {
-            profile.roles.get(role).is_some_and(|role| role.ports.contains_key(port))
-        }
-        None => false,
-    };
-    let what = match (kind, of) {
-        (Of::Nothing | Of::RoleOrNothing, None) => return Ok(()),
-        (Of::RoleOrNothing, Some(of)) if has_role(of) => return Ok(()),
-        (Of::Port, Some(of)) if has_port(of) || role.ports.contains_key(of) => return Ok(()),
-        (Of::PortOfRole, Some(of)) if has_port(of) => return Ok(()),
-        (Of::Size, Some(of)) if profile.sizes.contains_key(of) => return Ok(()),
-        (Of::Argument, Some(_)) => return Ok(()),
-        (Of::Nothing, Some(_)) => "nothing follows this name",
-        (Of::RoleOrNothing, _) => "a role of the profile, or nothing, follows this name",
-        (Of::Port, _) => "a port of the role, or ROLE.PORT, follows this name",
-        (Of::PortOfRole, _) => "ROLE.PORT follows this name",
-        (Of::Size, _) => "one of `sizes` follows this name",
-        (Of::Argument, _) => "the name of an argument follows this name",
-    };
-    let of = of.map(|of| format!(":{of}")).unwrap_or_default();
-    Err(format!("{{{name}{of}}}: {what}"))
 }

@@ -20,6 +20,9 @@ pub struct Profile {
     /// The arguments whose product is the number of GPUs of a server: a name, and those that mean
     /// the same.
     pub sizes: IndexMap<String, Vec<String>>,
+    /// The roles of servers that work together, by the name of their mode. A recipe has servers of
+    /// each role of one mode, and of no other role.
+    pub modes: IndexMap<String, Vec<String>>,
     /// How arguments become words.
     pub syntax: Syntax,
     /// Where clients ask: roles and their ports, of which the first that the plan has counts.

@@ -115,24 +115,29 @@ fn client(model: &str) -> String {
 #[test]
 fn servers_of_several_nodes_and_real_routers_find_each_other() {
     let place = Place::new(Options::nodes(8).gpus(2));
-    let roles = |args: &str| {
-        format!(
-            "gpus_per_node: 2\nslurm: {{time: 5}}\nroles:\n  prefill: {{args: {{{args}}}}}\n  decode: {{args: {{{args}}}}}\n  \
-             router: {{args: {{worker-startup-check-interval: 1}}}}"
-        )
-    };
+    let pair = |args: &str| format!("prefill: {{args: {{{args}}}}}, decode: {{args: {{{args}}}}}");
     let measured = |model: &str| {
         format!("benchmark: {{{}, concurrencies: [1, 4], prompts: 20}}", client(model))
     };
+    let sglang = pair("tp-size: 4");
+    let vllm = pair("tensor-parallel-size: 2, pipeline-parallel-size: 2");
+    let both = "aggregated: {servers: 2}";
+    let (each, all): (&[&str], &[&str]) = (&["\"prefill\"", "\"decode\""], &["null"]);
     let cases = [
-        ("sglang", "tp-size: 4", "\"{served_name}\""),
-        ("vllm", "tensor-parallel-size: 2, pipeline-parallel-size: 2", "\"{served_name}\""),
+        ("sglang", &*sglang, "\"{served_name}\"", each),
+        ("vllm", &vllm, "\"{served_name}\"", each),
+        ("sglang", both, "\"{served_name}\"", all),
+        ("vllm", both, "\"{served_name}\"", all),
         // Such a client ends with 0 too.
-        ("sglang", "tp-size: 4", "unknown"),
+        ("sglang", &sglang, "unknown", each),
     ];
-    for (round, (engine, args, model)) in cases.into_iter().enumerate() {
+    for (round, (engine, servers, model, modes)) in cases.into_iter().enumerate() {
         let name = format!("{engine}{round}");
-        let lines = format!("engine: {engine}\n{}\n{}", roles(args), measured(model));
+        let lines = format!(
+            "engine: {engine}\ngpus_per_node: 2\nslurm: {{time: 5}}\n\
+             roles: {{{servers}, router: {{args: {{worker-startup-check-interval: 1}}}}}}\n{}",
+            measured(model)
+        );
         let status = place.status_of(&mut place.submit(&name, &lines));
         let (result, text) = (place.result(&name), place.text(&name));
         let completed: Vec<_> = result.figures.iter().map(|one| one.get("completed")).collect();
@@ -144,12 +149,17 @@ fn servers_of_several_nodes_and_real_routers_find_each_other() {
         assert_eq!(result.verdict.kind, VerdictKind::Passed, "{text}");
         assert_eq!(status, Some(0), "{text}");
         assert_eq!(completed, [Some(20.0); 2], "{text}");
-        for mode in ["prefill", "decode"] {
+        for mode in modes {
             // The router's own question on its start may come too.
-            let answered = text.matches(&format!("{{\"did\": \"{mode}\"")).count();
+            let answered = text.matches(&format!("{{\"did\": {mode}")).count();
             assert!(answered >= 40, "{mode} {answered}: {text}");
-            assert_eq!(text.matches("\"rank\": 1").count(), 2, "{text}");
         }
+        let followers = if servers == both { 0 } else { 2 };
+        assert_eq!(text.matches("\"rank\": 1").count(), followers, "{text}");
+        // Each of the servers was asked.
+        let logs = ["server_0.log", "server_1.log"].map(|log| place.workspace(&name).join(log));
+        let asked = |log: &PathBuf| fs::read_to_string(log).unwrap().contains("\"did\"");
+        assert!(servers != both || logs.iter().all(asked), "{text}");
     }
 }
 

@@ -28,7 +28,8 @@ impl<'r> Planner<'r> {
         asks: Option<(&'r str, &'r str)>,
         node: u32,
     ) {
-        let Some(benchmark) = &self.recipe.benchmark else { return };
+        // Without any, that is the error.
+        let (Some(benchmark), Some(_)) = (&self.recipe.benchmark, asks) else { return };
         let Some((command, unset)) = self.client(benchmark) else { return };
         let workspace = self.request.workspace.value.trim_end_matches('/');
         let runs: Vec<Option<u64>> = match &benchmark.concurrencies[..] {

@@ -260,15 +260,29 @@ impl<'r> Planner<'r> {
     /// The role that clients ask, by the name of its steps, and its port.
     fn asks(&mut self, sized: &[Sized<'r>]) -> Option<(&'r str, &'r str)> {
         let profile = self.profile;
-        let runs = |role: &str| sized.iter().any(|sized| sized.key == role && sized.runs());
-        let asked = profile.clients_ask.iter().find(|(role, _)| runs(role));
-        if asked.is_none() {
+        let running = |key: &str| sized.iter().find(|role| role.key == key && role.runs());
+        let asked = profile.clients_ask.iter().find_map(|(key, port)| Some((running(key)?, port)));
+        let Some((role, port)) = asked else {
             let names: Vec<_> = profile.clients_ask.iter().map(|(role, _)| role.as_str()).collect();
-            let message = format!("there is nothing that clients could ask: {}", names.join(", "));
-            self.error(message, None);
+            let message =
+                format!("clients have nothing to ask: there is no {}", names.join(" and no "));
+            let without =
+                profile.clients_ask.iter().find_map(|(key, _)| self.recipe.roles.get(key));
+            self.error(message, without.and_then(|role| role.key.origin.location.clone()));
+            return None;
+        };
+        let is_alone = profile.modes.values().flatten().any(|key| key == role.key);
+        if is_alone && role.count > 1 && self.recipe.benchmark.is_some() {
+            let message =
+                format!("clients would ask only the first of {} {} servers", role.count, role.key);
+            let place = role.recipe.and_then(|role| role.key.origin.location.clone());
+            let help = format!(
+                "set roles.{}.servers to 1: this engine has nothing that shares requests out among them",
+                role.key
+            );
+            self.errors.push(Diagnostic::error(message).at(place).help(help));
         }
-        let (role, port) = asked?;
-        Some((profile.roles.get(role)?.name.as_str(), port))
+        Some((role.profile.name.as_str(), port))
     }
 
     fn role(&mut self, role: &Sized<'r>, all: &[Sized<'r>]) -> Role {

@@ -142,10 +142,51 @@ impl<'r> Planner<'r> {
             let at = recipe.roles.values().next().and_then(|role| role.key.origin.location.clone());
             self.errors.push(Diagnostic::error(message).at(at).help(help));
         }
+        self.check_mode(&sized);
         for role in sized.iter_mut().filter(|role| role.count > 0) {
             self.size(role);
         }
         sized
+    }
+
+    /// Servers that nothing asks, or that lack others to work with, would hold their GPUs for nothing.
+    fn check_mode(&mut self, sized: &[Sized<'r>]) {
+        let modes = &self.profile.modes;
+        let is_of_a_mode = |role: &&Sized<'r>| modes.values().flatten().any(|key| key == role.key);
+        let servers: Vec<_> =
+            sized.iter().filter(|role| role.count > 0).filter(is_of_a_mode).collect();
+        let has = |mode: &[String], role: &Sized<'r>| mode.iter().any(|key| key == role.key);
+        let missing = |mode: &[String]| {
+            mode.iter().find(|key| !servers.iter().any(|role| role.key == **key)).cloned()
+        };
+        let (Some(first), mut fitting) = (
+            servers.first(),
+            modes.values().filter(|mode| servers.iter().all(|role| has(mode, role))).peekable(),
+        ) else {
+            return;
+        };
+        let nearest = fitting.peek().copied();
+        if fitting.any(|mode| missing(mode).is_none()) {
+            return;
+        }
+        let (role, message) = match nearest.and_then(|mode| missing(mode)) {
+            Some(missing) => {
+                (*first, format!("{} has no {missing} servers to work with", first.key))
+            }
+            None => {
+                let mode =
+                    modes.values().find(|mode| has(mode, first)).map_or(&[][..], Vec::as_slice);
+                let other = servers.iter().find(|role| !has(mode, role)).unwrap_or(first);
+                (
+                    *other,
+                    format!("{} does not work together with {}", other.key, mode.join(" and ")),
+                )
+            }
+        };
+        let kinds: Vec<_> = modes.values().map(|roles| roles.join(" and ")).collect();
+        let help = format!("a recipe has servers of one kind: {}", kinds.join(", or "));
+        let at = role.recipe.and_then(|role| role.key.origin.location.clone());
+        self.errors.push(Diagnostic::error(message).at(at).help(help));
     }
 
     /// A number that an expression of the profile makes from counts of roles and GPUs.
