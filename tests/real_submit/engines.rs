@@ -11,7 +11,7 @@ use disagg::run::result::{Moment, RunResult, VerdictKind};
 use rustix::process::{Pid, Signal, getpgid, kill_process};
 use slurm_bed::{Options, Output, contains};
 
-use crate::site::{LIMIT, Site};
+use crate::site::{LIMIT, Site, path_with_ib0};
 
 const ENGINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engines");
 
@@ -44,14 +44,19 @@ impl Place {
         self.site.cluster.work().join(name)
     }
 
-    /// Starts the submission of a recipe that has these lines and those that all have.
     pub fn submit(&self, name: &str, lines: &str) -> Child {
+        self.submit_with(name, lines, &[])
+    }
+
+    /// Starts the submission of a recipe that has these lines and those that all have.
+    fn submit_with(&self, name: &str, lines: &str, options: &[&str]) -> Child {
         let recipe = self.site.cluster.work().join(format!("{name}.yaml"));
         let text = format!("{}{lines}\n", self.head);
         fs::write(&recipe, text).unwrap();
         let (recipe, workspace) = (recipe.display().to_string(), self.workspace(name));
         let workspace = workspace.display().to_string();
-        let mut submit = self.site.command(&[], &["submit", &recipe, "--workspace", &workspace]);
+        let submit = [&["submit", &*recipe, "--workspace", &*workspace], options].concat();
+        let mut submit = self.site.command(&[&path_with_ib0(&self.site)], &submit);
         submit.stdout(fs::File::create(format!("{workspace}.out")).unwrap());
         submit.stderr(fs::File::create(format!("{workspace}.err")).unwrap());
         submit.spawn().unwrap()
@@ -175,7 +180,10 @@ fn dynamo_passes_with_a_real_client_and_through_files() {
     let place = Place::new(Options::nodes(3));
     let files = "  etcd: {servers: 0}\n  nats: {servers: 0}";
     let benchmark = "client: aiperf, isl: 32, osl: 8, concurrencies: 2, prompts: 20";
-    let status = place.status_of(&mut place.submit("files", &dynamo(2, files, benchmark)));
+    // Its variables for addresses take no names.
+    let at = ["--interface", "ib0"];
+    let mut submit = place.submit_with("files", &dynamo(2, files, benchmark), &at);
+    let status = place.status_of(&mut submit);
     let text = place.text("files");
     assert_eq!(status, Some(0), "{text}");
     let result = place.result("files");

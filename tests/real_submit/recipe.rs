@@ -5,11 +5,11 @@
 use std::fs;
 
 use disagg::run::result::{Moment, RunResult, VerdictKind};
-use slurm_bed::{Options, contains, executable};
+use slurm_bed::{Options, contains};
 
 use serde_json::{Value, json};
 
-use crate::site::{Running, Site, path, wait_for};
+use crate::site::{Running, Site, path, path_with_ib0, wait_for};
 
 const ENGINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engines");
 
@@ -113,11 +113,7 @@ fn servers_without_a_benchmark_serve_until_they_are_cancelled() {
     let (file, workspace) = (site.cluster.work().join("recipe.yaml"), site.workspace());
     let text = recipe(DISAGGREGATED, "").replace("env: {", "env: {STANDIN_INTERFACE: ib0, ");
     fs::write(&file, text.replace("slurm: {", "slurm: {interface: ib0, ")).unwrap();
-    // All nodes are on one machine: `ip` would give each of them all addresses.
-    let bin = site.cluster.work().join("bin");
-    let own = "getent ahostsv4 $(hostname) | sed -n '1s,\\([^ ]*\\).*,2: ib0    inet \\1/16 scope global ib0,p'";
-    executable(&bin.join("ip"), &format!("#!/bin/sh\n{own}\n"));
-    let path_of_job = format!("PATH={}:{}", path(&bin), std::env::var("PATH").unwrap());
+    let path_of_job = path_with_ib0(&site);
     let submit = ["submit", path(&file), "--workspace", path(&workspace), "--serve-only"];
     let mut running = Running::start(&site, site.command(&[&path_of_job], &submit));
     running.until("serving at http://10.77.0.3:8100\n");

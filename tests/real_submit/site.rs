@@ -270,6 +270,15 @@ pub fn on_a_terminal<'site>(
     (child, terminal.try_clone().unwrap(), Reader::new(site, terminal))
 }
 
+/// A PATH with an `ip` that gives each node an interface ib0 with its own address: all nodes are on one
+/// machine, which has all addresses on one.
+pub fn path_with_ib0(site: &Site) -> String {
+    let bin = site.cluster.work().join("bin");
+    let own = r"getent ahostsv4 $(hostname) | sed -n '1s,\([^ ]*\).*,2: ib0    inet \1/16 scope global ib0,p'";
+    executable(&bin.join("ip"), &format!("#!/bin/sh\n{own}\n"));
+    format!("PATH={}:{}", path(&bin), std::env::var("PATH").unwrap())
+}
+
 /// A directory with an sbatch that runs the real one and some shell after it.
 pub fn wrapped_sbatch(site: &Site, after: &str) -> String {
     let directory = site.cluster.work().join("bin");

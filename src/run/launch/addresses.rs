@@ -58,8 +58,8 @@ pub fn of_nodes(plan: &Plan, nodes: &[String]) -> Result<Vec<String>, NoAddress>
     let output = subprocess::run(&mut srun, TIMEOUT, None)?;
     let message = || {
         let lines = output.stderr.lines().map(str::trim);
-        let errors = lines.filter(|line| line.contains("error:") || !line.starts_with("srun:"));
-        printable(errors.last().unwrap_or("no answer"))
+        let mut errors = lines.filter(|line| line.contains("error:") || !line.starts_with("srun:"));
+        printable(errors.next_back().unwrap_or("no answer"))
     };
     hosts.iter().map(|node| address(node, interface, &output.stdout, message)).collect()
 }
