@@ -469,7 +469,7 @@ fn a_mistake_in_a_recipe_is_named_at_its_place() {
         (
             "gpus: 8,",
             "nsys: {steps: 1-2},",
-            "r.yaml:6:18: error: roles.decode.nsys: the profile of sglang cannot record steps",
+            "r.yaml:6:18: error: roles.decode.nsys: the profile of sglang cannot record steps of",
         ),
         ("gpus: 8,", "nsys: {steps: 9-2},", "roles.decode.nsys.steps must be two numbers"),
         ("gpus: 8,", "nsys: {delay: 2},", "nsys must have either `steps: FIRST-LAST` or"),

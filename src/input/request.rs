@@ -530,7 +530,9 @@ fn choice<T: Choice + Default>(given: Option<Traced<T>>, setting: &Setting) -> T
 }
 
 fn absolute(current_dir: &Path, path: &str) -> String {
-    let joined = current_dir.join(path).to_string_lossy().into_owned();
+    // Without `.` in it.
+    let joined: PathBuf = current_dir.join(path).components().collect();
+    let joined = joined.to_string_lossy().into_owned();
     match joined.trim_end_matches('/') {
         "" => "/".to_owned(),
         trimmed => trimmed.to_owned(),

@@ -123,6 +123,7 @@ impl<'r> Planner<'r> {
 
     fn check_names(&mut self) {
         self.refuse_secrets();
+        self.check_presets();
         for (key, role) in &self.recipe.roles {
             if !self.profile.roles.contains_key(key) {
                 let names: Vec<_> = self.profile.roles.keys().map(String::as_str).collect();
@@ -304,7 +305,6 @@ impl<'r> Planner<'r> {
         for word in role.recipe.iter().flat_map(|role| &role.before) {
             self.emit(&Item::Word(word.clone()), scope, None, &mut argv);
         }
-        self.check_presets(role);
         self.nsys(scope, &mut argv);
         for item in &profile.command {
             self.emit(item, scope, None, &mut argv);

@@ -78,34 +78,29 @@ impl<'r> Planner<'r> {
     }
 
     /// Refuses what the profile does not pass on to the engine.
-    pub(super) fn check_presets(&mut self, role: &Sized<'r>) {
-        let engine = &self.profile.engine;
-        let mut errors = Vec::new();
+    pub(super) fn check_presets(&mut self) {
+        let (recipe, profile) = (self.recipe, self.profile);
         let mut refuse = |origin: &Origin, what: &str, help: &str| {
-            let error = Diagnostic::error(format!("{}: {what}", origin.input));
-            errors.push(error.at(origin.location.clone()).help(help));
+            let message = format!("{}: the profile of {} {what}", origin.input, profile.engine);
+            let error = Diagnostic::error(message).at(origin.location.clone());
+            self.errors.push_once(error.help(help));
         };
         let level = |role: &ProfileRole| mentions(role, "log_level");
-        if let Some(own) = role.recipe.and_then(|role| role.log_level.as_ref())
-            && !level(role.profile)
-        {
-            let what = format!("the profile of {engine} has no log level for this role");
-            refuse(&own.origin, &what, "set what the program has for it in `args` or `env`");
+        let of_all = recipe.log_level.iter().filter(|_| !profile.roles.values().any(level));
+        let roles = recipe.roles.iter();
+        let known = roles.filter_map(|(key, role)| Some((role, profile.roles.get(key)?)));
+        let of_roles = known.clone().filter(|(_, of)| !level(of));
+        for level in of_all.chain(of_roles.filter_map(|(role, _)| role.log_level.as_ref())) {
+            let help = "set what the program has for it in `args` or `env`";
+            refuse(&level.origin, "says nothing of log levels here", help);
         }
-        if let Some(of_all) = &self.recipe.log_level
-            && !self.profile.roles.values().any(level)
-        {
-            let what = format!("the profile of {engine} has no log level");
-            refuse(&of_all.origin, &what, "set what the engine has for it in `args` or `env`");
+        for (role, _) in known.filter(|(_, of)| !mentions(of, "profiled_steps")) {
+            let nsys = role.nsys.iter();
+            for nsys in nsys.filter(|nsys| matches!(nsys.value.range, NsysRange::Steps(_))) {
+                let help = "record for a time: {delay: SECONDS, duration: SECONDS}";
+                refuse(&nsys.origin, "cannot record steps of this role", help);
+            }
         }
-        if let Some(nsys) = role.recipe.and_then(|role| role.nsys.as_ref())
-            && matches!(nsys.value.range, NsysRange::Steps(_))
-            && !mentions(role.profile, "profiled_steps")
-        {
-            let what = format!("the profile of {engine} cannot record steps of this role");
-            refuse(&nsys.origin, &what, "record for a time: {delay: SECONDS, duration: SECONDS}");
-        }
-        errors.into_iter().for_each(|error| self.errors.push_once(error));
     }
 }
 
