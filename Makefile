@@ -168,7 +168,7 @@ test: ## set everything up for the tests and run them; TESTS='FILTER' (of nextes
 .PHONY: test-engines
 test-engines: nextest ## tests with real engines on CPUs, which `make test` leaves out: 6 GB of disk, ten minutes
 	@scripts/need-packages $(TEST_PACKAGES)
-	@$(NEXTEST) --run-ignored only
+	@$(NEXTEST) --run-ignored only --filterset 'test(/^vllm::/)'
 
 # The controller's plugin is built for each release; the SPANK plugin is the same file everywhere.
 .PHONY: test-on-slurm
