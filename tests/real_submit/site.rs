@@ -34,10 +34,12 @@ pub const STEPS: &str = "for server in GEN_0 CTX_0 DISAGG_SERVER; do
     wait
     exit $status";
 
-/// A server whose ranks are killed while a process of theirs lives on, and holds their output.
+/// A server whose ranks are killed while processes of theirs live on: one holds their output, and has
+/// no environment, as those that set a title; another has only the environment.
 pub const KILLED: &str = "#!/bin/bash
 [ \"$DISAGG_SERVING_TYPE\" = CTX_0 ] || exec sleep 60
-sh -c 'trap \"\" TERM; while sleep 0.1; do :; done' outlives &
+env -i sh -c 'trap \"\" TERM; while sleep 0.1; do :; done' outlives &
+sh -c 'trap \"\" TERM; while sleep 0.1; do :; done' outlives >/dev/null 2>&1 &
 sleep 1
 kill -9 $$
 ";

@@ -162,14 +162,13 @@ fn apply(
 }
 
 /// Starts a process that kills what the rank leaves behind. It has little of the rank's environment, and
-/// none of the variable by which it finds the rank's processes.
+/// none of the variable by which it finds the rank's processes. It looks where its output goes, and leaves it.
 fn watch(rank: &str, variables: &HashMap<String, String>) -> io::Result<()> {
     let own = ["PATH", "SLURM_PROCID", "SLURMD_NODENAME"];
     let mut sh = Command::new("sh");
     sh.env_clear().envs(own.iter().filter_map(|name| variables.get_key_value(*name)));
     sh.args(["-c", WATCH_SH, "sh", &process::id().to_string(), rank]);
-    sh.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    sh.status().map(drop)
+    sh.stdin(Stdio::null()).status().map(drop)
 }
 
 /// Whether a pinned task is where the plan has it. The variables of a heterogeneous job speak of one of

@@ -160,7 +160,7 @@ fn what_a_killed_rank_leaves_behind_is_killed_and_named_and_other_ends_stay_as_t
     let script = "start=$SECONDS
         srun --disagg-role=CTX_0 bash -c '(trap \"\" TERM; exec -a outlives sleep 50) & sleep 1; kill -9 $$'
         echo killed $?
-        srun --disagg-role=CTX_0 bash -c '(exec -a outlives sleep 50) & exit 7'; echo exit $?
+        srun --disagg-role=CTX_0 bash -c '(exec env -i bash -c \"exec -a outlives sleep 50\") & exit 7'; echo exit $?
         srun --disagg-role=CTX_0 bash -c 'exec >/dev/null 2>&1; exit 7'; echo exit $?
         srun --disagg-role=CTX_0 true; echo exit $?
         echo took:$((SECONDS - start))";
