@@ -32,7 +32,8 @@ RELEASE := target/release
 CONTROLLER := target/controller
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
-NEXTEST := $(CARGO) nextest run --locked --workspace --all-features --no-fail-fast
+# One more than processors: tests on a real Slurm mostly wait for it.
+NEXTEST := $(CARGO) nextest run --locked --workspace --all-features --no-fail-fast --test-threads=$(shell expr $$(nproc) + 1)
 # Further Slurm installations to run the real-Slurm tests on, colon-separated.
 SLURM_PREFIXES ?=
 

@@ -143,7 +143,7 @@ fn whoever_ends_the_job_finds_the_reason_in_the_verdict() {
     let site = Site::start(&Options::nodes(9));
     let ready = waits_for_servers();
     let run = |name| Run { name, env: SLOW, ready, ..Run::default() };
-    let time_limit = site.submit(&Run { sbatch: &["--time=1"], ..run("time_limit") });
+    let time_limit = site.submit(&run("time_limit"));
     let names = ["cancelled", "without_exec"];
     let cancelled = site.submit(&run(names[0]));
     let workspace = site.plan(&run(names[1]));
@@ -159,6 +159,11 @@ fn whoever_ends_the_job_finds_the_reason_in_the_verdict() {
         let result = site.wait_for(name, |result| result.verdict.kind == VerdictKind::Cancelled);
         assert!(result.steps.iter().all(|step| step.ended.is_some()), "{result:#?}");
     }
+
+    // The controller looks at the limits of all jobs every half minute.
+    site.wait_for("time_limit", is_in_benchmark);
+    let job = format!("JobId={time_limit}");
+    let _ = site.cluster.run(["scontrol", "update", &job, "EndTime=now+1"]).checked();
 
     let near = site.submit(&run("near"));
     site.wait_for("near", is_in_benchmark);

@@ -220,7 +220,7 @@ fn every_way_to_say_a_wrong_size_is_refused() {
 #[test]
 fn every_way_to_say_the_right_size_is_taken() {
     for site in sites() {
-        for options in [
+        let jobs = [
             &["-N3"][..],
             &["-N2-4"],
             &["-n12"],
@@ -237,18 +237,18 @@ fn every_way_to_say_the_right_size_is_taken() {
             &["-wnode[2-4]"],
             &["-wnode5"],
             &["--time=UNLIMITED"],
-        ] {
-            let job = taken(
-                &site,
-                &[&[DEMAND, "--output=/dev/null"], options, &["--wrap=true"]].concat(),
-            );
-            let id = job.field("JobId").parse().unwrap();
+        ];
+        let jobs = jobs.map(|options| {
+            let options = [&[DEMAND, "--output=/dev/null"], options, &["--wrap=true"]].concat();
+            (options.join(" "), taken(&site, &options).field("JobId").parse().unwrap())
+        });
+        for (options, id) in jobs {
             let job = site.wait_job(id, LIMIT);
-            assert_eq!(job.state(), "COMPLETED", "{site} {options:?}");
-            assert_eq!(size(&job), ("3", "12"), "{site} {options:?}");
+            assert_eq!(job.state(), "COMPLETED", "{site} {options}");
+            assert_eq!(size(&job), ("3", "12"), "{site} {options}");
             // "TRES" up to 23.02, "AllocTRES" later.
             let tres = [job.field("TRES"), job.field("AllocTRES")].concat();
-            assert!(tres.contains("node=3"), "{site} {options:?}: {tres}");
+            assert!(tres.contains("node=3"), "{site} {options}: {tres}");
         }
     }
 }
