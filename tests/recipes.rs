@@ -7,6 +7,7 @@ use std::process::Command;
 
 use disagg::input::request::{self, Options};
 use disagg::input::{Context, profile};
+use disagg::output::{diff, explain};
 use disagg::plan::{Plan, resolve};
 use disagg::run::launch::command::of_instance;
 
@@ -256,6 +257,20 @@ fn what_every_engine_shares_stands_around_the_command() {
     let places = ["--cpu-bind=none", "--cpu-bind=cores", "-l"]
         .map(|word| srun.iter().rposition(|w| w == word));
     assert!(places.is_sorted() && places[0].is_some(), "{srun:?}");
+    // None of them is left out where plans are explained and compared.
+    let explained = explain::entries(&plan).into_iter().filter(|entry| entry.kind == "srun");
+    let explained: Vec<_> = explained.filter(|entry| entry.name == "--cpu-bind").collect();
+    let whose: Vec<_> = explained.iter().map(|e| (e.whose.as_str(), e.value.as_str())).collect();
+    assert_eq!(whose, [("job", "none"), ("CTX", "cores")]);
+    let changed = self::plan(
+        &text
+            .replace("none]}", "none], sbatch_args: [--nice], interface: ib0}")
+            .replace("-l]", "-u]"),
+    );
+    let changes = diff::text(&diff::changes(&plan, &changed), ("a", "b"));
+    for part in ["--nice", "-u", "ib0"] {
+        assert!(changes.contains(part), "{part}: {changes}");
+    }
 }
 
 #[test]

@@ -196,6 +196,7 @@ fn test(plan: &Plan) -> Facts {
         facts.push(fact("engine", &engine.name));
         facts.push(fact("model", &engine.model));
         facts.push(fact("served name", &engine.served_name));
+        facts.extend(plan.interface().map(|interface| fact("interface", interface)));
     }
     facts.push(fact("configuration", &plan.config.path));
     facts.push(fact("configuration's SHA-256", &plan.config.sha256));
@@ -233,6 +234,9 @@ fn request(plan: &Plan) -> Facts {
         fact("--output", &job.output.value),
     ];
     facts.extend(job.texts().map(|(name, text)| fact(&format!("--{name}"), &text.value)));
+    facts.extend(job.exclusive.as_ref().map(|exclusive| fact("--exclusive", exclusive.value)));
+    facts.extend(job.sbatch_args.iter().map(|word| fact("sbatch", &word.value)));
+    facts.extend(job.srun_args.iter().map(|word| fact("srun", &word.value)));
     facts.extend(job.segment.as_ref().map(|segment| fact("--segment", segment.value)));
     if let Some(container) = &plan.container {
         facts.push(fact("--container-image", &container.image.value));
@@ -245,13 +249,15 @@ fn request(plan: &Plan) -> Facts {
 
 fn step(role: &Role) -> Facts {
     let step = &role.step;
-    vec![
+    let mut facts = vec![
         fact("step --nodes", step.nodes),
         fact("step --ntasks", step.tasks),
         fact("step --ntasks-per-node", step.tasks_per_node),
         fact("step --mpi", step.mpi_type()),
         fact("step --overlap", step.overlap),
-    ]
+    ];
+    facts.extend(role.srun_args.iter().map(|word| fact("step srun", &word.value)));
+    facts
 }
 
 fn env(plan: &Plan, env: &Env) -> Facts {

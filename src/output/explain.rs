@@ -42,6 +42,9 @@ pub fn entries(plan: &Plan) -> Vec<Entry> {
     if let Some(engine) = &plan.engine {
         let why = Origin::input("engine (recipe)");
         add("rules", "job", "engine", &engine.name, &why);
+        if let Some(interface) = &engine.interface {
+            add("rules", "job", "interface", &interface.value, &interface.origin);
+        }
     }
     let most = format!("{}%", plan.max_failed.value);
     add("rules", "job", "max_failed", &most, &plan.max_failed.origin);
@@ -66,10 +69,12 @@ pub fn entries(plan: &Plan) -> Vec<Entry> {
     if let Some(gpus) = asked(GpuRequest::Gres) {
         add("sbatch", "job", "--gres", &format!("gpu:{}", gpus.value), &gpus.origin);
     }
-    for (kind, arguments) in [("sbatch", &job.sbatch_args), ("srun", &job.srun_args)] {
+    let of_job = [("sbatch", "job", &job.sbatch_args), ("srun", "job", &job.srun_args)].into_iter();
+    let of_roles = plan.roles.iter().map(|(name, role)| ("srun", name.as_str(), &role.srun_args));
+    for (kind, whose, arguments) in of_job.chain(of_roles) {
         for argument in arguments {
             let (name, value) = argument.value.split_once('=').unwrap_or((&argument.value, ""));
-            add(kind, "job", name, value, &argument.origin);
+            add(kind, whose, name, value, &argument.origin);
         }
     }
     for (name, value) in plan.job_env.iter() {
