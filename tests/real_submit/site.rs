@@ -239,9 +239,13 @@ impl<'site> Running<'site> {
 
     /// Sends a signal to the command itself, as `kill` does.
     pub fn signal(&self, name: &str) {
-        let command = self.stderr.site.cluster.processes().into_iter();
-        let mut commands = command.filter(|process| process.command.starts_with(DISAGG));
-        let pid = commands.next().unwrap().pid.to_string();
+        // The job's launch is the same program; which of both has the lower number is open.
+        let is_own = |process: &slurm_bed::Process| {
+            let arguments = process.command.strip_prefix(DISAGG);
+            arguments.is_some_and(|arguments| !arguments.starts_with(" launch"))
+        };
+        let pid = self.stderr.site.cluster.processes().into_iter().find(is_own).unwrap().pid;
+        let pid = pid.to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
