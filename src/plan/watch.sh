@@ -5,7 +5,12 @@
 # give themselves a title write it over their environment: they are known by the rank's output, which they hold.
 left() {
     {
-        grep -lsFxz "DISAGG_RANK=$1" /proc/[0-9]*/environ
+        # A job that the rank has submitted has the name too.
+        # shellcheck disable=SC2013  # no name has blanks
+        for file in $(grep -lsFxz "DISAGG_RANK=$1" /proc/[0-9]*/environ); do
+            ! grep -qsz '^SLURM_JOB_ID=' "$file" || grep -qsFxz "SLURM_JOB_ID=${1%%.*}" "$file" || continue
+            echo "$file"
+        done
         # slurmstepd gives each task pipes of its own.
         # shellcheck disable=SC2010  # nobody chooses these names
         [ "$parent" != slurmstepd ] || ls -l /proc/[0-9]*/fd/[12] 2>/dev/null | grep -F ' -> pipe:' | grep -F -e " -> $stdout" -e " -> $stderr"

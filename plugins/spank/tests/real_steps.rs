@@ -163,6 +163,8 @@ fn what_a_killed_rank_leaves_behind_is_killed_and_named_and_other_ends_stay_as_t
         srun --disagg-role=CTX_0 bash -c '(exec env -i bash -c \"exec -a outlives sleep 50\") & exit 7'; echo exit $?
         srun --disagg-role=CTX_0 bash -c 'exec >/dev/null 2>&1; exit 7'; echo exit $?
         srun --disagg-role=CTX_0 true; echo exit $?
+        srun --disagg-role=CTX_0 bash -c 'SLURM_JOB_ID=999999 setsid bash -c \"exec -a submitted sleep 9\" >/dev/null 2>&1 & sleep 0.2'
+        sleep 1; pgrep -f '^submitted' >/dev/null && echo exit submitted
         echo took:$((SECONDS - start))";
     let output = site.job_of("wide.yaml", script);
     contains(&output, "on node3 has ended; killing what it left: ");
@@ -171,7 +173,7 @@ fn what_a_killed_rank_leaves_behind_is_killed_and_named_and_other_ends_stay_as_t
         output.lines().filter(|line| line.starts_with("killed ") || line.starts_with("exit "));
     let ends = ends.collect::<Vec<_>>();
     assert!(["killed 137", "killed 143"].contains(&ends[0]), "{output}");
-    assert_eq!(ends[1..], ["exit 7", "exit 7", "exit 0"], "{output}");
+    assert_eq!(ends[1..], ["exit 7", "exit 7", "exit 0", "exit submitted"], "{output}");
     let took = output.lines().find_map(|line| line.strip_prefix("took:")).unwrap();
     assert!(took.parse::<u32>().unwrap() < 40, "{output}");
     let left = site.cluster.processes().into_iter().find(|one| one.command.contains("outlives"));
