@@ -120,8 +120,13 @@ function M.parse_demand(text)
 			return nil, string.format("unknown key '%s'", key:sub(1, 32))
 		else
 			local number = #value <= 7 and value:match("^[1-9][0-9]*$") and tonumber(value)
+			-- 0: the plan does not ask Slurm for GPUs, so there is no say in them.
+			local min = key == "gpus_per_node" and 0 or 1
+			if min == 0 and value == "0" then
+				number = 0
+			end
 			if not number or number > MAXIMA[key] then
-				return nil, string.format("'%s' must be a number from 1 to %d", key, MAXIMA[key])
+				return nil, string.format("'%s' must be a number from %d to %d", key, min, MAXIMA[key])
 			end
 			demand[key] = number
 		end
@@ -307,6 +312,9 @@ local function contradictions(ask, demand, refusals)
 		end
 	end
 	tasks_on_node(ask.tasks_per_node, "--ntasks-per-node", demand.tasks_per_node)
+	if demand.gpus_per_node == 0 then
+		return
+	end
 	tasks_on_node(ask.tasks_per_gpu and ask.tasks_per_gpu * demand.gpus_per_node,
 		"--ntasks-per-gpu")
 
@@ -492,7 +500,7 @@ local function fill(job_desc, ask, demand)
 		end
 		-- Slurm refuses a job that names a type in one place and none in the other.
 		local one_type, kind = only_type(ask.tres_per_job)
-		if one_type and not (gpus(ask.tres_per_node) or gpus(ask.tres_per_task)
+		if demand.gpus_per_node > 0 and one_type and not (gpus(ask.tres_per_node) or gpus(ask.tres_per_task)
 			or gpus(ask.tres_per_socket)) then
 			-- The old name `gres` puts the value into the running release's own form.
 			local others = ask.tres_per_node and ask.tres_per_node .. "," or ""

@@ -10,6 +10,7 @@
 //! ```
 //!
 //! One space between words, keys in any order, numbers in decimal without sign or leading zero.
+//! `gpus_per_node=0`: the plan asks Slurm for no GPUs, so the controller has no say in them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -43,7 +44,7 @@ pub struct Demand {
     pub tasks: u32,
     /// Tasks on each node, at most.
     pub tasks_per_node: u32,
-    /// GPUs on each node.
+    /// GPUs on each node; 0 where the plan does not ask Slurm for any.
     pub gpus_per_node: u32,
     /// Name of the test config, a label for people.
     pub config: String,
@@ -81,10 +82,12 @@ pub enum DemandError {
     #[error("'{0}' is missing")]
     Missing(&'static str),
     /// Not a number, or out of range.
-    #[error("'{key}' must be a number from 1 to {max}")]
+    #[error("'{key}' must be a number from {min} to {max}")]
     Number {
         /// The key.
         key: &'static str,
+        /// The smallest value that it may have.
+        min: u32,
         /// The largest value that it may have.
         max: u32,
     },
@@ -153,9 +156,9 @@ impl Demand {
         let optional = [(key::SEGMENT, self.segment), (key::TIME_MIN, self.time_min)];
         let given = optional.into_iter().filter_map(|(key, n)| n.map(|n| (key, n)));
         for (key, number) in required.into_iter().chain(given) {
-            let max = key::max(key);
-            if !(1..=max).contains(&number) {
-                return Err(DemandError::Number { key, max });
+            let (min, max) = key::range(key);
+            if !(min..=max).contains(&number) {
+                return Err(DemandError::Number { key, min, max });
             }
         }
         if !is_config_name(&self.config) {
@@ -237,10 +240,11 @@ mod key {
     pub const SEGMENT: &str = "segment";
     pub const TIME_MIN: &str = "time_min";
 
-    pub fn max(key: &str) -> u32 {
+    pub fn range(key: &str) -> (u32, u32) {
         match key {
-            TASKS_PER_NODE | GPUS_PER_NODE => super::MAX_PER_NODE,
-            _ => super::MAX_COUNT,
+            TASKS_PER_NODE => (1, super::MAX_PER_NODE),
+            GPUS_PER_NODE => (0, super::MAX_PER_NODE),
+            _ => (1, super::MAX_COUNT),
         }
     }
 }
@@ -298,12 +302,13 @@ fn put<T>(slot: &mut Option<T>, key: &'static str, value: T) -> Result<(), Deman
 }
 
 fn number(key: &'static str, text: &str) -> Result<u32, DemandError> {
-    let max = key::max(key);
-    let plain = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
-    text.parse()
-        .ok()
-        .filter(|n| plain && (1..=max).contains(n))
-        .ok_or(DemandError::Number { key, max })
+    let (min, max) = key::range(key);
+    let plain = text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|n| plain && (min..=max).contains(n)).ok_or(DemandError::Number {
+        key,
+        min,
+        max,
+    })
 }
 
 fn is_config_name(name: &str) -> bool {

@@ -80,7 +80,7 @@ fn the_message_names_the_key_and_its_range() {
     let error = Demand::parse("v1 nodes=0 tasks=1").unwrap_err();
     assert_eq!(error.to_string(), "'nodes' must be a number from 1 to 1000000");
     let error = Demand::parse("v1 gpus_per_node=70000").unwrap_err();
-    assert_eq!(error.to_string(), "'gpus_per_node' must be a number from 1 to 65533");
+    assert_eq!(error.to_string(), "'gpus_per_node' must be a number from 0 to 65533");
 }
 
 #[test]
@@ -141,7 +141,7 @@ proptest! {
     fn what_can_be_sent_comes_back_as_it_was(
         nodes in 1u32..=2000,
         tasks_per_node in 1u32..=500,
-        gpus_per_node in 1u32..=500,
+        gpus_per_node in 0u32..=500,
         spare in 0u32..=100,
         config in "[A-Za-z0-9._+=@-]{1,255}",
         segment in proptest::option::of(1u32..=1_000_000),

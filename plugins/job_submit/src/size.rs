@@ -158,6 +158,9 @@ fn contradictions(ask: &Ask<'_>, demand: &Demand, refusals: &mut Vec<String>) {
     }
 
     let node_gpus = u64::from(demand.gpus_per_node);
+    if node_gpus == 0 {
+        return;
+    }
     let on_node = ask.tasks_per_gpu.map(|n| u64::from(n) * node_gpus);
     if let Some(n) = differs(on_node, per_node) {
         refuse(tasks_per_node(n), tasks_per_node(per_node), "--ntasks-per-gpu", None);
@@ -279,7 +282,8 @@ fn fill(ask: &Ask<'_>, demand: &Demand, settings: &Settings, form: TresForm) -> 
         let said = [ask.tres_per_node, ask.tres_per_task, ask.tres_per_socket];
         // Slurm refuses a job that names a type in one place and none in the other.
         let kind = only_type(ask.tres_per_job.unwrap_or_default());
-        if let Ok(kind) = kind
+        if demand.gpus_per_node > 0
+            && let Ok(kind) = kind
             && said.into_iter().flatten().all(|tres| gpus(tres).is_none())
         {
             let count = demand.gpus_per_node;
