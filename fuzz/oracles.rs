@@ -17,7 +17,7 @@ use disagg::input::request::{self, Options};
 use disagg::input::test_list::{self, Pick, TestList};
 use disagg::input::{Context, config, handover, prefix_script};
 use disagg::output::{explain, quote, script, task, without_secrets};
-use disagg::plan::step::{StepSpec, Variable};
+use disagg::plan::step::{COMMAND, StepSpec, Variable};
 use disagg::plan::words::Reader;
 use disagg::plan::{
     Env, FrontendNode, Generation, Origin, Placement, Plan, Purpose, Step, Template, TestId,
@@ -679,6 +679,7 @@ fn steps_in_bash(cases: &[String]) {
                 followers: None,
                 files: Vec::new(),
                 argv: ["bash", "-c", &code].map(Template::literal).into(),
+                command_variable: COMMAND,
                 cwd: "/",
                 script: None,
                 log: Template::default(),
@@ -690,7 +691,7 @@ fn steps_in_bash(cases: &[String]) {
             let exports = |variables: &[(std::borrow::Cow<'_, str>, Template)]| -> String {
                 let export = |(name, value): &(std::borrow::Cow<'_, str>, Template)| {
                     let value = match &**name {
-                        task::COMMAND => value.literal_text().into_owned(),
+                        COMMAND => value.literal_text().into_owned(),
                         _ => value.expand(outer).expect("short"),
                     };
                     format!("export {name}={}; ", quote::word(&value))

@@ -13,3 +13,4 @@ pub mod plan;
 #[cfg(feature = "cli")]
 pub mod run;
 pub mod slurm;
+pub mod task_files;

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use slurm_bed::{Job, Options, config, plugstack_line};
 
+const ENGINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engines");
+
 const LIMIT: Duration = Duration::from_secs(120);
 
 /// What [`Site::held`]'s job prints when its step has run.
@@ -114,6 +116,64 @@ fn a_config_alone_sizes_the_job_and_its_five_concurrent_steps() {
         let tres = [job.field("TRES"), job.field("AllocTRES")].concat();
         assert!(tres.contains("node=3"), "{site}: {tres}");
         assert_eq!(job.field("TresPerNode").rsplit(':').next(), Some("4"), "{site}");
+    }
+}
+
+/// What a script of one's own does with a recipe: it finds out where each step is, waits until it is
+/// ready, and starts the next.
+const STEPS_OF_A_RECIPE: &str = r#"
+roles=$(srun --disagg-role=help)
+place() {
+    read -r _ _ _ _ _ nodes _ port _ < <(grep "^$1 " <<<"$roles")
+    echo "http://$(scontrol show hostnames "$nodes" | head -n1):${port%,}"
+}
+start() { srun --disagg-role=$1 DISAGG step & }
+ready() {
+    until python3 -c 'import sys, urllib.request as http; http.urlopen(sys.argv[1], timeout=5)' \
+        "$(place $1)/$2" 2>>not_ready; do sleep 0.2; done
+}
+start REGISTRY; ready REGISTRY
+for step in DECODE_0 PREFILL_0 PREFILL_1; do start $step; done
+for step in DECODE_0 PREFILL_0 PREFILL_1; do ready $step health; done
+start ROUTER; ready ROUTER workers
+for step in WARMUP BENCHMARK_1 BENCHMARK_4; do
+    srun --disagg-role=$step DISAGG step; echo "$step $?"
+done
+kill $(jobs -p); wait
+srun --disagg-role=REGISTRY bash -c 'DISAGG step & sleep 1; kill -USR1 $!; wait $!; echo status $?'
+"#;
+
+#[test]
+fn a_recipe_alone_sizes_the_job_and_a_script_starts_its_steps() {
+    let recipe = format!(
+        "engine: {ENGINES}/standin.yaml\nmodel: {ENGINES}\ngpus_per_node: 4\n\
+         env: {{STANDIN_FAULT: ''}}\nroles:\n  decode: {{args: {{tp: 8}}}}\n  \
+         prefill: {{servers: 2, args: {{tp: 2}}}}\nbenchmark:\n  concurrencies: [1, 4]\n  rounds: 3\n  \
+         warmup: 2\n  command: [python3, '{ENGINES}/standin.py', client, --url, '{{url}}', --concurrency, \
+         '{{concurrency}}', --prompts, '{{prompts}}', --results, '{{results}}']\n\
+         slurm: {{time: 10, placement: packed}}\n"
+    );
+    let cpus = "engine: dynamo-mocker\nmodel: m\nroles: {prefill: , decode: {servers: 2}}\n\
+                serve_only: true\n";
+    for site in sites() {
+        site.write("recipe.yaml", &recipe);
+        let script =
+            STEPS_OF_A_RECIPE.replace("DISAGG ", concat!(env!("CARGO_BIN_EXE_slurm-disagg"), " "));
+        let (job, output) = site.job(&["--disagg-config=recipe.yaml"], &script);
+        assert_eq!(size(&job), ("3", "12"), "{site}: {output}");
+        let answers = output.matches("answers of DECODE_0 PREFILL_0 PREFILL_1\n").count();
+        assert!(answers >= 2, "{site}: {output}");
+        for ended in ["WARMUP 0\n", "BENCHMARK_1 0\n", "BENCHMARK_4 0\n", "status 138\n"] {
+            assert!(output.contains(ended), "{site}: {ended} {output}");
+        }
+        assert!(!output.contains("wrong"), "{site}: {output}");
+
+        site.write("cpus.yaml", cpus);
+        let (job, output) = site.job(&["--disagg-config=cpus.yaml"], "echo [$SLURM_JOB_GPUS]");
+        assert_eq!((size(&job).0, &*output), ("3", "[]\n"), "{site}");
+        let refused = ["sbatch", "-N1", "--disagg-config=cpus.yaml", "--wrap=true"];
+        let nodes = "1 node asked for, but the plan of cpus needs 3 nodes";
+        assert!(site.refused(&refused).contains(nodes), "{site}");
     }
 }
 

@@ -12,10 +12,10 @@ use std::time::Duration;
 use disagg::plan::Plan;
 use slurm_bed::{Cluster, Options, Slurm, built, public_directory};
 use step::scenarios::{SCENARIOS, assert_same, job};
-use step::{DISAGG, RUN, Tree};
+use step::{DISAGG, RUN, Tree, recipe};
 
 /// What a job runs, by name.
-const WAYS: [(&str, &str); 3] = [
+const WAYS: [(&str, &str); 4] = [
     ("launch script", "exec bash \"$workspace/slurm_launch_generated.sh\""),
     ("launch", "exec DISAGG launch --workspace \"$workspace\""),
     (
@@ -23,6 +23,13 @@ const WAYS: [(&str, &str); 3] = [
         "SLURM_DISAGG_PLAN=$(cat \"$workspace/plan.json\"); export SLURM_DISAGG_PLAN; unset RANKS
         for step in STEPS; do
             STEP_NAME=$step srun --disagg-role=$step bash -c 'RUN'
+        done",
+    ),
+    (
+        "step",
+        "SLURM_DISAGG_PLAN=$(cat \"$workspace/plan.json\"); export SLURM_DISAGG_PLAN; unset RANKS
+        for step in STEPS; do
+            STEP_NAME=$step srun --disagg-role=$step DISAGG step
         done",
     ),
 ];
@@ -54,39 +61,60 @@ fn script(tree: &Tree, plan: &Plan, environment: &[(String, String)], command: &
     )
 }
 
+/// The environment of the jobs: that of the tree, with the commands of the Slurm under test.
+fn environment(tree: &Tree) -> Vec<(String, String)> {
+    let slurm = Slurm::under_test().prefix.join("bin");
+    let mut environment = tree.environment();
+    environment.iter_mut().filter(|(name, _)| name == "PATH").for_each(|(_, path)| {
+        *path = format!("{path}:{}", slurm.display());
+    });
+    environment
+}
+
+/// Runs a plan in one way.
+fn run(cluster: &Cluster, tree: &Tree, plan: &Plan, (way, command): (&str, &str)) {
+    tree.forget();
+    let job = cluster.work().join("job.sh");
+    fs::write(&job, script(tree, plan, &environment(tree), command)).unwrap();
+    let nodes = format!("--nodes={}", plan.layout.total_nodes);
+    let sizes = [&*nodes, "--ntasks-per-node=4", "--gpus-per-node=4", "--time=5"];
+    let output = ["--output=job.out", job.to_str().unwrap()];
+    let id = cluster.submit([&sizes[..], &output].concat());
+    let ended = cluster.wait_job(id, Duration::from_secs(120));
+    let log = fs::read_to_string(cluster.work().join("job.out")).unwrap();
+    assert_eq!(ended.state(), "COMPLETED", "{way}: {log}");
+}
+
 #[test]
 fn ranks_of_a_real_slurm_get_what_the_plan_says_whatever_starts_them() {
     let files = public_directory();
     let plugin = files.path().join("spank_disagg.so");
     fs::copy(built("spank_disagg.so"), &plugin).unwrap();
-    let options = Options::nodes(4).spank(&format!("required {}", plugin.display()));
+    let options = Options::nodes(5).spank(&format!("required {}", plugin.display()));
     let cluster = Cluster::start(&options);
-    let slurm = Slurm::under_test().prefix.join("bin");
     for (number, name) in
         ["secrets", "prechecks", "run script, texts and packed GPUs"].iter().enumerate()
     {
         let scenario = SCENARIOS.iter().find(|scenario| scenario.name == *name).unwrap();
         let tree = Tree::below(cluster.work().join(format!("tree{number}")));
         let plan = scenario.plan(&tree);
-        let mut environment = tree.environment();
-        environment.iter_mut().filter(|(name, _)| name == "PATH").for_each(|(_, path)| {
-            *path = format!("{path}:{}", slurm.display());
-        });
-        let expected = scenario.expected(&plan, &environment.iter().cloned().collect());
-        assert_eq!(job(&tree).len(), environment.len());
-        for (way, command) in WAYS {
-            tree.forget();
-            let job = cluster.work().join("job.sh");
-            fs::write(&job, script(&tree, &plan, &environment, command)).unwrap();
-            let nodes = format!("--nodes={}", plan.layout.total_nodes);
-            let sizes = [&*nodes, "--ntasks-per-node=4", "--gpus-per-node=4", "--time=5"];
-            let output = ["--output=job.out", job.to_str().unwrap()];
-            let id = cluster.submit([&sizes[..], &output].concat());
-            let ended = cluster.wait_job(id, Duration::from_secs(120));
-            let log = fs::read_to_string(cluster.work().join("job.out")).unwrap();
-            assert_eq!(ended.state(), "COMPLETED", "{name}, {way}: {log}");
-            assert_same(way, scenario, &plan, tree.ranks(), &expected);
+        let around = environment(&tree);
+        assert_eq!(job(&tree).len(), around.len());
+        let expected = scenario.expected(&plan, &around.into_iter().collect());
+        for way in &WAYS[..3] {
+            run(&cluster, &tree, &plan, *way);
+            assert_same(way.0, scenario, &plan, tree.ranks(), &expected);
             tree.assert_nothing_was_run_or_told();
         }
+    }
+    for (number, text) in recipe::RECIPES.iter().enumerate() {
+        let tree = Tree::below(cluster.work().join(format!("recipe{number}")));
+        let plan = recipe::plan(&tree, text);
+        let [by_launch, by_step] = [WAYS[1], WAYS[3]].map(|way| {
+            run(&cluster, &tree, &plan, way);
+            recipe::seen(&tree, &plan)
+        });
+        by_step.assert_same(text, &by_launch);
+        tree.assert_nothing_was_run_or_told();
     }
 }

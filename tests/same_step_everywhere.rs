@@ -15,7 +15,7 @@ use serde_json::Value;
 use slurm_bed::{Output, built};
 use slurm_sim::{Cluster, Env, Host, Release, TaskBody};
 use step::scenarios::{SCENARIOS, Scenario, assert_same, compared, job};
-use step::{RUN, Ranks, Tree};
+use step::{DISAGG, RUN, Ranks, Tree, recipe};
 
 /// Runs each scenario in one way and compares.
 fn each(way: &str, run: impl Fn(&Tree, &Scenario, &Plan) -> Ranks) {
@@ -55,46 +55,99 @@ fn in_slurm_disagg_launch() {
     });
 }
 
+/// Starts each step by `srun --disagg-role` with the plugin and this command.
+fn with_the_spank_plugin(tree: &Tree, plan: &Plan, command: &[&str]) {
+    std::fs::copy(built("spank_disagg.so"), tree.path("spank_disagg.so")).unwrap();
+    let host = Host::find().unwrap_or_else(|e| panic!("{e}; run `cargo build -p slurm-sim`"));
+    let cluster = Cluster::new(Release::V24_11, host, 9)
+        .plugstack(format!("required {}\n", tree.path("spank_disagg.so").display()))
+        .cwd(tree.path(""))
+        .tasks(TaskBody::Execute);
+    let allocation = cluster.allocate(9).unwrap();
+    for instance in plan.checks().chain(plan.instances()) {
+        let mut environment: Env =
+            tree.environment().iter().map(|(name, value)| (&**name, &**value)).collect();
+        environment.set("STEP_NAME", &*instance.name);
+        environment.set("SLURM_DISAGG_PLAN", plan.to_json().unwrap());
+        environment.set("SLURM_JOB_ID", "1234");
+        environment.set("SLURM_JOB_NODELIST", "node[1-9]");
+        // Host files of simulated jobs, which all have the same number, are told apart by it.
+        environment.set("SLURM_CONF", tree.path("slurm.conf").display().to_string());
+        let role = format!("--disagg-role={}", instance.name);
+        let arguments = [&[&*role], command].concat();
+        let run = cluster.srun_in(&allocation, 0, &arguments, &environment).unwrap();
+        assert!(run.traces().all(slurm_sim::Trace::is_clean), "{run:#?}");
+    }
+}
+
 #[test]
 fn with_the_spank_plugin_on_the_simulated_slurm() {
     each("SPANK", |tree, _, plan| {
-        std::fs::copy(built("spank_disagg.so"), tree.path("spank_disagg.so")).unwrap();
-        let host = Host::find().unwrap_or_else(|e| panic!("{e}; run `cargo build -p slurm-sim`"));
-        let cluster = Cluster::new(Release::V24_11, host, 9)
-            .plugstack(format!("required {}\n", tree.path("spank_disagg.so").display()))
-            .cwd(tree.path(""))
-            .tasks(TaskBody::Execute);
-        let allocation = cluster.allocate(9).unwrap();
-        for instance in plan.checks().chain(plan.instances()) {
-            let mut environment: Env =
-                tree.environment().iter().map(|(name, value)| (&**name, &**value)).collect();
-            environment.set("STEP_NAME", &*instance.name);
-            environment.set("SLURM_DISAGG_PLAN", plan.to_json().unwrap());
-            environment.set("SLURM_JOB_ID", "1234");
-            environment.set("SLURM_JOB_NODELIST", "node[1-9]");
-            // Host files of simulated jobs, which all have the same number, are told apart by it.
-            environment.set("SLURM_CONF", tree.path("slurm.conf").display().to_string());
-            let role = format!("--disagg-role={}", instance.name);
-            let arguments = [&*role, "bash", "-c", RUN];
-            let run = cluster.srun_in(&allocation, 0, &arguments, &environment).unwrap();
-            assert!(run.traces().all(slurm_sim::Trace::is_clean), "{run:#?}");
-        }
+        with_the_spank_plugin(tree, plan, &["bash", "-c", RUN]);
         tree.ranks()
     });
 }
 
-/// Starts each rank with its environment, as srun does, and `command`.
-fn each_rank(tree: &Tree, plan: &Plan, command: impl Fn(&str) -> Command) {
+#[test]
+fn in_slurm_disagg_step() {
+    each("step", |tree, _, plan| {
+        with_the_spank_plugin(tree, plan, &[DISAGG, "step"]);
+        tree.ranks()
+    });
+}
+
+#[test]
+fn in_slurm_disagg_step_on_a_node_that_lacks_the_plugin() {
+    each("step alone", |tree, _, plan| {
+        each_rank(tree, plan, |name| {
+            let mut command = Command::new(DISAGG);
+            command.arg("step");
+            (command, vec![("SLURM_DISAGG_STEP_ROLE", name.to_owned())])
+        });
+        tree.ranks()
+    });
+}
+
+/// Starts each rank with its environment, as srun does, and `command`, which has more variables.
+fn each_rank(
+    tree: &Tree,
+    plan: &Plan,
+    command: impl Fn(&str) -> (Command, Vec<(&'static str, String)>),
+) {
     for instance in plan.checks().chain(plan.instances()) {
         let step = &instance.role.step;
         for rank in 0..step.tasks {
-            let mut command = command(&instance.name);
+            let (mut command, more) = command(&instance.name);
             command.env_clear().envs(tree.environment()).env("STEP_NAME", &instance.name);
+            command.env("SLURM_DISAGG_PLAN", plan.to_json().unwrap()).env("SLURM_JOB_ID", "7");
+            command.envs(more);
             command.env("SLURM_PROCID", rank.to_string());
             command.env("SLURM_LOCALID", (rank % step.tasks_per_node).to_string());
             Output::of(command.current_dir(tree.path(""))).ok();
         }
     }
+}
+
+#[test]
+fn steps_of_a_recipe() {
+    let tree = Tree::new();
+    let plan = recipe::plan(&tree, recipe::RECIPES[0]);
+    let mut launch = tree.in_job(DISAGG);
+    launch.args(["launch", "--workspace"]).arg(tree.workspace());
+    Output::of(launch.env("SLURM_JOB_NODELIST", "node[1-9]")).ok();
+    let expected = recipe::seen(&tree, &plan);
+    let second = ["--rank", "1", "--first", "5", "--here", "node4", "--headless", "--config"];
+    expected.assert_words("DECODE_1", 1, &second);
+    expected.assert_words("ROUTER", 0, &["--decode", "node1", "9000", "--decode", "node3", "9008"]);
+    assert_eq!(expected.variable("DECODE_1", 1, "STARTED"), "11 of DECODE_1");
+    assert_eq!(expected.variable("WORKER_1", 1, "CUDA_VISIBLE_DEVICES"), "2,3");
+    assert_eq!(expected.variable("WORKER_1", 1, "HF_TOKEN"), "geheim-'x");
+    for command in [&[DISAGG, "step"][..], &["bash", "-c", r#"eval "$DISAGG_COMMAND""#]] {
+        tree.forget();
+        with_the_spank_plugin(&tree, &plan, command);
+        recipe::seen(&tree, &plan).assert_same(command[1], &expected);
+    }
+    tree.assert_nothing_was_run_or_told();
 }
 
 #[test]
@@ -111,7 +164,7 @@ fn with_the_c_library() {
         each_rank(tree, plan, |name| {
             let mut command = Command::new(&program);
             command.arg(tree.workspace().join("plan.json")).arg(name);
-            command
+            (command, Vec::new())
         });
         tree.ranks()
     });

@@ -16,6 +16,19 @@ use crate::plan::{BadPlan, Plan};
 /// The variable. A name that starts with `SLURM` survives `--export=NONE` and lists.
 pub const VARIABLE: &str = "SLURM_DISAGG_PLAN";
 
+/// The name of a task's step, once the SPANK plugin has set its environment.
+pub const TASK: &str = "SLURM_DISAGG_TASK";
+
+/// The name of a step, from srun to slurmstepd. A task has it where its node lacks the plugin.
+pub const STEP_ROLE: &str = "SLURM_DISAGG_STEP_ROLE";
+
+/// That a step is to run in a container, likewise.
+pub const CONTAINER: &str = "SLURM_DISAGG_CONTAINER";
+
+/// Before the name of a variable to which the step's command refers: its value before the plugin has
+/// set or removed it in the task's environment.
+pub const BEFORE_STEP: &str = "SLURM_DISAGG_BEFORE_";
+
 /// The longest plan that travels in the variable itself, in bytes. Linux takes 128 KiB at most for
 /// one string of an environment.
 pub const MAX_INLINE: usize = 64 << 10;

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 mod engine;
 mod job;
-#[cfg(feature = "recipes")]
 mod recipe;
 
 pub use self::engine::profiles_folder;

@@ -5,9 +5,9 @@
 use std::fmt::Write;
 
 use super::quote;
-use super::task::COMMAND;
 use crate::plan::command::BaseCommand;
 use crate::plan::rules::Export as Known;
+use crate::plan::step::PYTEST_COMMAND;
 use crate::plan::{Plan, Role, Suite, Template, Traced};
 
 /// The script that runs a precheck's step, below the source tree.
@@ -34,7 +34,7 @@ pub fn prefix(plan: &Plan) -> Vec<Export> {
     exports.text("stageName", &format!("disagg_perf_test_{}", plan.config.name));
     exports.text("perfMode", "true");
     exports.text("resourcePathNode", &suite.source_dir);
-    exports.command(COMMAND, &base_command(&suite.base_command, suite.llmapi_launch));
+    exports.command(PYTEST_COMMAND, &base_command(&suite.base_command, suite.llmapi_launch));
     exports.text("coverageConfigFile", &format!("{workspace}/coverage_config.json"));
     exports.1
 }

@@ -10,9 +10,6 @@ use crate::plan::role::Share;
 use crate::plan::step::{Number, OF_RANKS, ONE_EACH, OwnGpus, StepSpec};
 use crate::plan::template::{Part, Template};
 
-/// The step's command in one line of shell, where run scripts look for it.
-pub const COMMAND: &str = "pytestCommand";
-
 /// Texts of secrets travel in variables of this name and a number: an environment is seen by its
 /// owner alone, arguments by everybody.
 pub const SECRET: &str = "DISAGG_SECRET_";
@@ -245,7 +242,7 @@ fn env_word(value: &Template) -> Template {
     text
 }
 
-/// The variables by which a shell runs the step's command, [`COMMAND`] the last of them. The shell has
+/// The variables by which a shell runs the step's command, that of the command the last of them. The shell has
 /// the environment around the step; the command changes to the directory, removes and sets the
 /// variables and runs the program. A shell that traces what it runs prints no secret: `env` sets them.
 pub fn shell_command(spec: &StepSpec<'_>) -> Vec<(Cow<'static, str>, Template)> {
@@ -257,7 +254,7 @@ pub fn shell_command(spec: &StepSpec<'_>) -> Vec<(Cow<'static, str>, Template)> 
     } else {
         shell_text(spec)
     };
-    environment.push((Cow::Borrowed(COMMAND), text));
+    environment.push((Cow::Borrowed(spec.command_variable), text));
     environment
 }
 

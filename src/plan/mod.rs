@@ -20,6 +20,7 @@ pub mod origin;
 pub mod planner;
 pub mod profile;
 pub mod pytest;
+pub mod rank;
 pub mod recipe;
 pub mod request;
 pub mod role;
@@ -44,6 +45,7 @@ pub use instance::Instance;
 pub use layout::{FrontendNode, Layout, MAX_COUNT, Placement};
 pub use origin::{Origin, Traced};
 pub use planner::plan;
+pub use rank::Rank;
 pub use request::{GpuRequest, Request};
 pub use role::{Cleared, Ports, Purpose, Role, Roles, Step};
 pub use step::{StepSpec, resolve};
@@ -187,6 +189,12 @@ impl Job {
             ("mem", &self.mem),
         ];
         options.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?)))
+    }
+
+    /// The GPUs of each node that the job asks Slurm for, unless it asks for none.
+    #[must_use]
+    pub fn asked_gpus(&self) -> Option<u32> {
+        (self.gpu_request.value != GpuRequest::None).then_some(self.gpus_per_node.value)
     }
 
     /// The time limit when the configuration names it itself; nothing in a plan that was read back.

@@ -19,6 +19,12 @@ use super::template::{Fact, Part, Slot, Template};
 /// The variable that tells a step which role it plays.
 pub const SERVING_TYPE: &str = "DISAGG_SERVING_TYPE";
 
+/// The step's command in one line of shell, where run scripts of the test suite look for it.
+pub const PYTEST_COMMAND: &str = "pytestCommand";
+
+/// The same in plans of engines.
+pub const COMMAND: &str = "DISAGG_COMMAND";
+
 /// Numbers that differ from task to task and are no variable of Slurm's are in variables of this
 /// name and a number.
 const NUMBER: &str = "DISAGG_NUMBER_";
@@ -49,6 +55,8 @@ pub struct StepSpec<'p> {
     pub argv: Vec<Template>,
     /// The command of the tasks on its other nodes, where it is another.
     pub followers: Option<Vec<Template>>,
+    /// The variable in which a script finds the command in one line of shell.
+    pub command_variable: &'static str,
     /// The working directory.
     pub cwd: &'p str,
     /// The user's script that is run in place of the command; it finds the command in a variable.
@@ -340,6 +348,7 @@ pub fn compose<'p>(plan: &'p Plan, role: &'p Role) -> StepSpec<'p> {
         own_gpus: role.share().map(|share| OwnGpus { first: first_gpu, share }),
         argv: role.argv.iter().enumerate().flat_map(argument).cloned().chain(behind).collect(),
         followers: None,
+        command_variable: if plan.suite.is_some() { PYTEST_COMMAND } else { COMMAND },
         cwd: &role.cwd,
         // A run script is made for the test's own steps.
         script: plan.run_script.as_deref().filter(|_| role.purpose != Purpose::Check),
@@ -365,6 +374,11 @@ impl StepSpec<'_> {
     /// The command with what differs from task to task left as references.
     pub fn arguments(&self) -> impl Iterator<Item = Cow<'_, str>> {
         self.argv.iter().map(Template::literal_text)
+    }
+
+    /// The files that exist before it starts: their names in the workspace, and their texts.
+    pub fn texts_of_files(&self) -> impl Iterator<Item = (String, String)> {
+        self.files.iter().map(|(name, content)| (name.literal_text().into_owned(), content.file()))
     }
 
     /// The log's name.

@@ -17,6 +17,7 @@ mod rank;
 pub mod report;
 pub mod result;
 pub mod signals;
+pub mod step;
 pub mod submission;
 pub mod subprocess;
 pub mod tail;

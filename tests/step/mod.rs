@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a helper of a test may panic as the test may")]
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod recipe;
 pub mod scenarios;
 
 use std::collections::BTreeMap;

@@ -113,7 +113,7 @@ pub fn demand(spank: Spank, plan: &Plan) -> Result<(), String> {
         nodes: job.nodes.value,
         tasks: job.ntasks.value,
         tasks_per_node: job.ntasks_per_node.value,
-        gpus_per_node: job.gpus_per_node.value,
+        gpus_per_node: job.asked_gpus().unwrap_or_default(),
         config: Demand::config_label(&plan.config.name),
         segment: job.segment.as_ref().map(|segment| segment.value),
         time_min: minutes_of_the_test(plan),

@@ -47,7 +47,7 @@ impl Opt {
                 c"disagg-config",
                 "SLURM_DISAGG_CONFIG",
                 Some(c"FILE"),
-                c"run the disaggregated serving test of this configuration (name or path)",
+                c"plan the job by this recipe or configuration of a test (name or path)",
             ),
             Self::Test => (
                 c"disagg-test",

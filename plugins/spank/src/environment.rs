@@ -3,7 +3,7 @@
 //! gets. At submit time `spank_setenv` is refused, so it is changed by setenv(3).
 
 /// The plan, for everything that runs in the job.
-pub use disagg::input::handover::VARIABLE as PLAN;
+pub use disagg::input::handover::{BEFORE_STEP, CONTAINER, STEP_ROLE, TASK, VARIABLE as PLAN};
 
 /// The file with the host of each task that srun reads.
 pub const HOST_FILE: &str = "SLURM_HOSTFILE";
@@ -13,15 +13,6 @@ pub const DISTRIBUTION: &str = "SLURM_DISTRIBUTION";
 
 /// The demand, as Slurm shows it to the job.
 pub const DEMAND: &str = "SLURM_SPANK_DISAGG_DEMAND";
-
-/// The role of a task, once its environment is set: a second copy of the plugin leaves it alone.
-pub const TASK: &str = "SLURM_DISAGG_TASK";
-
-/// That a step is to run in a container, from srun to slurmstepd.
-pub const CONTAINER: &str = "SLURM_DISAGG_CONTAINER";
-
-/// The role of a step, from srun to slurmstepd.
-pub const STEP_ROLE: &str = "SLURM_DISAGG_STEP_ROLE";
 
 /// The right to change this process's environment, which only a program with one thread has.
 pub struct Mutable(());

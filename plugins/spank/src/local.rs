@@ -6,7 +6,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use disagg::output::task::{COMMAND, shell_command};
+use disagg::output::task::shell_command;
+use disagg::plan::rank::has_addresses;
 use disagg::plan::step::{FOR_CONTAINERS, Variable};
 use disagg::plan::{Instance, Plan, resolve};
 use disagg::slurm::counts::{TOTAL_GPUS, even_gpus, per_node};
@@ -108,8 +109,19 @@ pub fn init(settings: &dyn Fn() -> Settings, environment: &Mutable) -> Result<()
                 Some(hosts) => pin(&instance, &hosts, &line)?,
                 None => None,
             };
+            let allocates = !inside && !other_job;
+            if allocates && plan.engine.is_some() {
+                return Err(format!(
+                    "disagg: {} needs the nodes of the other steps of {}: start it in a job, which sbatch or \
+                     salloc --{}=FILE gets",
+                    instance.name,
+                    plan.config.name,
+                    Opt::Config.name()
+                )
+                .into());
+            }
             let around = Around {
-                allocates: !inside && !other_job,
+                allocates,
                 one_sided: Running::detect().overlap_is_one_sided(),
                 total_gpus: environment::get(TOTAL_GPUS).is_some(),
             };
@@ -180,7 +192,16 @@ fn without_the_remote_side(
     in_container: bool,
     environment: &Mutable,
 ) -> Result<(), String> {
-    let nodes = hosts_of_the_job(&CommandLine::default())?.unwrap_or_default();
+    let nodes = hosts_of_the_job(&CommandLine::of_this_process())?.unwrap_or_default();
+    if instance.plan.engine.is_some() && instance.hosts(&nodes).is_none() {
+        return Err(format!(
+            "disagg: {} is told the names of the job's nodes, which are not known here: start it in the job's \
+             script",
+            instance.name
+        ));
+    }
+    has_addresses(instance.plan, &nodes)
+        .map_err(|error| format!("disagg: {}: {error}", instance.name))?;
     let spec = resolve(instance, &nodes);
     for name in &spec.unset {
         environment.unset(name);
@@ -211,9 +232,10 @@ fn without_the_remote_side(
     };
     for (name, value) in shell_command(&spec) {
         let value = value.literal_text();
-        match &*name {
-            COMMAND => environment.set(COMMAND, &format!("{node_lacks_the_plugin}; {value}"))?,
-            name => environment.set(name, &value)?,
+        if name == spec.command_variable {
+            environment.set(&name, &format!("{node_lacks_the_plugin}; {value}"))?;
+        } else {
+            environment.set(&name, &value)?;
         }
     }
     Ok(())

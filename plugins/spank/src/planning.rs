@@ -5,7 +5,7 @@ use disagg::diagnostic::Diagnostic;
 use disagg::input::Context;
 use disagg::input::request::{self, Options};
 use disagg::input::settings::PLACEMENT;
-use disagg::plan::Plan;
+use disagg::plan::{Origin, Plan};
 use disagg_host::log;
 
 use crate::Failure;
@@ -54,10 +54,32 @@ pub fn plan(wanted: &Wanted, settings: &Settings) -> Result<Plan, Failure> {
     if !remarks.is_empty() {
         log::info(&messages(&remarks));
     }
-    for note in &plan.notes {
+    for note in plan.notes.iter().chain(&not_passed_on(&plan)) {
         log::info(&format!("disagg: note: {note}"));
     }
     Ok(plan)
+}
+
+/// What a recipe asks for beside sizes: sbatch and srun have read their own options before a plugin
+/// can speak, so only `slurm-disagg submit` can pass it on.
+fn not_passed_on(plan: &Plan) -> Option<String> {
+    plan.engine.as_ref()?;
+    let job = &plan.job;
+    let of_sbatch = job.texts().map(|(name, text)| (name, &text.origin));
+    let all = [("time", &job.time.origin)].into_iter().chain(of_sbatch);
+    let all = all.chain(job.exclusive.iter().map(|exclusive| ("exclusive", &exclusive.origin)));
+    let all = all.chain(job.sbatch_args.first().map(|one| ("sbatch_args", &one.origin)));
+    let of_roles = plan.roles.values().flat_map(|role| &role.srun_args);
+    let srun = job.srun_args.iter().chain(of_roles).next();
+    let all = all.chain(srun.map(|one| ("srun_args", &one.origin)));
+    let is_of_recipe =
+        |origin: &Origin| ["slurm.", "roles."].iter().any(|start| origin.input.starts_with(start));
+    let written = all.filter(|(_, origin)| is_of_recipe(origin));
+    let container = plan.container.as_ref().map(|_| "container");
+    let names: Vec<_> = written.map(|(name, _)| name).chain(container).collect();
+    let (what, name) = (names.join(", "), &plan.config.name);
+    let advice = "give sbatch and srun options of your own, or use `slurm-disagg submit`";
+    (!names.is_empty()).then(|| format!("{what} of {name} have no effect here: {advice}"))
 }
 
 /// What the core's messages name, and what it is called here, where settings without an option

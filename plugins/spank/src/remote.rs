@@ -11,19 +11,20 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::{self, Command, Stdio};
+use std::str::from_utf8;
 use std::sync::OnceLock;
 
 use disagg::input::handover::content;
 use disagg::output::task::{SECRET, shell_command};
-use disagg::plan::step::{RANK, WATCH_SH, gpu_variables};
-use disagg::plan::template::Template;
-use disagg::plan::{Instance, resolve};
+use disagg::plan::step::{RANK, WATCH_SH};
+use disagg::plan::{Instance, Rank};
 use disagg::slurm::hostlist;
+use disagg::task_files;
 
 use disagg_host::log;
 
 use crate::args::{self, Given, Opt};
-use crate::environment::{CONTAINER, DISTRIBUTION, HOST_FILE, PLAN, STEP_ROLE, TASK};
+use crate::environment::{BEFORE_STEP, CONTAINER, DISTRIBUTION, HOST_FILE, PLAN, STEP_ROLE, TASK};
 use crate::ffi::Spank;
 use crate::{handover, local, step};
 
@@ -106,7 +107,9 @@ fn apply(
 ) -> Result<(), Box<dyn std::error::Error>> {
     let nodes =
         variables.get("SLURM_JOB_NODELIST").map(|list| hostlist::expand(list)).transpose()?;
-    let mut spec = resolve(instance, &nodes.unwrap_or_default());
+    let given = |name: &str| variables.get(name).map(String::as_bytes);
+    let rank = Rank::new(instance, &nodes.unwrap_or_default(), given)?;
+    let spec = &rank.spec;
     // Slurm tells every task of a pinned step that its distribution is arbitrary; a srun in the task
     // would then look for a host file.
     let pinned = variables.get(DISTRIBUTION).is_some_and(|how| how == "arbitrary");
@@ -125,33 +128,30 @@ fn apply(
     for name in spec.unset.iter().chain(&[STEP_ROLE, CONTAINER, &sent]).chain(misleading) {
         spank.unset_env(name)?;
     }
-    // The command's own assignments hold this task's values, so that they mean the same where they
-    // are set already.
-    let given = |name: &str| variables.get(name).map(String::as_str);
-    let numbers: Vec<_> = spec.numbers.iter().map(|n| (n.name.as_str(), n.value(given))).collect();
-    let lookup = |name: &str| {
-        let number = numbers.iter().find(|(known, _)| *known == name);
-        number.map(|(_, value)| value.as_str()).or_else(|| given(name))
-    };
-    for variable in &mut spec.set {
-        let value = variable.value.expand(lookup)?;
-        spank.set_env(variable.name, &value)?;
-        variable.value = Template::literal(&value);
+    for (name, value) in &rank.set {
+        spank.set_env(name, from_utf8(value)?)?;
     }
-    let number = |name| given(name).and_then(|text| text.parse().ok()).unwrap_or_default();
-    let own = instance.own_gpus(number("SLURM_NODEID"), number("SLURM_LOCALID"));
-    for (name, value) in gpu_variables(lookup, own.as_ref())? {
-        spank.set_env(name, &value)?;
+    for (name, value) in &rank.gpus {
+        spank.set_env(name, value)?;
     }
+    let started = variables.get("SLURM_JOB_START_TIME").map(String::as_str);
+    task_files::write(instance.plan, spec, started)?;
     spank.set_env(TASK, &instance.name)?;
     // srun's side has set those of the values before they were expanded.
-    for name in variables.keys().filter(|name| name.starts_with(SECRET)) {
+    let is_of_others = |name: &&String| name.starts_with(SECRET) || name.starts_with(BEFORE_STEP);
+    for name in variables.keys().filter(is_of_others) {
         spank.unset_env(name)?;
     }
-    for (name, value) in shell_command(&spec) {
+    for name in rank.changed_references() {
+        let value = variables.get(name).map_or("", String::as_str);
+        spank.set_env(&format!("{BEFORE_STEP}{name}"), value)?;
+    }
+    // The command's own assignments hold this task's values, so that they mean the same where they
+    // are set already.
+    for (name, value) in shell_command(&rank.written_out()?) {
         spank.set_env(&name, &value.literal_text())?;
     }
-    let id = |name| given(name).unwrap_or_default();
+    let id = |name| variables.get(name).map_or("", String::as_str);
     let (job, step, rank) = (id("SLURM_JOB_ID"), id("SLURM_STEP_ID"), id("SLURM_PROCID"));
     let rank = format!("{job}.{step}.{rank}.{}", process::id());
     spank.set_env(RANK, &rank)?;
@@ -175,10 +175,11 @@ fn watch(rank: &str, variables: &HashMap<String, String>) -> io::Result<()> {
 /// its components.
 fn check_host(instance: &Instance<'_>, variables: &HashMap<String, String>) -> Result<(), String> {
     let of = |name: &str| variables.get(name).map(String::as_str);
+    // A step of a recipe is told of nodes, so they must be.
+    let is_of_this_component = of("SLURM_HET_SIZE").is_none() || instance.plan.engine.is_some();
     let planned = || {
         let hosts =
-            hostlist::expand(of("SLURM_JOB_NODELIST").filter(|_| of("SLURM_HET_SIZE").is_none())?)
-                .ok()?;
+            hostlist::expand(of("SLURM_JOB_NODELIST").filter(|_| is_of_this_component)?).ok()?;
         let rank: usize = of("SLURM_PROCID")?.parse().ok()?;
         Some((rank, instance.host_of_each_task(&hosts)?.get(rank)?.to_string()))
     };

@@ -8,38 +8,47 @@ use disagg::output::explain::{self, Entry};
 use disagg::plan::{Plan, Purpose, Role};
 
 use crate::planning;
+use crate::step::plural;
 
-/// A table of all roles with their sizes, and where each runs when the allocation's hosts are
-/// known.
+/// A table of all roles with their sizes and ports, and where each runs when the allocation's hosts
+/// are known.
 #[must_use]
 pub fn table(plan: &Plan, hosts: Option<&[String]>) -> String {
-    let mut rows = vec![["ROLE", "NODES", "TASKS", "PER NODE", "MPI", "RUNS ON"].map(String::from)];
+    let head = ["ROLE", "NODES", "TASKS", "PER NODE", "MPI", "RUNS ON", "PORTS"];
+    let mut rows = vec![head.map(String::from)];
     for instance in plan.checks().chain(plan.instances()) {
         let step = &instance.role.step;
+        let nodes = instance.nodes.len() as u32;
         let place = match hosts.and_then(|all| instance.hosts(all)) {
             Some(own) => disagg::slurm::hostlist::compress(own),
-            None if step.nodes == 1 => format!("node {} of the job", instance.nodes.start + 1),
+            None if nodes == 1 => format!("node {} of the job", instance.nodes.start + 1),
             None => {
                 format!("nodes {} to {} of the job", instance.nodes.start + 1, instance.nodes.end)
             }
         };
+        let ports = instance.role.ports.keys();
+        let port = |name: &String| format!("{name} {}", instance.port(name).unwrap_or_default());
         rows.push([
             instance.name.clone(),
-            step.nodes.to_string(),
+            nodes.to_string(),
             step.tasks.to_string(),
             step.tasks_per_node.to_string(),
             step.mpi.clone().unwrap_or_else(|| "-".to_owned()),
             place,
+            ports.map(port).collect::<Vec<_>>().join(", "),
         ]);
     }
+    // Plans of tests have no ports.
+    let columns = if rows[1..].iter().any(|row| !row[6].is_empty()) { 7 } else { 6 };
     let mut text = String::new();
     let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..5).map(width).collect();
+    let widths: Vec<usize> = (0..columns).map(width).collect();
     for row in &rows {
+        let start = text.len();
         for (cell, width) in row.iter().zip(&widths) {
             let _ = write!(text, "{cell:width$}  ");
         }
-        text.push_str(&row[5]);
+        text.truncate(start + text[start..].trim_end().len());
         text.push('\n');
     }
     text
@@ -49,27 +58,27 @@ pub fn table(plan: &Plan, hosts: Option<&[String]>) -> String {
 #[must_use]
 pub fn summary(plan: &Plan) -> String {
     let layout = &plan.layout;
-    let has_gpus = |(_, role): &(&String, &Role)| {
-        role.gpus > 0 && role.count > 0 && role.purpose != Purpose::Check
+    let size = |nodes: u32, gpus: u32, between: &str| match gpus {
+        0 => plural(nodes, "node"),
+        gpus => format!("{}{between}{}", plural(nodes, "node"), plural(gpus, "GPU")),
     };
-    let servers = plan.roles.iter().filter(has_gpus).map(|(name, role)| {
+    let is_server =
+        |(_, role): &(&String, &Role)| role.purpose == Purpose::Server && role.count > 0;
+    let servers = plan.roles.iter().filter(is_server).map(|(name, role)| {
         let each = if role.count == 1 { "" } else { " each" };
-        format!(
-            "{} {name} ({}, {}{each})",
-            role.count,
-            crate::step::plural(role.step.nodes, "node"),
-            crate::step::plural(role.step.tasks, "GPU"),
-        )
+        let size = size(role.step.nodes, role.gpus_of_instance(), ", ");
+        format!("{} {name} ({size}{each})", role.count)
     });
     let servers: Vec<String> = servers.collect();
-    format!(
-        "disagg: {}: {} x {} = {}: {}",
-        plan.config.name,
-        crate::step::plural(layout.total_nodes, "node"),
-        crate::step::plural(layout.gpus_per_node, "GPU"),
-        crate::step::plural(layout.total_gpus, "GPU"),
-        servers.join(", ")
-    )
+    let total = match plan.roles.values().any(|role| role.gpus > 0) {
+        false => plural(layout.total_nodes, "node"),
+        true => format!(
+            "{} = {}",
+            size(layout.total_nodes, layout.gpus_per_node, " x "),
+            plural(layout.total_gpus, "GPU")
+        ),
+    };
+    format!("disagg: {}: {total}: {}", plan.config.name, servers.join(", "))
 }
 
 /// Where every value of the plan comes from, one line each.

@@ -37,8 +37,13 @@ pub fn plural(count: u32, thing: &str) -> String {
 }
 
 fn describe(instance: &Instance<'_>) -> String {
-    let Step { nodes, tasks, tasks_per_node, .. } = instance.role.step;
-    size(&instance.name, nodes, tasks, tasks_per_node)
+    let (nodes, Step { tasks, tasks_per_node, .. }) = (nodes(instance), &instance.role.step);
+    size(&instance.name, nodes, *tasks, *tasks_per_node)
+}
+
+/// The nodes of an instance: others of its role may have another number.
+fn nodes(instance: &Instance<'_>) -> u32 {
+    instance.nodes.len() as u32
 }
 
 /// Options by which a user chooses the nodes of a step, or their number. With one of them srun
@@ -57,7 +62,7 @@ pub fn is_pinned(line: &CommandLine) -> bool {
 /// # Errors
 /// A sentence that names both numbers.
 pub fn check(instance: &Instance<'_>, line: &CommandLine) -> Result<(), String> {
-    let Step { nodes, tasks, tasks_per_node, .. } = instance.role.step;
+    let (nodes, Step { tasks, tasks_per_node, .. }) = (nodes(instance), instance.role.step.clone());
     let contradiction = |option: &str, value: &str| {
         Err(format!(
             "disagg: --{option}={value} contradicts the plan: {}. Leave --{option} out",
@@ -89,8 +94,7 @@ pub fn check(instance: &Instance<'_>, line: &CommandLine) -> Result<(), String> 
 /// # Errors
 /// A sentence that names both sizes.
 pub fn check_size(instance: &Instance<'_>, nodes: u32, tasks: u32) -> Result<(), String> {
-    let step = &instance.role.step;
-    if (nodes, tasks) == (step.nodes, step.tasks) {
+    if (nodes, tasks) == (self::nodes(instance), instance.role.step.tasks) {
         return Ok(());
     }
     Err(format!(
@@ -124,8 +128,9 @@ pub struct Around {
 pub fn defaults(instance: &Instance<'_>, host_file: Option<String>, around: Around) -> Defaults {
     let Around { allocates, one_sided, total_gpus } = around;
     let step = &instance.role.step;
-    let mut defaults = sizes(step.nodes, step.tasks, step.tasks_per_node);
-    if step.tasks != step.nodes * step.tasks_per_node {
+    let nodes = nodes(instance);
+    let mut defaults = sizes(nodes, step.tasks, step.tasks_per_node);
+    if step.tasks != nodes * step.tasks_per_node {
         // The last node is not full: srun would warn that it cannot have as many tasks on each.
         defaults.set.retain(|(name, _)| *name != "SLURM_NTASKS_PER_NODE");
         defaults.unset.push("SLURM_NTASKS_PER_NODE");
@@ -151,6 +156,10 @@ pub fn defaults(instance: &Instance<'_>, host_file: Option<String>, around: Arou
     if step.kill_on_bad_exit {
         defaults.set.push(("SLURM_KILL_BAD_EXIT", "1".to_owned()));
     }
+    // srun says so on each cluster that does not bind; steps of tests do without.
+    if let Some(how) = step.cpu_bind().filter(|_| instance.plan.engine.is_some()) {
+        defaults.set.push(("SLURM_CPU_BIND", how.to_owned()));
+    }
     defaults.set.push(("SLURM_MPI_TYPE", step.mpi_type().to_owned()));
     if !allocates {
         // The job's memory on its nodes, which steps that overlap can only share so.
@@ -162,7 +171,7 @@ pub fn defaults(instance: &Instance<'_>, host_file: Option<String>, around: Arou
         0 if !allocates && !one_sided => {
             defaults.set.push(("SLURM_GPUS_PER_NODE", "0".to_owned()));
         }
-        gpus if allocates && gpus > 0 => {
+        gpus if allocates && gpus > 0 && instance.plan.job.asked_gpus().is_some() => {
             defaults.set.push(("SLURM_GPUS_PER_NODE", gpus.to_string()));
         }
         _ if total_gpus && !allocates => {
@@ -179,7 +188,8 @@ pub fn defaults(instance: &Instance<'_>, host_file: Option<String>, around: Arou
 pub fn whole_job(plan: &Plan) -> Defaults {
     let job = &plan.job;
     let mut defaults = sizes(job.nodes.value, job.ntasks.value, job.ntasks_per_node.value);
-    defaults.set.push(("SLURM_GPUS_PER_NODE", job.gpus_per_node.value.to_string()));
+    let gpus = job.asked_gpus().map(|gpus| ("SLURM_GPUS_PER_NODE", gpus.to_string()));
+    defaults.set.extend(gpus);
     defaults
 }
 

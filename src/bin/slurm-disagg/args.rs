@@ -6,10 +6,10 @@
     reason = "the comments are the texts of --help"
 )]
 
+mod in_job;
 mod runs;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::ErrorKind;
@@ -19,8 +19,8 @@ use clap_complete::Shell;
 use disagg::input::settings::{CLUSTER_NAME, Options, RULES, SITE, STAGE_NAME, Setting, TABLE};
 use disagg::input::values::{Choice, Shape};
 use disagg::plan::Generation;
-use disagg::run::launch::limits::{Limits, seconds};
 
+pub use in_job::*;
 pub use runs::*;
 
 /// Plan, check and submit disaggregated LLM-serving tests on Slurm.
@@ -48,6 +48,7 @@ pub enum Command {
     Verify(VerifyArgs),
     Diff(DiffArgs),
     Launch(LaunchArgs),
+    Step(StepArgs),
     Watch(WatchArgs),
     Cancel(CancelArgs),
     Report(ReportArgs),
@@ -535,51 +536,4 @@ pub struct DiffArgs {
     /// Output format.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
-}
-
-/// Run a plan in a job: start its steps, watch them, and end the job with a verdict.
-///
-/// It replaces the launch script's body. A server that ends before the benchmark does ends the job
-/// at once; the benchmark's end stops the servers. Everything is in the workspace afterwards:
-/// a log for each step, results.xml, result.json, summary.md.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  sbatch --nodes=3 … --wrap 'exec slurm-disagg launch --workspace /lustre/me/run1'
-  sbatch --disagg-config=config.yaml --wrap 'exec slurm-disagg launch'
-  salloc --nodes=3 … slurm-disagg launch --workspace /lustre/me/run1 --limit ready=15m
-
-With exec the launch gets the signal of sbatch --signal=B:USR1@SECONDS, and has the whole of Slurm's
-KillWait to end the steps well.
-
-Exit status: 0 the benchmark passed, 1 failure, 2 invalid input (nothing was started).")]
-pub struct LaunchArgs {
-    /// Workspace that `slurm-disagg submit` wrote. Default: that of the plan in
-    /// SLURM_DISAGG_PLAN, which sbatch --disagg-config sets.
-    #[arg(long, value_name = "DIR", conflicts_with = "plan")]
-    pub workspace: Option<PathBuf>,
-
-    /// The plan itself; its files are written into its workspace.
-    #[arg(long, value_name = "FILE")]
-    pub plan: Option<PathBuf>,
-
-    /// Time between the starts of two steps, for container runtimes that need it.
-    #[arg(long, value_name = "TIME", value_parser = seconds, default_value = "0")]
-    pub stagger: Duration,
-
-    /// Time between SIGTERM and SIGKILL when the run fails: a server died, a limit, a signal.
-    #[arg(long, value_name = "TIME", value_parser = seconds, default_value = "2")]
-    pub grace: Duration,
-
-    /// Time between SIGTERM and SIGKILL when the benchmark has ended by itself.
-    #[arg(long, value_name = "TIME", value_parser = seconds, default_value = "10")]
-    pub grace_after_benchmark: Duration,
-
-    /// Time limits of the phases, as start=2m,ready=15m,benchmark=1h; `none` for no limit. unpack:
-    /// until the container image is unpacked on all nodes (default 30m). install: until the install
-    /// script has ended (30m). start: until all steps run that wait for no other (10m). ready: from
-    /// then until all servers are ready and the steps run that wait for them (60m). benchmark: from
-    /// then to its end (none).
-    #[arg(long, value_name = "PHASE=TIME,…")]
-    pub limit: Option<Limits>,
 }

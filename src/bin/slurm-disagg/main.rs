@@ -18,6 +18,7 @@ mod plan;
 mod profiles;
 mod report;
 mod roff;
+mod step;
 mod submit;
 mod sweep;
 mod target;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
             Command::Verify(args) => verify::run(args, &context),
             Command::Diff(args) => diff::run(args, &context),
             Command::Launch(args) => launch::run(args, &context),
+            Command::Step(_) => step::run(),
             Command::Watch(args) => watch::run(args),
             Command::Cancel(args) => cancel::run(args),
             Command::Report(args) => report::run(args),

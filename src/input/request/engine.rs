@@ -57,7 +57,6 @@ pub(super) fn recipe_of(
 }
 
 /// The plan of a recipe.
-#[cfg(feature = "recipes")]
 pub(super) fn plan_recipe(
     options: &Options,
     source: &Arc<Source>,
@@ -65,16 +64,4 @@ pub(super) fn plan_recipe(
 ) -> Result<(Result<Plan, Diagnostics>, Vec<Diagnostic>), Diagnostics> {
     let (request, warnings) = super::recipe::build(options, source, context)?;
     Ok((crate::plan::engine::plan(&request), warnings))
-}
-
-/// No plan: what Slurm's programs load plans tests alone.
-#[cfg(not(feature = "recipes"))]
-pub(super) fn plan_recipe(
-    _options: &Options,
-    source: &Arc<Source>,
-    _context: &Context,
-) -> Result<(Result<Plan, Diagnostics>, Vec<Diagnostic>), Diagnostics> {
-    let message = format!("{} is a recipe, and Slurm's plugin plans tests alone", source.name);
-    let help = "submit it with `slurm-disagg submit`";
-    Err(crate::diagnostic::Diagnostic::error(message).help(help).into())
 }

@@ -34,14 +34,12 @@ impl StepFiles {
         let below = |file: &str| Path::new(plan.output_dir()).join(file);
         let filled =
             |file: &Option<Template>| file.as_ref().map(|file| below(&file.literal_text()));
-        let files = spec.files.iter();
-        let files = files.map(|(name, content)| (name.literal_text().into_owned(), content.file()));
         let hosts = spec.plane().is_none().then(|| {
             let hosts = instance.host_of_each_task(nodes).unwrap_or_default();
             (host_file(instance), hosts.into_iter().map(|host| format!("{host}\n")).collect())
         });
         Self {
-            given: files.chain(hosts).collect(),
+            given: spec.texts_of_files().chain(hosts).collect(),
             log: filled(&spec.test_log),
             done: filled(&spec.done),
             ends_after: instance.role.ends_after.as_deref().map(below),

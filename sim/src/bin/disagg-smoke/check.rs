@@ -3,9 +3,10 @@
 
 use std::fs;
 
-use disagg::output::task::{COMMAND, SECRET};
+use disagg::output::task::SECRET;
 use disagg::output::{HIDDEN, shown};
 use disagg::plan::Plan;
+use disagg::plan::step::PYTEST_COMMAND as COMMAND;
 use slurm_sim::{Allocation, Env, Outcome, Rank, Release, Step, Trace};
 
 use crate::planned::{Options, Planned};
