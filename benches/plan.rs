@@ -146,7 +146,8 @@ fn time(command: &mut Command) -> Duration {
     let start = Instant::now();
     // cargo's own, with directories that a person's loader does not look through.
     command.env_remove("LD_LIBRARY_PATH");
-    let status = command.stdout(Stdio::null()).status().expect("it can be started");
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let status = command.status().expect("it can be started");
     assert!(status.success(), "{command:?}");
     start.elapsed()
 }

@@ -63,8 +63,10 @@ pub fn format_of(source: &Arc<Source>, changes: &[Arc<Source>]) -> Option<Format
     if !has("engine") && (!has("worker_config") || has("metadata")) {
         return None;
     }
-    let document = parse(source, changes).ok()?;
-    let root = document.root.as_ref()?;
+    parse(source, changes).ok()?.root.as_ref().and_then(format_of_root)
+}
+
+fn format_of_root(root: &Node) -> Option<Format> {
     match (root.get("engine").is_some(), examples::has_sections(root)) {
         (named, true) if named || root.get("metadata").is_none() => Some(Format::Examples),
         (true, _) => Some(Format::Own),
@@ -102,7 +104,7 @@ pub fn read(
     let document = parse(source, changes)?;
     let changed = document.root.as_ref().filter(|_| !changes.is_empty()).map(yaml::write);
     let file = file_of(path, source);
-    match format_of(source, changes) {
+    match document.root.as_ref().and_then(format_of_root) {
         Some(Format::Examples) => Ok(examples::read(&document, file, changed, around)),
         _ => Ok(read_own(&document, file, changed)),
     }
