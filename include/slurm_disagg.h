@@ -2,7 +2,8 @@
 /*
  * libslurm_disagg: the planner of slurm-disagg, for C programs.
  *
- * It turns the configuration of a disaggregated LLM-serving test into a plan:
+ * It turns the configuration of a disaggregated LLM-serving test, or a recipe of any
+ * engine, into a plan:
  * the size of the job, its steps, and the nodes, environment and command of each
  * step. It does not talk to Slurm and does not start processes.
  *
@@ -51,7 +52,7 @@
  * The version of the interface that this header describes. Every addition increases it;
  * incompatible changes get another SONAME.
  */
-#define DISAGG_ABI_VERSION 2
+#define DISAGG_ABI_VERSION 3
 
 /**
  * The result of a call. A number never changes its meaning; later versions may add some.
@@ -146,7 +147,7 @@ typedef enum {
 } disagg_purpose;
 
 /**
- * The environment of one task of a step. It never changes. Free it with
+ * The environment and the command of one task of a step. It never changes. Free it with
  * `disagg_environment_free`. It does not need its instance any more.
  */
 typedef struct disagg_environment disagg_environment;
@@ -193,8 +194,8 @@ typedef struct {
  */
 typedef struct {
     /**
-     * The test configuration: the path of a YAML file, or a name that is looked up in the source
-     * tree. A text with a slash, or that ends in `.yaml`, `.yml` or `.json`, is a path. NULL: the
+     * The test configuration or recipe: the path of a YAML file, or a name of a test's that is looked
+     * up in the source tree. A text with a slash, or that ends in `.yaml`, `.yml` or `.json`, is a path. NULL: the
      * test id names it.
      */
     const char *config;
@@ -355,6 +356,20 @@ typedef struct {
 } disagg_variable;
 
 /**
+ * A file that a step's command reads.
+ */
+typedef struct {
+    /**
+     * Its absolute path, in the workspace; NULL ends an array of files.
+     */
+    const char *path;
+    /**
+     * What is in it. It may hold secrets, so nobody but its owner should be able to read it.
+     */
+    const char *text;
+} disagg_file;
+
+/**
  * A Slurm step. Arrays of texts end with NULL.
  */
 typedef struct {
@@ -371,7 +386,9 @@ typedef struct {
      */
     const char *directory;
     /**
-     * The command, as `execv` takes it; with a run script, `bash` and the script.
+     * The command, as `execv` takes it; with a run script, `bash` and the script. Where tasks have
+     * different commands it is that of the first node's, and `${NAME}` stands for a variable of the
+     * task: `disagg_environment_command` is the command of one task.
      */
     char *const *argv;
     /**
@@ -457,6 +474,11 @@ typedef struct {
      * 1 when one failed task ends the step (`srun --kill-on-bad-exit=1`), else 0.
      */
     uint32_t kill_on_bad_exit;
+    /**
+     * Files that have to be there before its command starts; the array ends with a NULL path. Only with
+     * an allocation do they have the names of its nodes.
+     */
+    const disagg_file *files;
 } disagg_step;
 
 #ifdef __cplusplus
@@ -567,7 +589,8 @@ disagg_status disagg_plan_launch_script(const disagg_plan *plan,
 /**
  * Makes a step of a plan and stores it in `*instance`. `name` is one of `disagg_plan_steps` or
  * `disagg_plan_checks`. `hostlist` is the allocation, such as the value of `SLURM_JOB_NODELIST`
- * (`node[1-3,7]`); NULL: the nodes are not known, and the step's fields for them are NULL.
+ * (`node[1-3,7]`); NULL: the nodes are not known, and the step's fields for them are NULL. For a plan with
+ * the setting `interface` it has the nodes' addresses there.
  */
 disagg_status disagg_instance_new(const disagg_plan *plan,
                                   const char *name,
@@ -587,10 +610,10 @@ void disagg_instance_free(disagg_instance *instance);
 const disagg_step *disagg_instance_step(const disagg_instance *instance);
 
 /**
- * Makes the environment of a task and stores it in `*environment`: `base` without the variables
- * that the step removes, and with those that it sets. References are replaced with values of
- * `base`, so the task's own environment gives the values of this task (`SLURM_LOCALID` and the
- * like).
+ * Makes the environment and the command of a task and stores them in `*environment`: `base` without
+ * the variables that the step removes, and with those that it sets. References are replaced with
+ * values of `base`, so the task's own environment gives the values of this task (`SLURM_NODEID`,
+ * `SLURM_LOCALID` and the like).
  *
  * `base` is an array of `NAME=VALUE` texts that ends with NULL, such as `environ`. NULL: the
  * process's environment. For a step that shares its node, `CUDA_VISIBLE_DEVICES` of `base` must
@@ -608,7 +631,13 @@ disagg_status disagg_environment_new(const disagg_instance *instance,
 char *const *disagg_environment_vector(const disagg_environment *environment);
 
 /**
- * Frees an environment and its array. NULL is allowed.
+ * The command of the task as `execvp` takes it, to be run in the step's directory: an array of texts
+ * that ends with NULL. It is borrowed from the environment. NULL gives NULL.
+ */
+char *const *disagg_environment_command(const disagg_environment *environment);
+
+/**
+ * Frees an environment and its arrays. NULL is allowed.
  */
 void disagg_environment_free(disagg_environment *environment);
 

@@ -25,7 +25,7 @@ import weakref
 from ctypes import POINTER, byref, c_char_p, c_uint32, c_void_p
 from typing import Any, Dict, List, Mapping, NamedTuple, Optional, Sequence, Type, Union, get_type_hints
 
-__all__ = ["Error", "GpuRequest", "Job", "Plan", "Purpose", "Role", "Status", "Step", "Variable", "version"]
+__all__ = ["Error", "File", "GpuRequest", "Job", "Plan", "Purpose", "Role", "Status", "Step", "Variable", "version"]
 
 
 class Status(enum.IntEnum):
@@ -74,6 +74,13 @@ class Variable(NamedTuple):
     name: str
     value: str
     secret: bool
+
+
+class File(NamedTuple):
+    """A file that a step's command reads, by its absolute path; it may hold secrets."""
+
+    path: str
+    text: str
 
 
 class Job(NamedTuple):
@@ -138,6 +145,7 @@ class Step(NamedTuple):
     shares_node: bool
     overlap: bool
     kill_on_bad_exit: bool
+    files: List[File]
 
 
 class Plan:
@@ -217,16 +225,27 @@ class Plan:
         self, name: str, hostlist: Optional[str] = None, base: Optional[Mapping[str, str]] = None
     ) -> Dict[str, str]:
         """The environment of a task of a step: base, by default this process's, as the step changes it."""
+        entries = self._of_task("environment_vector", name, hostlist, base)
+        return dict(entry.split("=", 1) for entry in entries)
+
+    def command(
+        self, name: str, hostlist: Optional[str] = None, base: Optional[Mapping[str, str]] = None
+    ) -> List[str]:
+        """The command of the task that has the environment base."""
+        return self._of_task("environment_command", name, hostlist, base)
+
+    def _of_task(
+        self, what: str, name: str, hostlist: Optional[str], base: Optional[Mapping[str, str]]
+    ) -> List[str]:
         library, instance = _library(), self._instance(name, hostlist)
         try:
             made = _called(library.disagg_environment_new, instance, _environment(base))
         finally:
             library.disagg_instance_free(instance)
         try:
-            entries = _list(library.disagg_environment_vector(made)) or []
+            return _list(getattr(library, "disagg_" + what)(made)) or []
         finally:
             library.disagg_environment_free(made)
-        return dict(entry.split("=", 1) for entry in entries)
 
     def _instance(self, name: str, hostlist: Optional[str]) -> c_void_p:
         return _called(_library().disagg_instance_new, self._handle, _bytes(name), _bytes(hostlist))
@@ -258,8 +277,8 @@ def version() -> str:
 def _struct(of: Type[Any]) -> Type[ctypes.Structure]:
     """The struct of the header with the fields of a class, in their order."""
     types = {str: c_char_p, Optional[str]: c_char_p, List[str]: POINTER(c_char_p), Optional[List[str]]: POINTER(c_char_p)}
-    if of is not Variable:
-        types[List[Variable]] = POINTER(_Variable)
+    if of is Step:
+        types.update({List[Variable]: POINTER(_Variable), List[File]: POINTER(_File)})
     fields = [(name, types.get(kind, c_uint32)) for name, kind in get_type_hints(of).items()]
     return type("disagg_" + of.__name__.lower(), (ctypes.Structure,), {"_fields_": fields})
 
@@ -279,11 +298,11 @@ class _Options(ctypes.Structure):
     ]
 
 
-_Variable = _struct(Variable)
+_Variable, _File = map(_struct, (Variable, File))
 _Job, _Role, _Step = map(_struct, (Job, Role, Step))
 
 #: The version of the header that the structs are taken from.
-_ABI = 2
+_ABI = 3
 _loaded: Optional[ctypes.CDLL] = None
 
 
@@ -304,6 +323,7 @@ def _library() -> ctypes.CDLL:
             "plan_warnings": c_char_p,
             "instance_step": POINTER(_Step),
             "environment_vector": POINTER(c_char_p),
+            "environment_command": POINTER(c_char_p),
         }.items():
             getattr(library, "disagg_" + function).restype = result
         for kind in ("string", "error", "plan", "instance", "environment"):
@@ -356,8 +376,9 @@ def _list(array: Any) -> Optional[List[str]]:
 
 
 def _value(kind: Any, value: Any) -> Any:
-    if kind is List[Variable]:
-        return [_filled(Variable, one) for one in _until_null(value, lambda one: one.name is None)]
+    if kind in (List[Variable], List[File]):
+        of = Variable if kind is List[Variable] else File
+        return [_filled(of, one) for one in _until_null(value, lambda one: getattr(one, of._fields[0]) is None)]
     if kind in (List[str], Optional[List[str]]):
         return _list(value)
     return _text(value) if kind in (str, Optional[str]) else kind(value)

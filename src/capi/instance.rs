@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::ffi::c_char;
 use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStringExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::error::{disagg_error, entry};
@@ -28,6 +30,16 @@ pub struct disagg_variable {
     pub secret: u32,
 }
 
+/// A file that a step's command reads.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct disagg_file {
+    /// Its absolute path, in the workspace; NULL ends an array of files.
+    pub path: *const c_char,
+    /// What is in it. It may hold secrets, so nobody but its owner should be able to read it.
+    pub text: *const c_char,
+}
+
 /// A Slurm step. Arrays of texts end with NULL.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -38,7 +50,9 @@ pub struct disagg_step {
     pub role: *const c_char,
     /// The working directory.
     pub directory: *const c_char,
-    /// The command, as `execv` takes it; with a run script, `bash` and the script.
+    /// The command, as `execv` takes it; with a run script, `bash` and the script. Where tasks have
+    /// different commands it is that of the first node's, and `${NAME}` stands for a variable of the
+    /// task: `disagg_environment_command` is the command of one task.
     pub argv: *const *mut c_char,
     /// Variables that are removed from the environment of its tasks.
     pub unset: *const *mut c_char,
@@ -83,6 +97,9 @@ pub struct disagg_step {
     pub overlap: u32,
     /// 1 when one failed task ends the step (`srun --kill-on-bad-exit=1`), else 0.
     pub kill_on_bad_exit: u32,
+    /// Files that have to be there before its command starts; the array ends with a NULL path. Only with
+    /// an allocation do they have the names of its nodes.
+    pub files: *const disagg_file,
 }
 
 /// A step of a plan. It never changes. Free it with `disagg_instance_free`. It does not need its
@@ -92,7 +109,7 @@ pub struct disagg_instance {
     name: String,
     /// The allocation's nodes; none where they are not known.
     nodes: Option<Vec<String>>,
-    step: Lent<(disagg_step, Vec<disagg_variable>)>,
+    step: Lent<(disagg_step, Vec<disagg_variable>, Vec<disagg_file>)>,
 }
 
 impl disagg_instance {
@@ -123,7 +140,7 @@ fn step(
     instance: &Instance<'_>,
     nodes: Option<&[String]>,
     texts: &mut Texts,
-) -> Result<(disagg_step, Vec<disagg_variable>), Failure> {
+) -> Result<(disagg_step, Vec<disagg_variable>, Vec<disagg_file>), Failure> {
     let spec = resolve(instance, nodes.unwrap_or_default());
     let mut set = Vec::with_capacity(spec.set.len() + 1);
     for variable in &spec.set {
@@ -134,6 +151,15 @@ fn step(
         });
     }
     set.push(disagg_variable { name: std::ptr::null(), value: std::ptr::null(), secret: 0 });
+    let mut files = Vec::with_capacity(spec.files.len() + 1);
+    for (name, text) in spec.texts_of_files() {
+        let path = Path::new(&instance.plan.workspace).join(name);
+        files.push(disagg_file {
+            path: texts.keep(path.into_os_string().into_vec())?,
+            text: texts.keep(text)?,
+        });
+    }
+    files.push(disagg_file { path: std::ptr::null(), text: std::ptr::null() });
     let (hostlist, hosts, task_hosts) = match nodes {
         Some(nodes) => hosts(instance, nodes, texts)?,
         None => (std::ptr::null(), std::ptr::null(), std::ptr::null()),
@@ -166,8 +192,9 @@ fn step(
         shares_node: spec.own_gpus.is_some().into(),
         overlap: spec.step.overlap.into(),
         kill_on_bad_exit: spec.step.kill_on_bad_exit.into(),
+        files: files.as_ptr(),
     };
-    Ok((step, set))
+    Ok((step, set, files))
 }
 
 type Hosts = (*const c_char, *const *mut c_char, *const *mut c_char);
@@ -197,7 +224,8 @@ fn hosts(instance: &Instance<'_>, nodes: &[String], texts: &mut Texts) -> Result
 
 /// Makes a step of a plan and stores it in `*instance`. `name` is one of `disagg_plan_steps` or
 /// `disagg_plan_checks`. `hostlist` is the allocation, such as the value of `SLURM_JOB_NODELIST`
-/// (`node[1-3,7]`); NULL: the nodes are not known, and the step's fields for them are NULL.
+/// (`node[1-3,7]`); NULL: the nodes are not known, and the step's fields for them are NULL. For a plan with
+/// the setting `interface` it has the nodes' addresses there.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn disagg_instance_new(
     plan: Option<&disagg_plan>,

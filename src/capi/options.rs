@@ -34,8 +34,8 @@ pub struct disagg_setting {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct disagg_options {
-    /// The test configuration: the path of a YAML file, or a name that is looked up in the source
-    /// tree. A text with a slash, or that ends in `.yaml`, `.yml` or `.json`, is a path. NULL: the
+    /// The test configuration or recipe: the path of a YAML file, or a name of a test's that is looked
+    /// up in the source tree. A text with a slash, or that ends in `.yaml`, `.yml` or `.json`, is a path. NULL: the
     /// test id names it.
     pub config: *const c_char,
     /// The configuration itself, as YAML. Then no configuration file is read, and `config` is the

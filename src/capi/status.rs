@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char};
 
 /// The version of the interface that this header describes. Every addition increases it;
 /// incompatible changes get another SONAME.
-pub const DISAGG_ABI_VERSION: u32 = 2;
+pub const DISAGG_ABI_VERSION: u32 = 3;
 
 /// The version of the interface of the loaded library. A program needs at least the
 /// `DISAGG_ABI_VERSION` that it was compiled with: an older library's structs are shorter.

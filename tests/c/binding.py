@@ -34,7 +34,7 @@ def plan(text=CONFIG, config="c.yaml", test_id=None, environment=None, **setting
 
 class Binding(unittest.TestCase):
     def test_structs_and_numbers_are_the_header_s(self):
-        for name in ("setting", "options", "variable", "job", "role", "step"):
+        for name in ("setting", "options", "variable", "file", "job", "role", "step"):
             body = re.search(r"typedef struct \{([^}]*)\} disagg_%s;" % name, HEADER)[1]
             fields = re.findall(r"(\w+);", body)
             struct = getattr(slurm_disagg, "_" + name.capitalize())
@@ -64,6 +64,17 @@ class Binding(unittest.TestCase):
         self.assertNotIn("UCX_TLS", environment)
         self.assertEqual(Plan.load(made.to_json()).job, job)
         self.assertIn("#SBATCH", made.launch_script())
+
+    def test_a_recipe_has_commands_of_tasks_and_files(self):
+        roles = "roles: {prefill: {config: {tensor_parallel_size: 4}}, decode: {config: {tensor_parallel_size: 8}}}"
+        recipe = "engine: trtllm-serve\nmodel: /m/x\ngpus_per_node: 4\nserve_only: true\n" + roles + "\n"
+        made = Plan("r.yaml", config_text=recipe, current_dir="/", environment={})
+        self.assertEqual((made.job.nodes, made.steps), (3, ["CTX_0", "GEN_0", "ROUTER"]))
+        (file,) = made.step("ROUTER", "n[1-3]").files
+        self.assertEqual(file.path, "/disagg_r/server_config.yaml")
+        self.assertIn('"n1:', file.text)
+        words = made.command("GEN_0", "n[1-3]", {"SLURM_NODEID": "1", "SLURM_PROCID": "4"})
+        self.assertEqual(words[:2], ["trtllm-llmapi-launch", "trtllm-serve"])
 
     def test_an_aggregated_test_is_named_by_its_id(self):
         made = plan(AGGREGATED, config="c.yaml", test_id="aggr_upload-c-small", stage_name="GB200-4_GPUs-1",

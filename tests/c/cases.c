@@ -399,6 +399,47 @@ static void a_run_script_finds_the_command_in_its_environment(void)
     disagg_environment_free(environment);
 }
 
+static void tasks_of_a_recipe_s_steps_have_commands_of_their_own_and_files(void)
+{
+    static const char yaml[] =
+        "engine: sglang\nmodel: /models/x\ngpus_per_node: 4\nserve_only: true\n"
+        "roles: {prefill: {args: {tp-size: 4}}, decode: {args: {tp-size: 8}}}\n";
+    char *const nodes[][3] = {{"SLURM_NODEID=0", "A=1", NULL}, {"SLURM_NODEID=1", "A=1", NULL}};
+    disagg_plan *plan = plan_of(yaml);
+    disagg_instance *instance = NULL;
+    char *const *name = disagg_plan_steps(plan);
+
+    CHECK(disagg_plan_job(plan)->nodes == 3);
+    CHECK_TEXT(name[0], "PREFILL_0");
+    CHECK_TEXT(name[1], "DECODE_0");
+    CHECK_OK(disagg_instance_new(plan, "DECODE_0", "n[1-3]", &instance, &error));
+    CHECK_TEXT(disagg_instance_step(instance)->hostlist, "n[2-3]");
+    CHECK(disagg_instance_step(instance)->tasks == 2);
+    CHECK(disagg_instance_step(instance)->files[0].path == NULL);
+    for (int node = 0; node < 2; node++) {
+        disagg_environment *environment = NULL;
+        char *const *word;
+
+        CHECK_OK(disagg_environment_new(instance, nodes[node], &environment, &error));
+        CHECK_TEXT(in(disagg_environment_vector(environment), "A"), "1");
+        word = disagg_environment_command(environment);
+        while (*word != NULL && strcmp(*word, "--node-rank") != 0)
+            word++;
+        CHECK(*word != NULL);
+        CHECK_TEXT(word[1], node == 0 ? "0" : "1");
+        disagg_environment_free(environment);
+    }
+    disagg_instance_free(instance);
+    disagg_plan_free(plan);
+    instance = step_of(plan_of("engine: trtllm-serve\nmodel: /models/x\ngpus_per_node: 4\n"
+                               "serve_only: true\nroles: {prefill: {}, decode: {}}\n"),
+                       "ROUTER", "n[1-2]");
+    CHECK_TEXT(disagg_instance_step(instance)->files[0].path, "/space/server_config.yaml");
+    CHECK_HAS(disagg_instance_step(instance)->files[0].text, "n2:");
+    CHECK(disagg_instance_step(instance)->files[1].path == NULL);
+    disagg_instance_free(instance);
+}
+
 static void steps_get_their_nodes_of_the_allocation(void)
 {
     disagg_instance *gen = step_of(plan_of(YAML), "GEN_0", "n[08-10],other");
@@ -601,6 +642,7 @@ static void null_is_an_error_or_harmless(void)
     CHECK(disagg_plan_job(NULL) == NULL && disagg_plan_role(NULL, 0) == NULL);
     CHECK(disagg_plan_steps(NULL) == NULL && disagg_plan_checks(NULL) == NULL);
     CHECK(disagg_instance_step(NULL) == NULL && disagg_environment_vector(NULL) == NULL);
+    CHECK(disagg_environment_command(NULL) == NULL);
     CHECK_TEXT(disagg_plan_warnings(NULL), "");
     CHECK_TEXT(disagg_error_text(NULL), "");
     disagg_string_free(NULL);
@@ -664,6 +706,7 @@ int main(int argc, char **argv)
     the_environment_of_a_task_is_whole();
     packed_servers_see_their_own_gpus();
     a_run_script_finds_the_command_in_its_environment();
+    tasks_of_a_recipe_s_steps_have_commands_of_their_own_and_files();
     steps_get_their_nodes_of_the_allocation();
     a_plan_can_be_loaded_from_its_json_form();
     file_and_text_give_the_same_plan();
