@@ -393,6 +393,15 @@ fn a_mistake_in_a_profile_is_named_at_its_place() {
 }
 
 #[test]
+fn each_client_that_is_named_can_be_read() {
+    let (none, names) = profile::client(None).unwrap();
+    assert!(none.is_none() && names.len() == 4, "{names:?}");
+    for name in &names {
+        assert!(!profile::client(Some(name)).unwrap().0.unwrap().command.is_empty(), "{name}");
+    }
+}
+
+#[test]
 fn no_server_is_left_without_requests() {
     let text = |engine: &str, roles: &str, rest: &str| {
         format!("engine: {engine}\nmodel: m\ngpus_per_node: 4\nroles: {{{roles}}}\n{rest}\n")

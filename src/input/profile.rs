@@ -173,32 +173,31 @@ pub fn parse(found: &Found) -> Result<Profile, Diagnostics> {
     Ok(profile)
 }
 
-/// The clients that recipes may name.
+/// A client that recipes may name, and the names of all of them.
 ///
 /// # Errors
 /// None: the file is compiled in, and a test reads it.
-pub fn clients() -> Result<IndexMap<String, Client>, Diagnostics> {
+pub fn client(name: Option<&str>) -> Result<(Option<Client>, Vec<String>), Diagnostics> {
     let document = yaml::parse(&Arc::new(Source::new("profiles/clients.yaml", CLIENTS)))?;
     let (mut fields, root) = Fields::new(&document);
-    let mut clients = IndexMap::new();
-    for (key, node) in root.entries() {
+    let names = root.entries().iter().map(|(key, _)| key.name.clone()).collect();
+    let mut entries = root.entries().iter();
+    let client = entries.find(|(key, _)| Some(key.name.as_str()) == name).map(|(key, node)| {
         let section = Section::of(&key.name, node);
         fields.refuse_unknown(&section, &["unset", "command"]);
         let client = Client {
             command: items(&mut fields, &section, "command"),
             unset: names_of(&mut fields, &section, "unset"),
         };
-        for word in client.command.iter().flat_map(Item::words) {
-            for (name, _) in
-                word.value.names().into_iter().filter(|(name, _)| !names::OF_CLIENTS.contains(name))
-            {
-                fields.error(node.position, format!("{}: there is no {{{name}}}", key.name));
-            }
+        let words = client.command.iter().flat_map(Item::words);
+        let known = words.flat_map(|word| word.value.names());
+        for (name, _) in known.filter(|(name, _)| !names::OF_CLIENTS.contains(name)) {
+            fields.error(node.position, format!("{}: there is no {{{name}}}", key.name));
         }
-        clients.insert(key.name.clone(), client);
-    }
+        client
+    });
     finish(fields)?;
-    Ok(clients)
+    Ok((client, names))
 }
 
 fn finish(fields: Fields<'_>) -> Result<(), Diagnostics> {

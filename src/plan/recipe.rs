@@ -181,8 +181,10 @@ pub struct EngineRequest {
     pub recipe: Recipe,
     /// The profile of its engine.
     pub profile: Profile,
-    /// The clients that recipes may name.
-    pub clients: IndexMap<String, Client>,
+    /// The client that the recipe names, or its profile.
+    pub client: Option<Client>,
+    /// The names of all clients.
+    pub client_names: Vec<String>,
     /// W, the workspace.
     pub workspace: Traced<String>,
     /// How servers share nodes.

@@ -78,13 +78,18 @@ pub(super) fn build(
         }
         job.sbatch_args.splice(0..0, words);
     }
+    let benchmark = recipe.benchmark.as_ref().filter(|benchmark| benchmark.command.is_none());
+    let named = benchmark.and_then(|benchmark| benchmark.client.as_ref());
+    let named = named.map(|name| name.value.as_str()).or(profile.client.as_deref());
+    let (client, client_names) = profile::client(named.filter(|_| benchmark.is_some()))?;
     let request = EngineRequest {
         workspace: path_of(given.workspace.clone().unwrap_or_else(|| {
             let rule = "disagg_<recipe> in the current directory";
             Traced::new(format!("disagg_{}", recipe.file.name), Origin::rule(rule))
         })),
         job,
-        clients: profile::clients()?,
+        client,
+        client_names,
         recipe,
         profile,
         placement: choice(given.placement, &settings::PLACEMENT),

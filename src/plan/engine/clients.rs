@@ -166,10 +166,10 @@ impl<'r> Planner<'r> {
             return None;
         };
         let request = self.request;
-        let Some(client) = request.clients.get(&name.value) else {
-            let names: Vec<_> = request.clients.keys().map(String::as_str).collect();
+        let Some(client) = &request.client else {
             let message = format!("there is no client {}", name.value);
-            let help = format!("clients are {}; or give a `command:`", names.join(", "));
+            let names = request.client_names.join(", ");
+            let help = format!("clients are {names}; or give a `command:`");
             let error = Diagnostic::error(message).at(name.origin.location.or_else(at)).help(help);
             self.errors.push(error);
             return None;
