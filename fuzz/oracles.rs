@@ -703,7 +703,7 @@ fn steps_in_bash(cases: &[String]) {
             let argv = quote::words(argv.iter().map(|word| &**word));
             input.push_str(&format!("( {}{argv} ){END}", exports(&task.environment)));
             let command = exports(&task::shell_command(&spec));
-            input.push_str(&format!("( {command}eval \"$pytestCommand\" ){END}"));
+            input.push_str(&format!("( {command}eval \"${COMMAND}\" ){END}"));
         }
         let twice =
             |all: &[String]| all.iter().flat_map(|one| [one.clone(), one.clone()]).collect();

@@ -194,9 +194,18 @@ fn a_failed_command_of_the_script_is_named_with_its_file_line_and_status() {
     executable(&tree.path("install.sh"), "exit 9\n");
     let ended = tree.launch_script();
     ended.expect(9);
-    let is_error = |line: &&str| !line.starts_with('+') && line.contains(": error: `srun");
+    let message = "slurm-disagg: the install script failed; all of its output is in ";
+    assert!(ended.stderr.lines().any(|line| line.starts_with(message)), "{}", ended.stderr);
+
+    // A file is where the script makes a directory.
+    let tree = Tree::new();
+    tree.plan(&small("A=1"), &[]);
+    fs::write(tree.workspace().join("disagg_workspace"), "").unwrap();
+    let ended = tree.launch_script();
+    ended.expect(1);
+    let is_error = |line: &&str| !line.starts_with('+') && line.contains(": error: `mkdir");
     let line = ended.stderr.lines().find(is_error).unwrap_or(&ended.stderr);
-    assert!(line.contains("slurm_launch_generated.sh:") && line.ends_with("status 9"), "{line}");
+    assert!(line.contains("slurm_launch_generated.sh:") && line.ends_with("status 1"), "{line}");
 }
 
 #[test]

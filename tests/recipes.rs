@@ -7,6 +7,7 @@ use std::process::Command;
 
 use disagg::input::request::{self, Options};
 use disagg::input::{Context, profile};
+use disagg::output::table;
 use disagg::output::{diff, explain};
 use disagg::plan::{Plan, resolve};
 use disagg::run::launch::command::of_instance;
@@ -204,6 +205,8 @@ fn the_configuration_files_of_servers_and_router_are_in_the_plan() {
     };
     let expected = r#"{"tensor_parallel_size": 4, "kv_cache_config": {"free": 1.5}}"#;
     assert_eq!(file("CTX_1"), ("ctx_config.yaml".to_owned(), expected.to_owned()));
+    let shown = table::instance(&plan.instance("CTX_1").unwrap(), Some(&nodes()));
+    assert!(shown.contains("\n  writes ctx_config.yaml\n"), "{shown}");
     let (_, router) = file("ROUTER");
     let expected = r#"{"hostname": "n2", "port": 9000, "backend": "pytorch", "context_servers": {"num_instances": 2, "urls": ["n0:8000", "n1:8001"]}, "generation_servers": {"num_instances": 1, "urls": ["n2:8002"]}}"#;
     assert_eq!(router, expected);

@@ -101,10 +101,10 @@ fn people_get_the_verdict_the_steps_and_their_timeline() {
       TTFT p99 (ms)                  99.25               -
       latency p99 (ms)                   -          0.0123
 
-      step       state                                 starting  to ready  ran     tasks  nodes  GPUs
-      CTX_0      died: exit status 42 on node1 rank 1  1.0 s     -         5.0 s   4      node1  4,5
-      GEN_0      stopped                               2.5 s     -         10.0 s  4      node1  4,5
-      BENCHMARK  not started                           -         -         -       4      node1
+      step       state                                 starting  ran     tasks  nodes  GPUs
+      CTX_0      died: exit status 42 on node1 rank 1  1.0 s     5.0 s   4      node1  4,5
+      GEN_0      stopped                               2.5 s     10.0 s  4      node1  4,5
+      BENCHMARK  not started                           -         -       4      node1
 
       CTX_0 |......-------------------------                             |
       GEN_0 |...............---------------xxxxxxxxxxxxxxxxxxxxxxxxxxxxxx|

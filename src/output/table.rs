@@ -266,6 +266,9 @@ pub fn instance(instance: &Instance<'_>, nodes: Option<&[String]>) -> String {
         let shown = super::shown(instance.plan, variable.name, variable.value.as_str());
         let _ = writeln!(text, "  {}={}", variable.name, Printable(shown));
     }
+    for (file, _) in &spec.files {
+        let _ = writeln!(text, "  writes {}", Printable(&file.literal_text()));
+    }
     for argument in spec.arguments() {
         let _ = writeln!(text, "    {}", Printable(&argument));
     }

@@ -6,7 +6,7 @@ use std::fs;
 use disagg::output::task::SECRET;
 use disagg::output::{HIDDEN, shown};
 use disagg::plan::Plan;
-use disagg::plan::step::PYTEST_COMMAND as COMMAND;
+use disagg::plan::step::{PYTEST_COMMAND as COMMAND, RANK};
 use slurm_sim::{Allocation, Env, Outcome, Rank, Release, Step, Trace};
 
 use crate::planned::{Options, Planned};
@@ -160,7 +160,7 @@ pub fn rank(
     }
     let environments = [&expected, &rank.environment];
     findings.environments(plan, place, environments, |name| {
-        of_slurm(name) || name == COMMAND || name.starts_with(SECRET)
+        of_slurm(name) || [COMMAND, RANK].contains(&name) || name.starts_with(SECRET)
     });
 
     let file = stage.commands.join(format!("{step_id}.{}", rank.task));
@@ -175,6 +175,6 @@ pub fn rank(
     findings.compare(place, "words of its command", &planned.argv.join(" "), &argv.join(" "));
     let environ: Env = texts.filter_map(|text| text.split_once('=')).collect();
     findings.environments(plan, &format!("command of {place}"), [&expected, &environ], |name| {
-        of_slurm(name) || name == COMMAND || SET_BY_SHELL.contains(&name)
+        of_slurm(name) || [COMMAND, RANK].contains(&name) || SET_BY_SHELL.contains(&name)
     });
 }
