@@ -387,7 +387,7 @@ typedef struct {
     const char *directory;
     /**
      * The command, as `execv` takes it; with a run script, `bash` and the script. Where tasks have
-     * different commands it is that of the first node's, and `${NAME}` stands for a variable of the
+     * different commands it is that of the first node, and `${NAME}` refers to a variable of the
      * task: `disagg_environment_command` is the command of one task.
      */
     char *const *argv;

@@ -253,7 +253,7 @@ fn what_the_scripts_get_wrong_is_right_here() {
         ),
         (
             "worker_config.gen.moe_config.load_balancer=eplb.yaml",
-            "load_balancer is no absolute path",
+            "load_balancer is not an absolute path",
         ),
         ("environment.worker_env_var=A=$(id)", "command substitution is not done"),
         ("metadata={model_name: x}", "the TensorRT-LLM source tree is not known"),

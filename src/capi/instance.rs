@@ -51,7 +51,7 @@ pub struct disagg_step {
     /// The working directory.
     pub directory: *const c_char,
     /// The command, as `execv` takes it; with a run script, `bash` and the script. Where tasks have
-    /// different commands it is that of the first node's, and `${NAME}` stands for a variable of the
+    /// different commands it is that of the first node, and `${NAME}` refers to a variable of the
     /// task: `disagg_environment_command` is the command of one task.
     pub argv: *const *mut c_char,
     /// Variables that are removed from the environment of its tasks.

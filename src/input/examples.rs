@@ -332,7 +332,7 @@ impl<'d> Reader<'d> {
         if let Some(Content::Text(path)) = moe.get("load_balancer")
             && !path.as_str().starts_with('/')
         {
-            let message = format!("{}.load_balancer is no absolute path", origin.input);
+            let message = format!("{}.load_balancer is not an absolute path", origin.input);
             let error = Diagnostic::error(message).at(origin.location.clone());
             self.fields.diagnostics.push(
                 error.help("the server would look for it in its own directory; write it from / on"),

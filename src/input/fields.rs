@@ -454,7 +454,7 @@ impl<'d> Fields<'d> {
             .map_err(|error| self.bad_word(path, node, text, &error))?;
         for offset in dropped {
             let at = self.at(self.inside(node, text, offset));
-            let message = format!("{path}: a word that is no NAME=VALUE has no effect");
+            let message = format!("{path}: a word that is not NAME=VALUE has no effect");
             self.diagnostics.push_once(Diagnostic::warning(message).at(at));
         }
         Ok(found)

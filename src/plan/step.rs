@@ -291,7 +291,7 @@ impl Filler<'_> {
     fn address(&self, node: u32) -> String {
         let known = self.addresses.get(node as usize);
         match (known, self.plan.interface()) {
-            // The name of a node stands for no address of its own.
+            // Such an address is shown by interface, not by a name that might resolve to another.
             (Some(known), Some(_)) if known.parse::<IpAddr>().is_ok() => known.clone(),
             (Some(known), Some(interface)) => format!("{{{known}:{interface}}}"),
             (None, Some(interface)) => format!("{{node{node}:{interface}}}"),

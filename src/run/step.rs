@@ -27,7 +27,7 @@ use crate::task_files::{self, Unwritable};
 pub enum StepError {
     /// There is no job around.
     #[error(
-        "this is no task of a job: submit a script with `srun --disagg-role=ROLE slurm-disagg step` in it by \
+        "this is not a task of a Slurm job: submit a script with `srun --disagg-role=ROLE slurm-disagg step` in it by \
          sbatch --disagg-config=FILE"
     )]
     Outside,

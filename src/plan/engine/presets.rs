@@ -92,7 +92,7 @@ impl<'r> Planner<'r> {
         let of_roles = known.clone().filter(|(_, of)| !level(of));
         for level in of_all.chain(of_roles.filter_map(|(role, _)| role.log_level.as_ref())) {
             let help = "set what the program has for it in `args` or `env`";
-            refuse(&level.origin, "says nothing of log levels here", help);
+            refuse(&level.origin, "has no log level for this role", help);
         }
         for (role, _) in known.filter(|(_, of)| !mentions(of, "profiled_steps")) {
             let nsys = role.nsys.iter();

@@ -159,17 +159,13 @@ impl<'r> Planner<'r> {
         let missing = |mode: &[String]| {
             mode.iter().find(|key| !servers.iter().any(|role| role.key == **key)).cloned()
         };
-        let (Some(first), mut fitting) = (
-            servers.first(),
-            modes.values().filter(|mode| servers.iter().all(|role| has(mode, role))).peekable(),
-        ) else {
-            return;
-        };
-        let nearest = fitting.peek().copied();
-        if fitting.any(|mode| missing(mode).is_none()) {
+        let Some(first) = servers.first() else { return };
+        let with_all = modes.values().filter(|mode| servers.iter().all(|role| has(mode, role)));
+        let with_all: Vec<_> = with_all.collect();
+        if with_all.iter().any(|mode| missing(mode).is_none()) {
             return;
         }
-        let (role, message) = match nearest.and_then(|mode| missing(mode)) {
+        let (role, message) = match with_all.first().and_then(|mode| missing(mode)) {
             Some(missing) => {
                 (*first, format!("{} has no {missing} servers to work with", first.key))
             }
