@@ -14,7 +14,10 @@ left() {
         # slurmstepd gives each task pipes of its own.
         # shellcheck disable=SC2010  # nobody chooses these names
         [ "$parent" != slurmstepd ] || ls -l /proc/[0-9]*/fd/[12] 2>/dev/null | grep -F ' -> pipe:' | grep -F -e " -> $stdout" -e " -> $stderr"
-    } | sed -n 's|.*/proc/\([0-9]*\)/.*|\1|p' | sort -u
+    } | sed -n 's|.*/proc/\([0-9]*\)/.*|\1|p' | sort -u | while read -r pid; do
+        # The errors of the first rank of a node are those of slurmstepd too, which root may kill, and of its TaskEpilog.
+        grep -qsx slurmstepd "/proc/$pid/comm" || grep -qsFxz SLURM_SCRIPT_CONTEXT=epilog_task "/proc/$pid/environ" || echo "$pid"
+    done
 }
 watch() {
     stopped=0

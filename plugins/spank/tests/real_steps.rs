@@ -7,7 +7,7 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash as _, Hasher as _};
 use std::os::unix::fs::PermissionsExt;
 
-use slurm_bed::{Output, Site, Slurm, config, contains, plugstack_line, sorted};
+use slurm_bed::{Output, Site, Slurm, config, contains, executable, plugstack_line, sorted};
 
 /// Starts all roles at once; each rank leaves its host and its role's name in a file.
 const ALL_ROLES: &str = r#"
@@ -156,7 +156,12 @@ fn a_role_that_the_plan_lacks_fails_the_step_and_one_server_has_a_role_of_its_ow
 /// Without it, Slurm waits a minute for whoever holds the output of a rank that has ended.
 #[test]
 fn what_a_killed_rank_leaves_behind_is_killed_and_named_and_other_ends_stay_as_they_are() {
-    let site = Site::start(3);
+    let site = Site::with(3, |options, files| {
+        let epilog = files.join("epilog.sh");
+        executable(&epilog, "#!/bin/sh\n[ -z \"$EPILOG\" ] || { sleep 1; touch \"$EPILOG\"; }\n");
+        let epilog = format!("TaskEpilog={}", epilog.display());
+        options.spank(&plugstack_line("required", files)).conf(&epilog)
+    });
     let script = "start=$SECONDS
         srun --disagg-role=CTX_0 bash -c '(trap \"\" TERM; exec -a outlives sleep 50) & sleep 1; kill -9 $$'
         echo killed $?
@@ -178,6 +183,18 @@ fn what_a_killed_rank_leaves_behind_is_killed_and_named_and_other_ends_stay_as_t
     assert!(took.parse::<u32>().unwrap() < 40, "{output}");
     let left = site.cluster.processes().into_iter().find(|one| one.command.contains("outlives"));
     assert!(left.is_none(), "{left:?}");
+
+    // slurmstepd and a TaskEpilog have the first rank's output too; root may kill both.
+    let script = "EPILOG=$PWD/epilog.has.run srun --disagg-role=CTX_0 bash -c \
+        '[ $SLURM_PROCID = 0 ] || { sleep 2; echo a rank goes on; }'";
+    let config =
+        ["--nodes=3", "--ntasks-per-node=4", "--gpus-per-node=4", "--disagg-config=wide.yaml"];
+    let wrap = format!("--wrap={script}");
+    let sbatch = [&["sbatch", "--wait", "--output=root.out"], &config[..], &[&wrap]].concat();
+    let output = site.cluster.run(sbatch);
+    let text = site.read("root.out");
+    assert_eq!((output.code, text.matches("a rank goes on").count()), (Some(0), 3), "{text}");
+    assert!(site.path("epilog.has.run").exists(), "{text}");
 }
 
 #[test]
