@@ -373,6 +373,36 @@ fn small_tree() -> (tempfile::TempDir, Options) {
     (directory, options)
 }
 
+#[test]
+fn prechecks_find_the_source_tree_where_the_nodes_of_the_pipeline_see_it() {
+    let (directory, options) = small_tree();
+    let prefix = directory.path().join("prefix.sh");
+    let script = "export llmSrcNode=/node/src/\n\
+                  export pytestCommand='trtllm-llmapi-launch pytest --output-dir=/w'\n";
+    fs::write(&prefix, script).unwrap();
+    let options = Options {
+        test_id: Some("disagg-e2e-c".into()),
+        prefix_script: Some(prefix.to_str().unwrap().to_owned()),
+        ..options
+    };
+    let plan = plan_in(directory.path(), &options).unwrap();
+    let argv = plan.roles["CTX_PRECHECK"].words().collect::<Vec<_>>().join(" ");
+    assert_eq!(
+        argv,
+        "python3 /node/src/tests/scripts/perf-sanity/cache_transceiver_precheck/run_precheck.py \
+         --config /node/src/tests/scripts/perf-sanity/disaggregated/c.yaml \
+         --work-dir /w/disagg-e2e-c/cache_transceiver_precheck --benchmark-mode e2e \
+         --llm-src /node/src --role ctx"
+    );
+    let parts = Parts { prefix: script, srun_args: "", draft: "", gate: Some("") };
+    let script = derive::launch_script(&plan, &parts);
+    let run_script = "/node/src/jenkins/scripts/perf/disaggregated/slurm_precheck_run.sh";
+    assert!(script.contains(&format!("precheckRunScript=\"{run_script}\"")), "{script}");
+    // The launch script's own variables name files of the machine that derives it.
+    let tree = directory.path().join("src").display().to_string();
+    assert!(script.contains(&format!("configYamlPath=\"{tree}/")), "{script}");
+}
+
 fn plan_in(directory: &Path, options: &Options) -> Result<Plan, disagg::diagnostic::Diagnostics> {
     let context = disagg::input::Context { env: &|_| None, current_dir: directory.to_owned() };
     disagg::input::request::plan(options, &context).map(|(plan, _)| plan)

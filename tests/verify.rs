@@ -33,6 +33,10 @@ if mark == "different":
     text = text.replace("--container-env=pytestCommand\n", "")
     text = text.replace("export ctPrecheckTimeout", "export ctPrecheckTime")
     text += "export injected=$(touch ran)\ntouch ran\n"
+if mark == "older":
+    text = "".join(line for line in text.splitlines(True) if "Precheck=" not in line)
+    text = text.replace("--timeout-method=thread --timeout=3600", "--timeout=3600 --timeout-method=thread")
+    text = text.replace("A='x y'", "NEW=1 A='x y'")
 open(path, "w").write(text)
 "#;
 
@@ -125,6 +129,32 @@ fn the_differences_of_a_list_are_grouped_by_cause() {
     let queue = queue.unwrap();
     assert_eq!(queue["values"], json!([["8", "4"]]));
     assert_eq!(queue["roles"], json!(["GEN", "GEN_PRECHECK"]));
+}
+
+#[test]
+fn what_shifts_moves_or_is_missing_as_a_whole_is_one_difference() {
+    let tree = Tree::new();
+    tree.write(
+        "prefix.sh",
+        "export llmSrcNode=/on/nodes\nexport pytestCommand=\"trtllm-llmapi-launch pytest \
+         --timeout-method=thread --timeout=3600 --output-dir=/w --splits 1 --group 1\"\n",
+    );
+    let test = ["--test-id", "disagg-e2e-c", "--prefix-script", "prefix.sh"];
+    let (code, stdout, stderr) = texts(&tree.run("older", PATH, &test));
+    assert_eq!(code, Some(1), "{stderr}");
+    let headings: Vec<_> = stdout.lines().filter(|line| line.ends_with(": 1 test")).collect();
+    assert_eq!(
+        headings,
+        [
+            "command of GEN_PRECHECK, CTX_PRECHECK: 1 test",
+            "env NEW of GEN, CTX: 1 test",
+            "order of arguments of DISAGG_SERVER, BENCHMARK: 1 test",
+            "order of arguments of GEN, CTX: 1 test",
+            "variable pytestCommand: 1 test",
+        ],
+        "{stdout}"
+    );
+    assert!(stdout.contains("  slurm-disagg  (set)\n  launcher      (not set)\n"), "{stdout}");
 }
 
 #[test]

@@ -18,6 +18,8 @@ use crate::plan::{Env, Origin, Template, Traced, pytest};
 
 /// The variable that holds the base command.
 const VARIABLE: &str = "pytestCommand";
+/// The variable that holds the source tree as the job's nodes see it.
+const SOURCE_DIR: &str = "llmSrcNode";
 /// The most that all values of a script may hold together, in bytes.
 const MAX_VALUES: usize = 1 << 20;
 
@@ -31,17 +33,32 @@ pub type Read = (BaseCommand, Vec<Diagnostic>);
 pub fn parse(source: &Arc<Source>) -> Result<Read, Diagnostics> {
     let mut script = Script { source, known: HashMap::new(), expanded: 0 };
     let mut reader = Reader::of_script(&source.text);
+    let (mut found, mut names_source_dir) = (None, None);
     while let Some((name, is_exported)) = next_assignment(&mut reader) {
         let start = reader.position();
-        if is_exported && name == VARIABLE {
-            return script.command(reader).map_err(Diagnostics::from);
+        if is_exported && name == VARIABLE && found.is_none() {
+            found = Some(script.command(reader.clone())?);
+        }
+        if name == SOURCE_DIR {
+            names_source_dir = Some(start);
         }
         let value = reader.word();
         script.set(name, value.ok(), start)?;
     }
-    let message = format!("{}: there is no line `export {VARIABLE}=…`", source.name);
-    let help = "give the script prefix that holds the pytest command, or leave --prefix-script out";
-    Err(Diagnostic::error(message).help(help).into())
+    let Some((mut base, mut warnings)) = found else {
+        let message = format!("{}: there is no line `export {VARIABLE}=…`", source.name);
+        let help =
+            "give the script prefix that holds the pytest command, or leave --prefix-script out";
+        return Err(Diagnostic::error(message).help(help).into());
+    };
+    base.source_dir = script.known.remove(SOURCE_DIR).filter(|path| path.starts_with('/'));
+    if let (Some(at), None) = (names_source_dir, &base.source_dir) {
+        let message = format!("{SOURCE_DIR}: the value is no absolute path that is known here");
+        warnings.push(Diagnostic::warning(message).at(script.at(at)).help(
+            "write the path; until then prechecks look for the source tree where it is here",
+        ));
+    }
+    Ok((base, warnings))
 }
 
 /// What a launch script exports, by name, as text that a run script evaluates, and the words of its
@@ -231,8 +248,8 @@ impl Script<'_> {
         let launcher_at =
             argv[..pytest_at].iter().position(|word| file_name(&word.value) == LAUNCHER_NAME);
         let launcher = launcher_at.map(|at| argv.remove(at)).unwrap_or_default();
-        let base =
-            BaseCommand { env, launcher, argv, launcher_at: launcher_at.unwrap_or_default() };
+        let launcher_at = launcher_at.unwrap_or_default();
+        let base = BaseCommand { env, launcher, argv, launcher_at, source_dir: None };
         let warnings = self.check_options(&base, &value_at)?;
         Ok((base, warnings))
     }
@@ -315,6 +332,22 @@ mod tests {
             r#"{"A":"/src","B":"${LOCAL}","C":"${U}"}"#
         );
         assert_eq!(argv(&base), ["pytest", "--output-dir=/src/w/"]);
+    }
+
+    #[test]
+    fn the_source_tree_of_the_nodes_is_known_wherever_the_script_names_it() {
+        let command = "export pytestCommand='pytest'\n";
+        for (script, tree, warned) in [
+            (command.to_owned(), None, false),
+            (format!("R=/node\nexport llmSrcNode=$R/src\n{command}"), Some("/node/src"), false),
+            (format!("{command}export llmSrcNode=/late\n"), Some("/late"), false),
+            (format!("export llmSrcNode=$ELSEWHERE/src\n{command}"), None, true),
+            (format!("export llmSrcNode=src\n{command}"), None, true),
+        ] {
+            let (base, warnings) = parsed(&script).unwrap();
+            assert_eq!(base.source_dir.as_deref(), tree, "{script}");
+            assert_eq!(!warnings.is_empty(), warned, "{script}: {warnings:?}");
+        }
     }
 
     #[test]

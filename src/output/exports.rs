@@ -53,7 +53,8 @@ pub fn exports(plan: &Plan) -> Vec<Export> {
                 exports.text(name, plan.install_script.as_deref().unwrap_or_default());
             }
             Known::PrecheckRunScript => {
-                exports.text(name, &format!("{}/{PRECHECK_RUN_SCRIPT}", suite.source_dir));
+                let path = format!("{}/{PRECHECK_RUN_SCRIPT}", suite.source_dir);
+                exports.text(name, &suite.base_command.on_nodes(&suite.source_dir, &path));
             }
             Known::Stage => {
                 if let Some(stage) = suite.stage.as_deref().filter(|stage| !stage.is_empty()) {

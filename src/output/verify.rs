@@ -33,6 +33,8 @@ pub struct Difference {
 
 /// A command line of a role: kind and name of each part, and its value.
 type Parts = IndexMap<String, String>;
+/// What the names of arguments begin with.
+const ARGUMENT: &str = "argument ";
 
 /// All that differs between two scripts for a plan.
 pub fn differences(plan: &Plan, ours: &Script, theirs: &Script) -> Vec<Difference> {
@@ -54,9 +56,15 @@ pub fn differences(plan: &Plan, ours: &Script, theirs: &Script) -> Vec<Differenc
             // A role that the test has no steps of may have any command.
             Some(Export::Whole(role)) if !plan.roles.contains_key(*role) => continue,
             Some(Export::Whole(role)) => {
-                let parts =
-                    |script: &Script| script.get(name).map_or_else(Parts::new, |c| parts(&c[0]));
-                (Some(*role), parts(ours), parts(theirs))
+                let (ours, theirs) = match (ours.get(name), theirs.get(name)) {
+                    (Some(ours), Some(theirs)) => in_order(parts(&ours[0]), parts(&theirs[0])),
+                    // One cause, whatever is in the command.
+                    (ours, theirs) => {
+                        let whole = |_| Parts::from([("command".to_owned(), "(set)".to_owned())]);
+                        (ours.map(whole).unwrap_or_default(), theirs.map(whole).unwrap_or_default())
+                    }
+                };
+                (Some(*role), ours, theirs)
             }
             _ => (None, variable(name, ours.get(name)), variable(name, theirs.get(name))),
         };
@@ -81,6 +89,20 @@ pub fn differences(plan: &Plan, ours: &Script, theirs: &Script) -> Vec<Differenc
         Difference { what, roles, ours, theirs }
     };
     found.into_iter().map(difference).collect()
+}
+
+/// The parts of two commands, also the order of those that both have, where it differs.
+fn in_order(mut ours: Parts, mut theirs: Parts) -> (Parts, Parts) {
+    let order = |one: &Parts, other: &Parts| {
+        let both = one.keys().filter(|part| other.contains_key(*part));
+        both.filter_map(|part| part.strip_prefix(ARGUMENT)).collect::<Vec<_>>().join(" ")
+    };
+    let (of_ours, of_theirs) = (order(&ours, &theirs), order(&theirs, &ours));
+    if of_ours != of_theirs {
+        ours.insert("order of arguments".to_owned(), of_ours);
+        theirs.insert("order of arguments".to_owned(), of_theirs);
+    }
+    (ours, theirs)
 }
 
 /// A variable of the script; each word of an array counts by itself.
@@ -118,8 +140,8 @@ fn parts(command: &str) -> Parts {
             return parts;
         }
     };
-    let mut order = String::new();
-    for (index, word) in words.iter().enumerate() {
+    let mut uses: IndexMap<&str, usize> = IndexMap::new();
+    for word in &words {
         let text = word.value.as_str();
         match text.split_once('=') {
             Some((name, value)) if word.is_assignment => {
@@ -132,9 +154,12 @@ fn parts(command: &str) -> Parts {
                     Some((name, _)) if text.starts_with('-') => name,
                     _ => text,
                 };
-                let _ = write!(order, "{name} ");
-                let key = format!("argument {name}");
-                let key = if parts.contains_key(&key) { format!("{key} ({index})") } else { key };
+                let use_of_it = uses.entry(name).or_default();
+                *use_of_it += 1;
+                let key = match use_of_it {
+                    1 => format!("{ARGUMENT}{name}"),
+                    nth => format!("{ARGUMENT}{name} ({nth})"),
+                };
                 parts.insert(key, text.to_owned());
             }
         }

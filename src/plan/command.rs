@@ -19,6 +19,9 @@ pub struct BaseCommand {
     /// How many wrappers (words of `argv`, such as a profiler's) stand before the launcher.
     #[serde(default)]
     pub launcher_at: usize,
+    /// The source tree as the job's nodes see it, where a script prefix names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_dir: Option<String>,
 }
 
 /// Where things are.
@@ -99,12 +102,21 @@ impl BaseCommand {
         argv.push(argument(format!("{JUNIT_OPTION}{workspace}/results.xml"), &from_w));
         argv.push(node_id);
         let launcher = argument(format!("{d}/{LAUNCHER}"), &from_d);
-        Ok(Self { env, launcher, argv, launcher_at: 0 })
+        Ok(Self { env, launcher, argv, launcher_at: 0, source_dir: None })
     }
 
     /// Whether the command has a launcher that could be used.
     pub fn has_launcher(&self) -> bool {
         !self.launcher.value.is_empty()
+    }
+
+    /// A path in the source tree as the job's nodes see it.
+    pub fn on_nodes(&self, source_dir: &str, path: &str) -> String {
+        let below = path.strip_prefix(source_dir.trim_end_matches('/'));
+        match (&self.source_dir, below.filter(|rest| rest.is_empty() || rest.starts_with('/'))) {
+            (Some(tree), Some(rest)) => format!("{}{rest}", tree.trim_end_matches('/')),
+            _ => path.to_owned(),
+        }
     }
 
     /// The words behind `pytest`.

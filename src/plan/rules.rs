@@ -7,7 +7,7 @@
 
 use super::planner::sizes::Sizes;
 use super::role::Purpose;
-use super::test_id::{Generation, TestKind};
+use super::test_id::{Generation, Mode, TestKind};
 use super::ucx;
 
 /// Rule sets, one bit each.
@@ -50,8 +50,8 @@ pub const RANK_VARIABLES: (Sets, [&str; 4], [&str; 2]) =
 /// The test looks for its configuration where [`TestKind::config_variable`] points.
 pub const CONFIG_FOLDERS: Sets = CURRENT;
 
-/// Words that may stand behind the mode of a test id.
-pub const MODIFIERS: &[&str] = &["time_breakdown"];
+/// Words that may stand behind the mode of a test id, and behind which modes.
+pub const MODIFIERS: &[(&str, &[Mode])] = &[("time_breakdown", &[Mode::E2e, Mode::CtxOnly])];
 
 /// A role of the test suite, in one kind of test.
 #[derive(Debug)]

@@ -229,7 +229,17 @@ impl TestId {
         let (word, rest_of_it) = after.split_once('-').unwrap_or((after, ""));
         let newer = rules.unwrap_or(Generation::Unified);
         let has_modifier = mode.is_some() && newer.is_in(MODIFIED_IDS);
-        let modifier = MODIFIERS.iter().find(|known| has_modifier && **known == word).copied();
+        let modifier = MODIFIERS.iter().find(|known| has_modifier && known.0 == word);
+        if let (Some((word, modes)), Some(mode)) = (modifier, mode)
+            && !modes.contains(&mode)
+        {
+            let config = if rest_of_it.is_empty() { "CONFIG" } else { rest_of_it };
+            return bad(
+                format!("test id {text}: {word} is not for {named} tests"),
+                format!("write {prefix}-{named}-{config}"),
+            );
+        }
+        let modifier = modifier.map(|known| known.0);
         let after = if modifier.is_some() { rest_of_it } else { after };
         let reading = |generation, kind, mode, config: &str, server: Option<&str>| Self {
             text: text.to_owned(),
@@ -415,6 +425,14 @@ mod tests {
         let server = read("aggr-a-time_breakdown", current).unwrap().server;
         assert_eq!(server.as_deref(), Some("time_breakdown"));
         assert!(read("disagg-e2e-time_breakdown", current).is_err());
+        for (text, help) in [
+            ("disagg-gen_only-time_breakdown-a", "write disagg-gen_only-a;"),
+            ("aggr-gen_only_no_context-time_breakdown-a", "write aggr-gen_only_no_context-a;"),
+        ] {
+            let error = read(text, current).unwrap_err();
+            assert!(error.message.contains("time_breakdown is not for gen_only"), "{error}");
+            assert!(error.help.starts_with(help), "{error:?}");
+        }
     }
 
     #[test]

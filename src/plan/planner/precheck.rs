@@ -93,19 +93,20 @@ impl<'r> Planner<'r> {
         subject: &Subject<'_>,
     ) -> Vec<Traced<String>> {
         let source = &self.request.directories.source.value;
+        let on_nodes = |path: &str| subject.base.on_nodes(source, path);
         let mode = subject.id.mode.map_or("", Mode::name);
         let origin = Origin::rule(self.rule_name(role));
         [
             "python3",
-            &format!("{source}/{PRECHECK}"),
+            &on_nodes(&format!("{source}/{PRECHECK}")),
             "--config",
-            &self.config.path,
+            &on_nodes(&self.config.path),
             "--work-dir",
             &format!("{}/cache_transceiver_precheck", subject.output_dir),
             "--benchmark-mode",
             mode,
             "--llm-src",
-            source,
+            &on_nodes(source),
             "--role",
             servers,
         ]
