@@ -205,11 +205,11 @@ fn gpus_asked_for(path: &std::path::Path) -> Vec<Option<u64>> {
     let Some(yaml::Value::Map(sections)) = document.root.map(|root| root.value) else {
         return asked;
     };
-    for (_, section) in sections {
-        let yaml::Value::List(blocks) = section.value else { continue };
-        for block in blocks {
+    for (_, section) in sections.iter() {
+        let yaml::Value::List(blocks) = &section.value else { continue };
+        for block in blocks.iter() {
             let path = ["condition", "ranges", "system_gpu_count", "gte"];
-            let gpus = path.iter().try_fold(&block, |node, key| node.get(key));
+            let gpus = path.iter().try_fold(block, |node, key| node.get(key));
             let gpus = gpus.and_then(|node| match &node.value {
                 yaml::Value::Scalar { text, .. } => text.parse().ok(),
                 _ => None,

@@ -9,6 +9,7 @@ use disagg::input::request::{self, Options};
 use disagg::input::{Context, profile};
 use disagg::output::table;
 use disagg::output::{diff, explain};
+use disagg::plan::profile::Item;
 use disagg::plan::{Plan, resolve};
 use disagg::run::launch::command::of_instance;
 
@@ -64,7 +65,7 @@ const BENCHMARK: &str = "benchmark: {isl: 64, osl: 16, concurrencies: 4}\n";
 
 #[test]
 fn every_built_in_profile_plans_prefill_and_decode_and_servers_that_do_both() {
-    for (engine, _) in profile::BUILT_IN {
+    for engine in profile::built_in() {
         for roles in ["{prefill: {servers: 2}, decode: {servers: 3}}", "{aggregated: {servers: 1}}"]
         {
             let text = format!(
@@ -360,7 +361,7 @@ fn a_mistake_in_a_profile_is_named_at_its_place() {
         (
             "{name} of",
             "{nmae} of",
-            "eighth.yaml:15:16: error: roles.all.env.WHO: unknown placeholder {nmae}; did you mean {name}?",
+            "eighth.yaml:15:16: error: roles.all.env: unknown placeholder {nmae}; did you mean {name}?",
         ),
         (
             "{port:web}\"",
@@ -393,6 +394,19 @@ fn a_mistake_in_a_profile_is_named_at_its_place() {
         let error = folder.plan(recipe).unwrap_err();
         assert!(error.contains(expected), "{to}\n{error}");
     }
+    // What an anchor repeats is named once.
+    let folder = Folder::new();
+    let role = "\n  other: {<<: *all, name: OTHER}\n";
+    let twice = EIGHTH.replace("  all:\n", "  all: &all\n").replace("{name} of", "{nmae} of");
+    let twice =
+        twice.replace("purpose: server", "purpose: sever").replace("{nnodes}", "{nnodes +}");
+    folder.write("eighth.yaml", &format!("{}{role}", twice.trim_end()));
+    let error = folder.plan("engine: ./eighth.yaml\nmodel: m\nroles: {all: }\nserve_only: true\n");
+    let error = error.unwrap_err();
+    for mistake in ["roles.all.purpose must be", "a name or a number is missing"] {
+        assert_eq!(error.matches(mistake).count(), 1, "{error}");
+    }
+    assert!(!error.contains("roles.other"), "{error}");
 }
 
 #[test]
@@ -400,7 +414,8 @@ fn each_client_that_is_named_can_be_read() {
     let (none, names) = profile::client(None).unwrap();
     assert!(none.is_none() && names.len() == 4, "{names:?}");
     for name in &names {
-        assert!(!profile::client(Some(name)).unwrap().0.unwrap().command.is_empty(), "{name}");
+        let client = profile::client(Some(name)).unwrap().0.unwrap();
+        assert_ne!(client.command, Item::default(), "{name}");
     }
 }
 
@@ -579,7 +594,7 @@ fn a_plan_does_not_grow_with_its_servers() {
 
 #[test]
 fn no_engine_s_name_is_in_the_sources_besides_readers_and_tests() {
-    let names: Vec<_> = profile::BUILT_IN.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+    let names: Vec<_> = profile::built_in().map(|name| format!("\"{name}\"")).collect();
     let output = Command::new("grep").args(["-rnE", &names.join("|"), "src"]).output().unwrap();
     let readers = ["src/input/profile.rs:", "src/input/examples.rs:"];
     let found = String::from_utf8(output.stdout).unwrap();

@@ -4,6 +4,7 @@
 //! The files are the test suite's, not ours: sections and keys that the plan does not use are left
 //! alone, except for a warning where a key looks mistyped.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -96,7 +97,9 @@ pub fn parse(
 
     let start = Position { line: 1, column: 1, length: 1 };
     let sections = std::iter::once((String::new(), document.at(start)))
-        .chain(root.entries().iter().map(|(key, _)| (key.name.clone(), document.at(key.position))))
+        .chain(
+            root.entries().iter().map(|(key, _)| (key.name.to_string(), document.at(key.position))),
+        )
         .collect();
     let mut config = Config {
         bad_fields: Vec::new(),
@@ -234,7 +237,11 @@ fn server_entry<'d>(fields: &mut Fields<'d>, section: &Section<'d>) -> ServerEnt
 
 /// The SHA-256 of bytes, in hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    let digest = Sha256::digest(bytes);
+    digest.iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 const MODES: &[&str] = &["e2e", "gen_only", "gen_only_no_context", "ctx_only"];

@@ -22,7 +22,7 @@ use crate::diagnostic::{Diagnostic, Severity, nearest};
 use crate::plan::content::Content;
 use crate::plan::expr::Pattern;
 use crate::plan::layout::MAX_COUNT;
-use crate::plan::origin::{Origin, Traced};
+use crate::plan::origin::{Label, Origin, Traced};
 use crate::plan::recipe::{ExtraStep, Recipe, RecipeRole};
 use crate::plan::role::Purpose;
 use crate::plan::template::Template;
@@ -109,7 +109,7 @@ struct Reader<'d> {
     workers: Section<'d>,
     around: &'d Around<'d>,
     /// The keys that have an effect, by their paths.
-    used: HashSet<String>,
+    used: HashSet<Label>,
     settings: Settings,
 }
 
@@ -140,7 +140,7 @@ impl<'d> Reader<'d> {
             ["slurm", "benchmark", "hardware", "environment", "worker_config"]
                 .into_iter()
                 .chain(["profiling", "accuracy", "router_config", "server_config_extra", "engine"])
-                .map(str::to_owned),
+                .map(Label::from),
         );
         let engine = self.fields.text(&root, "engine");
         let engine = good(&mut self.fields, engine);
@@ -218,7 +218,7 @@ impl<'d> Reader<'d> {
             self.setting(&slurm, key, setting, true);
         }
         if slurm.get("job_time").is_some_and(is_null) {
-            self.used.insert("slurm.job_time".to_owned());
+            self.used.insert("slurm.job_time".into());
         } else if self.is_there(&slurm, "job_time", Some(&settings::TIME)) {
             let time = time_limit(&mut self.fields, &slurm, "job_time");
             self.settings.time = good(&mut self.fields, time);
@@ -343,7 +343,7 @@ impl<'d> Reader<'d> {
     fn router(&mut self, facts: &Facts) -> RecipeRole {
         let root = self.root.clone();
         let content =
-            |fields: &mut Fields<'d>, path: &str, node: &'d Node| fields.content(path, node);
+            |fields: &mut Fields<'d>, path: &Label, node: &'d Node| fields.content(path, node);
         let mut config = IndexMap::new();
         let router = self.fields.entries_of(&root, "router_config", content);
         let Some(at) = root.get("router_config").map(|node| node.position) else {
@@ -354,7 +354,7 @@ impl<'d> Reader<'d> {
             let servers =
                 Content::Map([("router".to_owned(), Content::Map(router))].into_iter().collect());
             for key in ["context_servers", "generation_servers"] {
-                let origin = self.fields.origin("router_config".into(), at);
+                let origin = self.fields.origin("router_config", at);
                 config.insert(key.to_owned(), Traced::new(servers.clone(), origin));
             }
         }
@@ -429,7 +429,8 @@ fn literal(word: &str, origin: &Origin) -> Traced<Pattern> {
 
 /// A word with placeholders.
 fn pattern(word: &str, origin: &Origin) -> Traced<Pattern> {
-    let pattern = Pattern::parse(word).unwrap_or_else(|_| Template::literal(word).into());
+    let pattern =
+        Pattern::parse(&word.to_owned().into()).unwrap_or_else(|_| Template::literal(word).into());
     Traced::new(pattern, origin.clone())
 }
 

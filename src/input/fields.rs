@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reading typed fields out of a YAML document, collecting every error instead of the first.
 
+use std::collections::HashMap;
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 
 use super::scalar::{Reading, Scalar, classify};
@@ -9,7 +11,8 @@ use super::yaml_error::mistyped;
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, Position, edit_distance, nearest};
 use crate::plan::assignments::{self, Assignment};
 use crate::plan::config::Field;
-use crate::plan::origin::{Origin, Traced};
+use crate::plan::origin::{Label, Origin, Traced};
+use crate::plan::profile::Item;
 use crate::plan::template::MAX_VALUE;
 use crate::plan::words::WordError;
 
@@ -26,19 +29,21 @@ pub struct Fields<'d> {
     /// Unknown keys that look like those that size a test, with the paths that they stand for.
     pub mistyped: Vec<(String, Diagnostic)>,
     unknown_keys: usize,
+    /// Parts of commands that were read, by where they are: what an anchor repeats is read once.
+    pub(super) parts: HashMap<usize, Item>,
 }
 
 /// A mapping of the document and the path that leads to it.
 #[derive(Clone)]
 pub struct Section<'d> {
-    path: String,
+    path: Label,
     node: Option<&'d Node>,
 }
 
 impl<'d> Section<'d> {
     /// A node with the path that leads to it.
-    pub(super) fn of(path: &str, node: &'d Node) -> Self {
-        Self { path: path.to_owned(), node: Some(node) }
+    pub(super) fn of(path: impl Into<Label>, node: &'d Node) -> Self {
+        Self { path: path.into(), node: Some(node) }
     }
 
     /// The value of a key, where there is one.
@@ -46,8 +51,11 @@ impl<'d> Section<'d> {
         self.node?.get(key)
     }
 
-    pub(super) fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    pub(super) fn path_of(&self, key: &str) -> Label {
+        match self.path.is_empty() {
+            true => key.to_owned().into(),
+            false => [&self.path, ".", key].concat().into(),
+        }
     }
 
     /// Its place; the start of the file when it is missing.
@@ -74,13 +82,14 @@ impl<'d> Fields<'d> {
             bad_fields: Diagnostics::default(),
             mistyped: Vec::new(),
             unknown_keys: 0,
+            parts: HashMap::new(),
         };
         let root = document.root.as_ref();
         if let Some(node) = root.filter(|node| !matches!(node.value, Value::Map(_))) {
             let message = format!("the file must be a mapping of sections, not {}", node.kind());
             fields.no_mapping(node, message);
         }
-        (fields, Section { path: String::new(), node: root })
+        (fields, Section { path: Label::default(), node: root })
     }
 
     fn at(&self, position: Position) -> Location {
@@ -109,8 +118,8 @@ impl<'d> Fields<'d> {
         self.diagnostics.push(Diagnostic::warning(message).at(self.at(position)).help(help));
     }
 
-    pub(super) fn origin(&self, path: String, position: Position) -> Origin {
-        Origin { rule: "".into(), input: path.into(), location: Some(self.at(position)) }
+    pub(super) fn origin(&self, path: impl Into<Label>, position: Position) -> Origin {
+        Origin { rule: Label::default(), input: path.into(), location: Some(self.at(position)) }
     }
 
     /// A mapping inside a mapping; a missing or null one is empty.
@@ -151,7 +160,7 @@ impl<'d> Fields<'d> {
     /// none, and the error says more than that something is missing.
     pub fn warn_of_typos(&mut self, section: &Section<'d>, known: &[&str]) {
         for (key, _) in section.entries() {
-            if known.contains(&key.name.as_str()) || self.unknown_keys > MOST_TYPOS {
+            if known.contains(&&*key.name) || self.unknown_keys > MOST_TYPOS {
                 continue;
             }
             self.unknown_keys += 1;
@@ -163,7 +172,7 @@ impl<'d> Fields<'d> {
                 let is_there = section.entries().iter().any(|(key, _)| key.name == close);
                 if is_size || (is_required(close) && !is_there) {
                     let error = Diagnostic::error(message).at(at).help(help);
-                    self.mistyped.push((section.path_of(close), error));
+                    self.mistyped.push((section.path_of(close).to_string(), error));
                 } else {
                     self.diagnostics.push(Diagnostic::warning(message).at(at).help(help));
                 }
@@ -180,7 +189,7 @@ impl<'d> Fields<'d> {
         let open = section.entries().iter().filter(|(_, node)| is_open(node));
         open.map(|(key, node)| {
             let path = section.path_of(&key.name);
-            Traced::new(path.clone(), self.origin(path, node.position))
+            Traced::new(path.to_string(), self.origin(path, node.position))
         })
         .collect()
     }
@@ -195,9 +204,8 @@ impl<'d> Fields<'d> {
             _ => true,
         };
         let entries = section.entries().iter();
-        let found = entries.filter(|(key, node)| {
-            keys.contains(&key.name.as_str()) && !is_null(node) && asks(node)
-        });
+        let found = entries
+            .filter(|(key, node)| keys.contains(&&*key.name) && !is_null(node) && asks(node));
         let origin = |(key, node): &(Key, Node)| {
             Traced::new((), self.origin(section.path_of(&key.name), node.position))
         };
@@ -207,7 +215,7 @@ impl<'d> Fields<'d> {
     /// Refuses keys that are not known: for files of this project's own form.
     pub fn refuse_unknown(&mut self, section: &Section<'d>, known: &[&str]) {
         for (key, _) in section.entries() {
-            if known.contains(&key.name.as_str()) || self.unknown_keys > MOST_TYPOS {
+            if known.contains(&&*key.name) || self.unknown_keys > MOST_TYPOS {
                 continue;
             }
             self.unknown_keys += 1;
@@ -311,7 +319,7 @@ impl<'d> Fields<'d> {
 
     pub(super) fn ambiguous(
         &self,
-        path: &str,
+        path: impl Display,
         at: Position,
         yaml11: Reading,
         yaml12: Reading,
@@ -343,7 +351,7 @@ impl<'d> Fields<'d> {
             let message = format!("{path} must be one line without control characters");
             return Err(self.wrong(node.position, message));
         }
-        Ok(text.clone())
+        Ok(text.to_string())
     }
 
     /// A list of texts; one text counts as a list of one.
@@ -406,7 +414,7 @@ impl<'d> Fields<'d> {
                 return Err(fields.wrong(node.position, message));
             };
             let entry = |(index, item): (usize, &'d Node)| match &item.value {
-                Value::Map(_) => Ok(Section { path: format!("{path}[{index}]"), node: Some(item) }),
+                Value::Map(_) => Ok(Section::of(format!("{path}[{index}]"), item)),
                 _ => {
                     let message = format!("{path}[{index}] must be a mapping, not {}", item.kind());
                     Err(fields.wrong(item.position, message))

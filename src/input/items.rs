@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Values of any form, and texts with placeholders, as recipes and profiles have them.
 
+use std::fmt::Display;
+use std::sync::Arc;
+
 use indexmap::IndexMap;
 
 use super::fields::{Fields, Section};
@@ -9,8 +12,8 @@ use super::yaml::{Node, Value};
 use crate::diagnostic::Diagnostic;
 use crate::plan::content::Content;
 use crate::plan::expr::{Expr, Pattern};
-use crate::plan::origin::Traced;
-use crate::plan::profile::{ConfigItem, Item};
+use crate::plan::origin::{Label, Traced};
+use crate::plan::profile::{Choice, ConfigItem, Item};
 use crate::plan::template::Template;
 
 /// The most entries of a mapping of variables or arguments.
@@ -18,7 +21,7 @@ const MAX_ENTRIES: usize = 1000;
 
 impl<'d> Fields<'d> {
     /// A value of any form; its texts are literal.
-    pub(super) fn content(&self, path: &str, node: &Node) -> Result<Content, Diagnostic> {
+    pub(super) fn content(&self, path: &dyn Display, node: &Node) -> Result<Content, Diagnostic> {
         Ok(match &node.value {
             Value::Scalar { text, plain: false } => Content::Text(Template::literal(text)),
             Value::Scalar { text, plain: true } => {
@@ -45,13 +48,13 @@ impl<'d> Fields<'d> {
                 }
             }
             Value::List(items) => {
-                let item = |(at, item)| self.content(&format!("{path}[{at}]"), item);
+                let item = |(at, item)| self.content(&format_args!("{path}[{at}]"), item);
                 Content::List(items.iter().enumerate().map(item).collect::<Result<_, _>>()?)
             }
             Value::Map(entries) => {
                 let entry = |(key, node): &(super::yaml::Key, Node)| {
-                    let path = format!("{path}.{}", key.name);
-                    Ok((key.name.clone(), self.content(&path, node)?))
+                    let value = self.content(&format_args!("{path}.{}", key.name), node)?;
+                    Ok((key.name.to_string(), value))
                 };
                 Content::Map(entries.iter().map(entry).collect::<Result<_, Diagnostic>>()?)
             }
@@ -71,7 +74,7 @@ impl<'d> Fields<'d> {
         &mut self,
         parent: &Section<'d>,
         key: &str,
-        mut read: impl FnMut(&mut Self, &str, &'d Node) -> Result<T, Diagnostic>,
+        mut read: impl FnMut(&mut Self, &Label, &'d Node) -> Result<T, Diagnostic>,
     ) -> IndexMap<String, Traced<T>> {
         let section = self.section(parent, key);
         let mut entries = IndexMap::new();
@@ -84,7 +87,7 @@ impl<'d> Fields<'d> {
             match read(self, &path, node) {
                 Ok(value) => {
                     let traced = Traced::new(value, self.origin(path, node.position));
-                    entries.insert(key.name.clone(), traced);
+                    entries.insert(key.name.to_string(), traced);
                 }
                 Err(error) => self.diagnostics.push(error),
             }
@@ -92,8 +95,27 @@ impl<'d> Fields<'d> {
         entries
     }
 
+    /// The entries of a mapping of a profile. What is in them is named by the key alone: an anchor
+    /// may repeat it.
+    pub(super) fn parts_of<T>(
+        &mut self,
+        parent: &Section<'d>,
+        key: &'static str,
+        mut read: impl FnMut(&mut Self, &Label, &'d Node) -> Result<T, Diagnostic>,
+    ) -> IndexMap<String, T> {
+        let (section, label) = (self.section(parent, key), Label::from(key));
+        let mut parts = IndexMap::with_capacity(section.entries().len());
+        for (key, node) in section.entries() {
+            match read(self, &label, node) {
+                Ok(part) => drop(parts.insert(key.name.to_string(), part)),
+                Err(error) => self.diagnostics.push(error),
+            }
+        }
+        parts
+    }
+
     /// A text with placeholders.
-    pub(super) fn pattern(&self, path: &str, node: &Node) -> Result<Traced<Pattern>, Diagnostic> {
+    pub(super) fn pattern(&self, path: &Label, node: &Node) -> Result<Traced<Pattern>, Diagnostic> {
         let Value::Scalar { text, .. } = &node.value else {
             let message = format!("{path} must be text, not {}", node.kind());
             return Err(self.wrong(node.position, message));
@@ -101,15 +123,18 @@ impl<'d> Fields<'d> {
         let pattern = Pattern::parse(text);
         let pattern =
             pattern.map_err(|(offset, why)| self.inside_wrong(node, text, offset, path, &why));
-        Ok(Traced::new(pattern?, self.origin(path.to_owned(), node.position)))
+        Ok(Traced::new(pattern?, self.origin(path.clone(), node.position)))
     }
 
     /// An expression, without braces.
-    pub(super) fn expr(&self, path: &str, node: &Node) -> Result<Traced<Expr>, Diagnostic> {
-        let text = self.one_text(path, node)?;
-        let expr = Expr::parse(&text);
-        let expr = expr.map_err(|(offset, why)| self.inside_wrong(node, &text, offset, path, &why));
-        Ok(Traced::new(expr?, self.origin(path.to_owned(), node.position)))
+    pub(super) fn expr(&self, path: &Label, node: &Node) -> Result<Traced<Expr>, Diagnostic> {
+        let Value::Scalar { text, .. } = &node.value else {
+            let message = format!("{path} must be text, not {}", node.kind());
+            return Err(self.wrong(node.position, message));
+        };
+        let expr = Expr::parse(text);
+        let expr = expr.map_err(|(offset, why)| self.inside_wrong(node, text, offset, path, &why));
+        Ok(Traced::new(expr?, self.origin(path.clone(), node.position)))
     }
 
     fn inside_wrong(
@@ -125,27 +150,36 @@ impl<'d> Fields<'d> {
 
     /// A part of a command: a word, a list of parts, `{if: …, then: …, else: …}` or
     /// `{each: ROLE, words: […]}`.
-    pub(super) fn item(&mut self, path: &str, node: &'d Node) -> Result<Item, Diagnostic> {
+    pub(super) fn item(&mut self, path: &Label, node: &'d Node) -> Result<Item, Diagnostic> {
+        // Where the first of it is: of nothing, that says nothing.
+        let there = match &node.value {
+            Value::List(items) if !items.is_empty() => items.as_ptr().addr(),
+            Value::Map(entries) if !entries.is_empty() => entries.as_ptr().addr(),
+            _ => return self.item_here(path, node),
+        };
+        if let Some(item) = self.parts.get(&there) {
+            return Ok(item.clone());
+        }
+        let item = self.item_here(path, node)?;
+        self.parts.insert(there, item.clone());
+        Ok(item)
+    }
+
+    fn item_here(&mut self, path: &Label, node: &'d Node) -> Result<Item, Diagnostic> {
         match &node.value {
             Value::Scalar { .. } => Ok(Item::Word(self.pattern(path, node)?)),
-            Value::List(items) => {
-                let item = |(at, item)| self.item(&format!("{path}[{at}]"), item);
-                Ok(Item::All(items.iter().enumerate().map(item).collect::<Result<_, _>>()?))
-            }
+            Value::List(items) => Ok(Item::All(all(items, |item| self.item(path, item))?.into())),
             Value::Map(_) => {
-                let section = Section::of(path, node);
+                let section = Section::of(path.clone(), node);
                 if let Some(condition) = node.get("if") {
                     self.refuse_unknown(&section, &["if", "then", "else"]);
-                    let condition = self.expr(&format!("{path}.if"), condition)?;
+                    let condition = self.expr(path, condition)?;
                     let mut part = |key: &str| match node.get(key) {
-                        Some(node) => self.item(&format!("{path}.{key}"), node).map(Box::new),
-                        None => Ok(Box::new(Item::nothing())),
+                        Some(node) => self.item(path, node),
+                        None => Ok(Item::default()),
                     };
-                    return Ok(Item::If {
-                        condition,
-                        then: part("then")?,
-                        otherwise: part("else")?,
-                    });
+                    let (then, otherwise) = (part("then")?, part("else")?);
+                    return Ok(Item::If(Arc::new(Choice { condition, then, otherwise })));
                 }
                 self.refuse_unknown(&section, &["each", "words"]);
                 let (Some(role), Some(words)) = (node.get("each"), node.get("words")) else {
@@ -153,36 +187,45 @@ impl<'d> Fields<'d> {
                     let message = format!("{path} has neither `if` nor `each` with `words`");
                     return Err(self.wrong(node.position, message).help(help));
                 };
-                let role = self.one_text(&format!("{path}.each"), role)?;
+                let role = self.one_text(path, role)?;
                 let Value::List(words) = &words.value else {
                     let message = format!("{path}.words must be a list, not {}", words.kind());
                     return Err(self.wrong(words.position, message));
                 };
-                let word = |(at, word)| self.pattern(&format!("{path}.words[{at}]"), word);
-                let words = words.iter().enumerate().map(word).collect::<Result<_, _>>()?;
+                let words = all(words, |word| self.pattern(path, word))?.into();
                 Ok(Item::Each { role, words })
             }
         }
     }
 
     /// A value of a configuration file whose texts have placeholders.
-    pub(super) fn config_item(&self, path: &str, node: &Node) -> Result<ConfigItem, Diagnostic> {
+    pub(super) fn config_item(&self, path: &Label, node: &Node) -> Result<ConfigItem, Diagnostic> {
         Ok(match &node.value {
             Value::Scalar { text, plain } if !plain || classify(text) == Scalar::Text => {
                 ConfigItem::Text(self.pattern(path, node)?)
             }
             Value::Scalar { .. } => ConfigItem::Plain(self.content(path, node)?),
             Value::List(items) => {
-                let item = |(at, item)| self.config_item(&format!("{path}[{at}]"), item);
-                ConfigItem::List(items.iter().enumerate().map(item).collect::<Result<_, _>>()?)
+                ConfigItem::List(all(items, |item| self.config_item(path, item))?)
             }
             Value::Map(entries) => {
                 let entry = |(key, node): &(super::yaml::Key, Node)| {
-                    let path = format!("{path}.{}", key.name);
-                    Ok((key.name.clone(), self.config_item(&path, node)?))
+                    Ok((key.name.to_string(), self.config_item(path, node)?))
                 };
                 ConfigItem::Map(entries.iter().map(entry).collect::<Result<_, Diagnostic>>()?)
             }
         })
     }
+}
+
+/// What is made of all of a list, unless one of it is wrong.
+fn all<'d, T, R>(
+    items: &'d [T],
+    mut read: impl FnMut(&'d T) -> Result<R, Diagnostic>,
+) -> Result<Vec<R>, Diagnostic> {
+    let mut all = Vec::with_capacity(items.len());
+    for item in items {
+        all.push(read(item)?);
+    }
+    Ok(all)
 }

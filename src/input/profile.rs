@@ -9,13 +9,13 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::fields::{Fields, Section};
-use super::yaml::{Node, Value};
+use super::yaml::{Document, Node, Value};
 use super::{source, yaml};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source, nearest};
 use crate::plan::config::Field;
 use crate::plan::expr::Expr;
 use crate::plan::health::{Alive, Count, Http, Minimum, Ready};
-use crate::plan::origin::Traced;
+use crate::plan::origin::{Label, Traced};
 use crate::plan::profile::{Client, Item, ListSyntax, Profile, ProfileRole, Syntax, TaskPer};
 use crate::plan::role::Purpose;
 use crate::plan::template::{Template, is_name};
@@ -23,28 +23,43 @@ use crate::plan::template::{Template, is_name};
 /// The folder of a site's own profiles.
 pub const SITE_FOLDER: &str = "/etc/slurm-disagg/profiles";
 
-/// The profiles that are compiled in, by their engines' names.
-pub const BUILT_IN: [(&str, &str); 7] = [
-    ("dynamo-mocker", include_str!("../../profiles/dynamo-mocker.yaml")),
-    ("dynamo-sglang", include_str!("../../profiles/dynamo-sglang.yaml")),
-    ("dynamo-trtllm", include_str!("../../profiles/dynamo-trtllm.yaml")),
-    ("dynamo-vllm", include_str!("../../profiles/dynamo-vllm.yaml")),
-    ("sglang", include_str!("../../profiles/sglang.yaml")),
-    ("trtllm-serve", include_str!("../../profiles/trtllm-serve.yaml")),
-    ("vllm", include_str!("../../profiles/vllm.yaml")),
-];
+/// The files of `profiles/`, as `build.rs` has read them.
+mod compiled {
+    use std::borrow::Cow;
 
-const CLIENTS: &str = include_str!("../../profiles/clients.yaml");
+    use crate::diagnostic::Position;
+    use crate::input::yaml::{Items, Key, Node, Value};
+
+    include!(concat!(env!("OUT_DIR"), "/profiles.rs"));
+
+    /// Their names, texts and contents.
+    pub(super) static ALL: &[(&str, &str, Node)] = FILES;
+}
+
+/// The name of the file that has clients in place of an engine.
+const CLIENTS: &str = "clients";
+
+/// The names of the engines whose profiles are compiled in.
+pub fn built_in() -> impl Iterator<Item = &'static str> {
+    compiled::ALL.iter().map(|(name, ..)| *name).filter(|name| *name != CLIENTS)
+}
+
+/// A file that is compiled in.
+fn compiled(wanted: &str) -> Option<Document> {
+    let (name, text, root) = compiled::ALL.iter().find(|(name, ..)| *name == wanted)?;
+    let source = Arc::new(Source::new(format!("profiles/{name}.yaml"), *text));
+    Some(Document::compiled(source, root))
+}
 
 /// A profile's text.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Found {
     /// Its engine's name.
     pub engine: String,
-    /// Its text.
-    pub source: Arc<Source>,
     /// Its file; none for one that is compiled in.
     pub file: Option<PathBuf>,
+    /// What is in it.
+    pub document: Document,
 }
 
 /// The file names of a folder's profiles, without `.yaml`.
@@ -60,7 +75,7 @@ fn names_in(folder: &Path) -> Vec<String> {
 /// The names of all profiles: those of the folder and those that are compiled in.
 pub fn names(folder: &Path) -> Vec<String> {
     let mut names = names_in(folder);
-    names.extend(BUILT_IN.iter().map(|(name, _)| (*name).to_owned()));
+    names.extend(built_in().map(str::to_owned));
     names.sort();
     names.dedup();
     names
@@ -70,10 +85,10 @@ pub fn names(folder: &Path) -> Vec<String> {
 ///
 /// # Errors
 /// There is none, or it cannot be read.
-pub fn find(engine: &str, folder: &Path, base: &Path) -> Result<Found, Diagnostic> {
+pub fn find(engine: &str, folder: &Path, base: &Path) -> Result<Found, Diagnostics> {
     let read = |path: PathBuf, shown: &str| {
-        let source = source::read(&path, shown)?;
-        Ok(Found { engine: engine.to_owned(), source, file: Some(path) })
+        let document = yaml::parse(&source::read(&path, shown)?)?;
+        Ok(Found { engine: engine.to_owned(), file: Some(path), document })
     };
     if engine.contains('/') {
         return read(base.join(engine), engine);
@@ -83,19 +98,19 @@ pub fn find(engine: &str, folder: &Path, base: &Path) -> Result<Found, Diagnosti
     if of_site.exists() {
         return read(of_site.clone(), &of_site.to_string_lossy());
     }
-    if let Some((_, text)) = BUILT_IN.iter().find(|(name, _)| *name == engine) {
-        let source = Arc::new(Source::new(format!("profiles/{name}"), *text));
-        return Ok(Found { engine: engine.to_owned(), source, file: None });
+    if let Some(document) = compiled(engine).filter(|_| engine != CLIENTS) {
+        return Ok(Found { engine: engine.to_owned(), file: None, document });
     }
     let names = names(folder);
     let error = Diagnostic::error(format!("there is no profile of an engine {engine}"));
-    Err(error.help(match nearest(engine, names.iter().map(String::as_str), 1)[..] {
+    let error = error.help(match nearest(engine, names.iter().map(String::as_str), 1)[..] {
         [near, ..] => format!("did you mean {near}?"),
         _ => format!(
             "known engines: {}; write a path, such as ./mine.yaml, for a profile of your own",
             names.join(", ")
         ),
-    }))
+    });
+    Err(error.into())
 }
 
 /// Reads a profile.
@@ -103,8 +118,7 @@ pub fn find(engine: &str, folder: &Path, base: &Path) -> Result<Found, Diagnosti
 /// # Errors
 /// All that is wrong with it, with positions.
 pub fn parse(found: &Found) -> Result<Profile, Diagnostics> {
-    let document = yaml::parse(&found.source)?;
-    let (mut fields, root) = Fields::new(&document);
+    let (mut fields, root) = Fields::new(&found.document);
     // What is below `common` is for YAML's anchors alone.
     fields.refuse_unknown(
         &root,
@@ -125,10 +139,8 @@ pub fn parse(found: &Found) -> Result<Profile, Diagnostics> {
         let message = format!("the profile of {} says that it is of {engine}", found.engine);
         fields.error(root.position(), message);
     }
-    let [sizes, modes] = ["sizes", "modes"].map(|key| {
-        let lists = fields.entries_of(&root, key, |fields, path, node| fields.words(path, node));
-        lists.into_iter().map(|(name, names)| (name, names.value)).collect()
-    });
+    let [sizes, modes] = ["sizes", "modes"]
+        .map(|key| fields.parts_of(&root, key, |fields, path, node| fields.words(path, node)));
     let section = fields.section(&root, "roles");
     let mut roles = IndexMap::new();
     for (key, node) in section.entries() {
@@ -140,8 +152,8 @@ pub fn parse(found: &Found) -> Result<Profile, Diagnostics> {
         if !is_name(&key.name) {
             fields.error(key.position, format!("{path}: a role's name has letters, digits and _"));
         }
-        let role = role(&mut fields, &Section::of(&path, node));
-        roles.insert(key.name.clone(), role);
+        let role = role(&mut fields, &Section::of(path, node));
+        roles.insert(key.name.to_string(), role);
     }
     if roles.is_empty() {
         fields.error(section.position(), "the profile has no roles");
@@ -168,7 +180,10 @@ pub fn parse(found: &Found) -> Result<Profile, Diagnostics> {
         roles,
         engine,
     };
-    names::check(&mut fields, &profile);
+    // What is compiled in is checked by a test.
+    if found.file.is_some() {
+        names::check(&mut fields, &profile);
+    }
     finish(fields)?;
     Ok(profile)
 }
@@ -178,23 +193,17 @@ pub fn parse(found: &Found) -> Result<Profile, Diagnostics> {
 /// # Errors
 /// None: the file is compiled in, and a test reads it.
 pub fn client(name: Option<&str>) -> Result<(Option<Client>, Vec<String>), Diagnostics> {
-    let document = yaml::parse(&Arc::new(Source::new("profiles/clients.yaml", CLIENTS)))?;
+    let Some(document) = compiled(CLIENTS) else { return Ok((None, Vec::new())) };
     let (mut fields, root) = Fields::new(&document);
-    let names = root.entries().iter().map(|(key, _)| key.name.clone()).collect();
+    let names = root.entries().iter().map(|(key, _)| key.name.to_string()).collect();
     let mut entries = root.entries().iter();
-    let client = entries.find(|(key, _)| Some(key.name.as_str()) == name).map(|(key, node)| {
-        let section = Section::of(&key.name, node);
+    let client = entries.find(|(key, _)| Some(&*key.name) == name).map(|(key, node)| {
+        let section = Section::of(key.name.to_string(), node);
         fields.refuse_unknown(&section, &["unset", "command"]);
-        let client = Client {
-            command: items(&mut fields, &section, "command"),
+        Client {
+            command: command(&mut fields, &section),
             unset: names_of(&mut fields, &section, "unset"),
-        };
-        let words = client.command.iter().flat_map(Item::words);
-        let known = words.flat_map(|word| word.value.names());
-        for (name, _) in known.filter(|(name, _)| !names::OF_CLIENTS.contains(name)) {
-            fields.error(node.position, format!("{}: there is no {{{name}}}", key.name));
         }
-        client
     });
     finish(fields)?;
     Ok((client, names))
@@ -203,6 +212,19 @@ pub fn client(name: Option<&str>) -> Result<(Option<Client>, Vec<String>), Diagn
 fn finish(fields: Fields<'_>) -> Result<(), Diagnostics> {
     let mut found = fields.diagnostics;
     fields.bad_fields.0.into_iter().for_each(|bad| found.push_once(bad));
+    // What an anchor repeats is wrong in each role that has it, and said once.
+    let of_no_role = |error: &Diagnostic| {
+        let (before, role) = error.message.split_once("roles.").unwrap_or((&error.message, ""));
+        let after = role.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        (error.location.clone(), format!("{before}{after}"))
+    };
+    let mut said = Vec::new();
+    found.0.retain(|error| {
+        let new = of_no_role(error);
+        let is_new = error.location.is_none() || !said.contains(&new);
+        said.push(new);
+        is_new
+    });
     if found.has_errors() { Err(found) } else { Ok(()) }
 }
 
@@ -287,16 +309,19 @@ fn role<'d>(fields: &mut Fields<'d>, section: &Section<'d>) -> ProfileRole {
         &[("gpu", TaskPer::Gpu), ("node", TaskPer::Node), ("one", TaskPer::Step)],
     );
     let mpi = fields.truth(section, "mpi");
-    let count = section.get("count").map(|node| fields.expr(&section.path_of("count"), node));
+    let count = section.get("count").map(|node| fields.expr(&"count".into(), node));
     let count = count.transpose().unwrap_or_else(|error| {
         fields.diagnostics.push(error);
         None
     });
-    let ports = fields.entries_of(section, "ports", |fields, path, node| fields.port(path, node));
-    let env = fields.entries_of(section, "env", |fields, path, node| fields.item(path, node));
-    let args = fields.entries_of(section, "args", |fields, path, node| fields.content(path, node));
+    let ports = fields.parts_of(section, "ports", |fields, path, node| fields.port(path, node));
+    let env = fields.parts_of(section, "env", |fields, path, node| fields.item(path, node));
+    let args = fields.parts_of(section, "args", |fields, path, node| {
+        let origin = fields.origin(path.clone(), node.position);
+        Ok(Traced::new(fields.content(path, node)?, origin))
+    });
     let config =
-        fields.entries_of(section, "config", |fields, path, node| fields.config_item(path, node));
+        fields.parts_of(section, "config", |fields, path, node| fields.config_item(path, node));
     let named =
         env.keys().map(|name| ("env", name)).chain(ports.keys().map(|name| ("ports", name)));
     for (key, name) in named.filter(|(_, name)| !is_name(name)) {
@@ -309,10 +334,6 @@ fn role<'d>(fields: &mut Fields<'d>, section: &Section<'d>) -> ProfileRole {
         fields.error(section.position(), message);
     }
     let (after, fatal) = (fields.texts(section, "after"), fields.texts(section, "fatal"));
-    let command = items(fields, section, "command");
-    if command.is_empty() {
-        fields.error(section.position(), format!("{} is missing", section.path_of("command")));
-    }
     ProfileRole {
         name,
         purpose: good(fields, purpose).map_or(Purpose::Server, |purpose| purpose.value),
@@ -320,13 +341,13 @@ fn role<'d>(fields: &mut Fields<'d>, section: &Section<'d>) -> ProfileRole {
         mpi: good(fields, mpi).is_some_and(|mpi| mpi.value),
         node: optional(fields, section, "node"),
         count,
-        ports: ports.into_iter().map(|(name, port)| (name, port.value)).collect(),
+        ports,
         unset: names_of(fields, section, "unset"),
-        env: env.into_iter().map(|(name, item)| (name, item.value)).collect(),
-        command,
+        env,
+        command: command(fields, section),
         args,
         config_file,
-        config: config.into_iter().map(|(name, item)| (name, item.value)).collect(),
+        config,
         after: good(fields, after).unwrap_or_default().value,
         ready: section.get("ready").and_then(|_| ready(fields, section)),
         alive: section.get("alive").map(|_| alive(fields, section)),
@@ -358,13 +379,13 @@ fn ready<'d>(fields: &mut Fields<'d>, role: &Section<'d>) -> Option<Ready> {
     let counts = good(fields, counts).map_or_else(Vec::new, |counts| counts.value);
     let count = |section: &Section<'d>| {
         fields.refuse_unknown(section, &["pointer", "having", "minimum", "steps_of"]);
-        let having = fields.entries_of(section, "having", |f, path, node| f.one_text(path, node));
+        let having = fields.parts_of(section, "having", |f, path, node| f.one_text(path, node));
         let steps_of = fields.text(section, "steps_of");
         let minimum = fields.integer(section, "minimum", 0..=1_000_000);
         let minimum = good(fields, minimum).map_or(1, |minimum| minimum.value);
         Count {
             pointer: required(fields, section, "pointer"),
-            having: having.into_iter().map(|(name, value)| (name, value.value)).collect(),
+            having: having.into_iter().collect(),
             minimum: match good(fields, steps_of) {
                 Some(role) => Minimum::StepsOf(role.value),
                 None => Minimum::Number(minimum),
@@ -390,17 +411,17 @@ fn alive<'d>(fields: &mut Fields<'d>, role: &Section<'d>) -> Alive {
     Alive { misses: number("misses").unwrap_or(3), seconds: number("seconds").unwrap_or(60) }
 }
 
-fn items<'d>(fields: &mut Fields<'d>, section: &Section<'d>, key: &str) -> Vec<Item> {
-    let item = section.get(key).map(|node| fields.item(&section.path_of(key), node));
-    match item {
-        Some(Ok(Item::All(items))) => items,
-        Some(Ok(item)) => vec![item],
-        Some(Err(error)) => {
-            fields.diagnostics.push(error);
-            Vec::new()
-        }
-        None => Vec::new(),
-    }
+fn command<'d>(fields: &mut Fields<'d>, section: &Section<'d>) -> Item {
+    let item = section.get("command").map(|node| fields.item(&"command".into(), node));
+    let missing = || {
+        let message = format!("{} is missing", section.path_of("command"));
+        Err(fields.wrong(section.position(), message))
+    };
+    let item = item.filter(|item| *item != Ok(Item::default())).unwrap_or_else(missing);
+    item.unwrap_or_else(|error| {
+        fields.diagnostics.push(error);
+        Item::default()
+    })
 }
 
 pub(super) fn names_of<'d>(
@@ -428,14 +449,14 @@ impl<'d> Fields<'d> {
     /// `8000`, or `{first: 8000, each: EXPRESSION}`.
     fn port(
         &mut self,
-        path: &str,
+        path: &Label,
         node: &'d Node,
     ) -> Result<(u16, Option<Traced<Expr>>), Diagnostic> {
-        let section = Section::of(path, node);
+        let section = Section::of(path.clone(), node);
         let (first, each) = match &node.value {
             Value::Map(_) => {
                 self.refuse_unknown(&section, &["first", "each"]);
-                let each = node.get("each").map(|each| self.expr(&section.path_of("each"), each));
+                let each = node.get("each").map(|each| self.expr(path, each));
                 (node.get("first"), each.transpose()?)
             }
             _ => (Some(node), None),

@@ -55,15 +55,37 @@ pub enum Format {
 /// The profile of the benchmark that [`Format::Examples`] is the configuration of.
 pub const BENCHMARK_ENGINE: &str = examples::ENGINE;
 
-/// The format of a configuration that is a recipe, with some values changed ([`set`]).
-pub fn format_of(source: &Arc<Source>, changes: &[Arc<Source>]) -> Option<Format> {
+/// A configuration that is a recipe.
+#[derive(Debug)]
+pub struct Found {
+    /// Its format.
+    pub format: Format,
+    /// What is in it.
+    pub document: Document,
+    /// Whether values were changed.
+    is_changed: bool,
+}
+
+/// Takes a configuration for a recipe, with some values changed ([`set`]), when it is one.
+///
+/// # Errors
+/// It is one, but a value cannot be changed.
+pub fn find(source: &Arc<Source>, changes: &[Arc<Source>]) -> Result<Option<Found>, Diagnostics> {
     let lines = || source.text.lines().chain(changes.iter().map(|change| change.text.as_str()));
     let has = |key: &str| lines().any(|line| line.starts_with(key));
     // Quick to say no: most configurations are the test suite's.
     if !has("engine") && (!has("worker_config") || has("metadata")) {
-        return None;
+        return Ok(None);
     }
-    parse(source, changes).ok()?.root.as_ref().and_then(format_of_root)
+    // What is no YAML is for the reader of configurations to refuse.
+    let Ok(mut document) = yaml::parse(source) else { return Ok(None) };
+    let mut changed = Ok(());
+    for change in changes {
+        changed = changed.and_then(|()| set::apply(&mut document, change, |_| None));
+    }
+    let Some(format) = document.root.as_ref().and_then(format_of_root) else { return Ok(None) };
+    changed?;
+    Ok(Some(Found { format, document, is_changed: !changes.is_empty() }))
 }
 
 fn format_of_root(root: &Node) -> Option<Format> {
@@ -72,14 +94,6 @@ fn format_of_root(root: &Node) -> Option<Format> {
         (true, _) => Some(Format::Own),
         _ => None,
     }
-}
-
-fn parse(source: &Arc<Source>, changes: &[Arc<Source>]) -> Result<Document, Diagnostics> {
-    let mut document = yaml::parse(source)?;
-    for change in changes {
-        set::apply(&mut document, change, |_| None)?;
-    }
-    Ok(document)
 }
 
 /// What is known besides a recipe.
@@ -92,21 +106,13 @@ pub struct Around<'a> {
 
 /// Reads a recipe of either format. All that is wrong with it is in what it gives: its engine may be
 /// wrong too.
-///
-/// # Errors
-/// It is no YAML.
-pub fn read(
-    path: &Path,
-    source: &Arc<Source>,
-    changes: &[Arc<Source>],
-    around: &Around<'_>,
-) -> Result<Read, Diagnostics> {
-    let document = parse(source, changes)?;
-    let changed = document.root.as_ref().filter(|_| !changes.is_empty()).map(yaml::write);
-    let file = file_of(path, source);
-    match document.root.as_ref().and_then(format_of_root) {
-        Some(Format::Examples) => Ok(examples::read(&document, file, changed, around)),
-        _ => Ok(read_own(&document, file, changed)),
+pub fn read(path: &Path, found: &Found, around: &Around<'_>) -> Read {
+    let Found { format, document, is_changed } = found;
+    let changed = document.root.as_ref().filter(|_| *is_changed).map(yaml::write);
+    let file = file_of(path, &document.source);
+    match format {
+        Format::Examples => examples::read(document, file, changed, around),
+        Format::Own => read_own(document, file, changed),
     }
 }
 
@@ -240,12 +246,12 @@ fn roles<'d>(fields: &mut Fields<'d>, root: &Section<'d>) -> IndexMap<String, Re
     let mut roles = IndexMap::new();
     for (key, node) in section.entries() {
         let path = section.path_of(&key.name);
-        let of_key = Traced::new(key.name.clone(), fields.origin(path.clone(), key.position));
+        let of_key = Traced::new(key.name.to_string(), fields.origin(path.clone(), key.position));
         if !matches!(node.value, Value::Map(_)) && !yaml::is_null(node) {
             fields.error(node.position, format!("{path} must be a mapping, not {}", node.kind()));
             continue;
         }
-        let role = Section::of(&path, node);
+        let role = Section::of(path.clone(), node);
         fields.refuse_unknown(
             &role,
             &[
@@ -287,7 +293,7 @@ fn roles<'d>(fields: &mut Fields<'d>, root: &Section<'d>) -> IndexMap<String, Re
             is_held: false,
             key: of_key,
         };
-        roles.insert(key.name.clone(), role);
+        roles.insert(key.name.to_string(), role);
     }
     roles
 }
@@ -369,9 +375,8 @@ fn patterns<'d>(fields: &mut Fields<'d>, section: &Section<'d>, key: &str) -> Ve
         fields.error(node.position, message);
         return Vec::new();
     };
-    let word = |(at, word)| fields.pattern(&format!("{path}[{at}]"), word);
-    let words = words.iter().enumerate().map(word).collect::<Result<_, _>>();
-    words.unwrap_or_else(|error| {
+    let words = words.iter().map(|word| fields.pattern(&path, word));
+    words.collect::<Result<_, _>>().unwrap_or_else(|error| {
         fields.diagnostics.push(error);
         Vec::new()
     })

@@ -146,7 +146,7 @@ impl Given {
                 .or(has_cluster.then_some((Generation::Current, "--cluster-name is given")))
                 .map(|(rules, why)| Traced::new(rules, Origin::rule(why))),
         };
-        if rules.as_ref().is_some_and(|rules| rules.origin.rule == find::UNKNOWN_LAUNCHER) {
+        if rules.as_ref().is_some_and(|rules| *rules.origin.rule == *find::UNKNOWN_LAUNCHER) {
             warnings.push(Diagnostic::note(find::UNKNOWN_LAUNCHER).help("choose with --rules"));
         }
         let base = match &all.prefix_script {
@@ -568,7 +568,7 @@ fn plan_from(
     context: &Context,
 ) -> Result<(crate::plan::Plan, Vec<Diagnostic>), Diagnostics> {
     let (plan, mut warnings) = match engine::recipe_of(options, text, context)? {
-        Some(source) => engine::plan_recipe(options, &source, context)?,
+        Some(found) => engine::plan_recipe(options, &found, context)?,
         None => {
             let (request, warnings) = build_from(options, text, context)?;
             (crate::plan::plan(&request), warnings)

@@ -59,6 +59,17 @@ pub fn classify(text: &str) -> Scalar {
         "false" | "False" | "FALSE" => return Scalar::Bool(false),
         _ => {}
     }
+    let bytes = text.as_bytes();
+    if bytes.iter().all(u8::is_ascii_digit)
+        && bytes.len() < 19
+        && (bytes[0] != b'0' || bytes.len() == 1)
+    {
+        return text.parse().map_or(Scalar::Text, Scalar::Int);
+    }
+    // Numbers begin with a digit, a sign or a point; the other words are yes, no, on and off.
+    if !text.starts_with(|c: char| c.is_ascii_digit() || "+-.yYnNoO".contains(c)) {
+        return Scalar::Text;
+    }
     let (eleven, twelve) = (yaml11(text), yaml12(text));
     match (eleven, twelve) {
         (Reading::Text, Reading::Text) => Scalar::Text,

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use super::yaml::{self, Document, Key, Node, Value, is_null};
+use super::yaml::{self, Document, Items, Key, Node, Value, is_null};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, Position, Source, nearest};
 
 /// The keys that a mapping may have, by its path; nothing for one whose keys only the engine knows.
@@ -41,7 +41,7 @@ pub fn apply(
     let origin = document.add_source(argument.clone());
     placed(&mut new, origin);
     let names: Vec<_> = path.split('.').collect();
-    let root = Node { position: new.position, value: Value::Map(Vec::new()) };
+    let root = Node { position: new.position, value: Value::Map(Items::compiled(&[])) };
     let mut node = document.root.get_or_insert(root);
     let mut start = 0;
     for (depth, name) in names.iter().enumerate() {
@@ -51,7 +51,7 @@ pub fn apply(
             _ => names[..depth].join("."),
         };
         if is_null(node) {
-            node.value = Value::Map(Vec::new());
+            node.value = Value::Map(Items::compiled(&[]));
         }
         node = match &mut node.value {
             Value::Map(entries) => {
@@ -63,13 +63,13 @@ pub fn apply(
                         may_be_added(name, entries, known, &above)
                             .map_err(|error| error.at(here.clone()))?;
                         let position = Position { line: origin, ..here.position };
-                        let null = Value::Scalar { text: String::new(), plain: true };
-                        let key = Key { name: (*name).to_owned(), position };
-                        entries.push((key, Node { position, value: null }));
+                        let null = Value::Scalar { text: "".into(), plain: true };
+                        let key = Key { name: (*name).to_owned().into(), position };
+                        entries.to_mut().push((key, Node { position, value: null }));
                         entries.len() - 1
                     }
                 };
-                &mut entries[index].1
+                &mut entries.to_mut()[index].1
             }
             Value::List(items) => {
                 let is_named = |item: &Node| match item.get("name").map(|name| &name.value) {
@@ -78,7 +78,7 @@ pub fn apply(
                 };
                 let index = items.iter().position(is_named).or_else(|| name.parse().ok());
                 let count = items.len();
-                index.and_then(|index| items.get_mut(index)).ok_or_else(|| {
+                index.and_then(|index| items.to_mut().get_mut(index)).ok_or_else(|| {
                     Diagnostic::error(format!("{above} has no entry {name}"))
                         .at(here)
                         .help(format!("it has {count}: give a number from 0, or the entry's name"))
@@ -107,7 +107,7 @@ fn parsed(argument: &Arc<Source>, path: &str, value: &str) -> Result<Node, Diagn
         Diagnostics(found)
     })?;
     let position = Position { line: 1, column: column as u32 + 1, length: 1 };
-    let null = Value::Scalar { text: String::new(), plain: true };
+    let null = Value::Scalar { text: "".into(), plain: true };
     Ok(document.root.unwrap_or(Node { position, value: null }))
 }
 
@@ -116,9 +116,9 @@ fn placed(node: &mut Node, line: u32) {
     node.position.line = line;
     match &mut node.value {
         Value::Scalar { .. } => {}
-        Value::List(items) => items.iter_mut().for_each(|item| placed(item, line)),
+        Value::List(items) => items.to_mut().iter_mut().for_each(|item| placed(item, line)),
         Value::Map(entries) => {
-            for (key, value) in entries {
+            for (key, value) in entries.to_mut() {
                 key.position.line = line;
                 placed(value, line);
             }
@@ -133,7 +133,7 @@ fn may_be_added(
     above: &str,
 ) -> Result<(), Diagnostic> {
     let is_known = known.as_ref().map(|known| known.contains(&name));
-    let there = entries.iter().map(|(key, _)| key.name.as_str());
+    let there = entries.iter().map(|(key, _)| &*key.name);
     let others = known.unwrap_or_default();
     let candidates: Vec<_> =
         there.filter(|key| !others.contains(key)).chain(others.clone()).collect();

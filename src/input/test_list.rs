@@ -92,7 +92,7 @@ pub fn from_yaml(source: &Arc<Source>, rules: Option<Generation>) -> Result<Test
         _ => &[],
     };
     let items = |node: &'_ Node| match &node.value {
-        Value::List(items) => items.clone(),
+        Value::List(items) => items.to_vec(),
         _ => Vec::new(),
     };
     for block in sections.iter().flat_map(|(_, section)| items(section)) {

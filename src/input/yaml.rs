@@ -5,7 +5,9 @@
 //! between YAML 1.1 (PyYAML, which the tests use) and 1.2: `scalar` decides, where it matters.
 //! Depth, size and what aliases repeat are bounded, so that no file costs more than its length.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, Span, Tag};
@@ -29,27 +31,63 @@ pub struct Node {
     pub value: Value,
 }
 
-/// What a node is.
+/// What a node is. The files that are compiled in are read when this program is built (`build.rs`), so
+/// what they have is borrowed.
 #[derive(Debug, Clone)]
 pub enum Value {
     /// A scalar's text, and whether it was plain: only a plain one can be a number or null.
     Scalar {
         /// The text, with quotes and escapes resolved.
-        text: String,
+        text: Cow<'static, str>,
         /// Whether it was neither quoted nor a block scalar.
         plain: bool,
     },
     /// A sequence.
-    List(Vec<Node>),
+    List(Items<Node>),
     /// A mapping, in the order of the file, merge keys resolved, every key once.
-    Map(Vec<(Key, Node)>),
+    Map(Items<(Key, Node)>),
+}
+
+/// What is in a list or a mapping: the same wherever an alias repeats it.
+#[derive(Debug, Clone)]
+pub struct Items<T: 'static> {
+    /// Of a file that is compiled in.
+    compiled: &'static [T],
+    /// Of any other.
+    read: Option<Arc<Vec<T>>>,
+}
+
+impl<T: Clone> Items<T> {
+    /// Of a file that is compiled in.
+    pub const fn compiled(compiled: &'static [T]) -> Self {
+        Self { compiled, read: None }
+    }
+
+    /// To be changed, in this place alone.
+    pub fn to_mut(&mut self) -> &mut Vec<T> {
+        Arc::make_mut(self.read.get_or_insert_with(|| Arc::new(self.compiled.to_vec())))
+    }
+}
+
+impl<T> Deref for Items<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        self.read.as_ref().map_or(self.compiled, |read| read)
+    }
+}
+
+impl<T> From<Vec<T>> for Items<T> {
+    fn from(items: Vec<T>) -> Self {
+        Self { compiled: &[], read: Some(Arc::new(items)) }
+    }
 }
 
 /// A mapping's key.
 #[derive(Debug, Clone)]
 pub struct Key {
     /// Its text.
-    pub name: String,
+    pub name: Cow<'static, str>,
     /// Its place.
     pub position: Position,
 }
@@ -90,6 +128,12 @@ pub struct Document {
 const OTHERS: u32 = 1 << 31;
 
 impl Document {
+    /// A document whose text was read when this program was built.
+    pub fn compiled(source: Arc<Source>, root: &'static Node) -> Self {
+        let warnings = Diagnostics::default();
+        Self { source, root: Some(root.clone()), warnings, others: Vec::new() }
+    }
+
     /// The location of a position in this document.
     pub fn at(&self, position: Position) -> Location {
         let other = position.line.checked_sub(OTHERS).and_then(|at| self.others.get(at as usize));
@@ -179,10 +223,10 @@ struct Open {
     anchor: usize,
     position: Position,
     size_before: Size,
-    items: Items,
+    items: Collected,
 }
 
-enum Items {
+enum Collected {
     List(Vec<Node>),
     Map(Map),
 }
@@ -190,11 +234,33 @@ enum Items {
 #[derive(Default)]
 struct Map {
     entries: Vec<(Key, Node)>,
-    /// Where each key is among the entries.
-    known: HashMap<String, usize>,
+    /// Where each key is among the entries, once they are many.
+    known: HashMap<Cow<'static, str>, usize>,
     merges: Vec<Node>,
     /// A key whose value has not come yet.
     key: Option<Key>,
+}
+
+/// How many keys are quicker to compare than to look up.
+const FEW: usize = 16;
+
+impl Map {
+    fn index_of(&self, name: &str) -> Option<usize> {
+        match self.known.is_empty() {
+            true => self.entries.iter().position(|(key, _)| key.name == name),
+            false => self.known.get(name).copied(),
+        }
+    }
+
+    fn push(&mut self, key: Key, node: Node) {
+        self.entries.push((key, node));
+        let last = self.entries.len() - 1;
+        let new = if last == FEW { 0 } else { last };
+        if last >= FEW {
+            let names = (new..).zip(&self.entries[new..]);
+            self.known.extend(names.map(|(at, (key, _))| (key.name.clone(), at)));
+        }
+    }
 }
 
 const MERGE: &str = "<<";
@@ -225,16 +291,16 @@ impl Builder<'_> {
                 }
                 let size = Size { nodes: 1, bytes: text.len() };
                 self.count(at, size)?;
-                let value = Value::Scalar { text: text.into_owned(), plain };
+                let value = Value::Scalar { text: text.into_owned().into(), plain };
                 self.add(Node { position: at, value }, anchor, size)?;
             }
             Event::SequenceStart(anchor, tag) => {
                 self.refuse_tag(tag.as_deref(), at)?;
-                self.open(anchor, at, Items::List(Vec::new()))?;
+                self.open(anchor, at, Collected::List(Vec::new()))?;
             }
             Event::MappingStart(anchor, tag) => {
                 self.refuse_tag(tag.as_deref(), at)?;
-                self.open(anchor, at, Items::Map(Map::default()))?;
+                self.open(anchor, at, Collected::Map(Map::default()))?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.close()?,
             Event::Alias(id) => {
@@ -288,7 +354,7 @@ impl Builder<'_> {
         }
     }
 
-    fn open(&mut self, anchor: usize, at: Position, items: Items) -> Result<(), Diagnostic> {
+    fn open(&mut self, anchor: usize, at: Position, items: Collected) -> Result<(), Diagnostic> {
         if self.stack.len() >= MAX_DEPTH {
             return Err(self.error(at, format!("the file is nested deeper than {MAX_DEPTH}")));
         }
@@ -301,8 +367,8 @@ impl Builder<'_> {
     fn close(&mut self) -> Result<(), Diagnostic> {
         let Some(open) = self.stack.pop() else { return Ok(()) };
         let value = match open.items {
-            Items::List(items) => Value::List(items),
-            Items::Map(map) => Value::Map(self.merge(map)?),
+            Collected::List(items) => Value::List(items.into()),
+            Collected::Map(map) => Value::Map(self.merge(map)?.into()),
         };
         let size = self.size.since(open.size_before);
         self.add(Node { position: open.position, value }, open.anchor, size)
@@ -318,11 +384,11 @@ impl Builder<'_> {
             return Ok(());
         };
         let map = match &mut open.items {
-            Items::List(items) => {
+            Collected::List(items) => {
                 items.push(node);
                 return Ok(());
             }
-            Items::Map(map) => map,
+            Collected::Map(map) => map,
         };
         let Some(key) = map.key.take() else {
             let Value::Scalar { text, .. } = node.value else {
@@ -341,10 +407,9 @@ impl Builder<'_> {
             map.merges.push(node);
             return Ok(());
         }
-        let next = map.entries.len();
-        match *map.known.entry(key.name.clone()).or_insert(next) {
-            at if at == next => map.entries.push((key, node)),
-            at => {
+        match map.index_of(&key.name) {
+            None => map.push(key, node),
+            Some(at) => {
                 let message = format!(
                     "duplicate key `{}` (first on line {}); the last value is used",
                     key.name, map.entries[at].0.position.line
@@ -361,12 +426,12 @@ impl Builder<'_> {
 
     fn merge(&self, map: Map) -> Result<Vec<(Key, Node)>, Diagnostic> {
         let Map { mut entries, merges, .. } = map;
-        let mut known: HashSet<String> = match merges.is_empty() {
+        let mut known: HashSet<Cow<'_, str>> = match merges.is_empty() {
             true => return Ok(entries),
             false => entries.iter().map(|(key, _)| key.name.clone()).collect(),
         };
-        let sources = merges.into_iter().flat_map(|node| match node.value {
-            Value::List(items) => items,
+        let sources = merges.into_iter().flat_map(|node| match &node.value {
+            Value::List(items) => items.to_vec(),
             _ => vec![node],
         });
         for source in sources {
@@ -374,8 +439,8 @@ impl Builder<'_> {
                 let message = "`<<` takes a mapping or a list of mappings";
                 return Err(self.error(source.position, message));
             };
-            let new = merged.into_iter().filter(|(key, _)| known.insert(key.name.clone()));
-            entries.extend(new);
+            let new = merged.iter().filter(|(key, _)| known.insert(key.name.clone()));
+            entries.extend(new.cloned());
         }
         Ok(entries)
     }
@@ -385,7 +450,7 @@ impl Builder<'_> {
 pub fn is_null(node: &Node) -> bool {
     match &node.value {
         Value::Scalar { text, plain: true } => {
-            matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL")
+            matches!(&**text, "" | "~" | "null" | "Null" | "NULL")
         }
         _ => false,
     }
@@ -407,23 +472,24 @@ fn write_below(text: &mut String, node: &Node, indent: usize) {
     match &node.value {
         Value::Scalar { text: value, plain } => {
             *text += " ";
-            *text += &if *plain && !value.contains('\n') { value.clone() } else { quoted(value) };
+            *text +=
+                &if *plain && !value.contains('\n') { value.to_string() } else { quoted(value) };
         }
         Value::List(items) if items.is_empty() => *text += " []",
         Value::Map(entries) if entries.is_empty() => *text += " {}",
         Value::List(items) => {
-            for item in items {
+            for item in &**items {
                 start(text);
                 text.push('-');
                 write_below(text, item, indent + 2);
             }
         }
         Value::Map(entries) => {
-            for (key, value) in entries {
+            for (key, value) in &**entries {
                 start(text);
                 let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
                 let plain = !key.name.is_empty() && key.name.chars().all(is_plain);
-                *text += &if plain { key.name.clone() } else { quoted(&key.name) };
+                *text += &if plain { key.name.to_string() } else { quoted(&key.name) };
                 text.push(':');
                 write_below(text, value, indent + 2);
             }
@@ -458,127 +524,4 @@ fn position(span: Span) -> Position {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn source(text: &str) -> Arc<Source> {
-        Arc::new(Source::new("t.yaml", text))
-    }
-
-    fn refused(text: &str) -> String {
-        parse(&source(text)).unwrap_err().to_string()
-    }
-
-    fn scalar(node: Option<&Node>) -> (&str, bool) {
-        match &node.unwrap().value {
-            Value::Scalar { text, plain } => (text, *plain),
-            _ => panic!("not a scalar"),
-        }
-    }
-
-    #[test]
-    fn scalars_keep_their_text_and_whether_they_were_quoted() {
-        let document = parse(&source("a: 010\nb: '010'\nc: |\n  x\n")).unwrap();
-        let root = document.root.unwrap();
-        assert_eq!(scalar(root.get("a")), ("010", true));
-        assert_eq!(scalar(root.get("b")), ("010", false));
-        assert_eq!(scalar(root.get("c")), ("x\n", false));
-        assert_eq!(root.get("b").unwrap().position, Position { line: 2, column: 4, length: 5 });
-    }
-
-    #[test]
-    fn merge_keys_give_way_to_the_mapping_s_own() {
-        let document = parse(&source("x: &p {t: 8, q: 2}\ny:\n  <<: *p\n  t: 2\n")).unwrap();
-        let y = document.root.as_ref().unwrap().get("y").unwrap().clone();
-        assert_eq!(scalar(y.get("t")).0, "2");
-        assert_eq!(scalar(y.get("q")).0, "2");
-    }
-
-    #[test]
-    fn a_key_that_stands_twice_is_warned_about_and_the_last_one_counts() {
-        let document = parse(&source("a: 1\na: 2\n")).unwrap();
-        assert_eq!(scalar(document.root.unwrap().get("a")).0, "2");
-        assert!(
-            document.warnings.to_string().starts_with("t.yaml:2:1: warning: duplicate key `a`")
-        );
-    }
-
-    #[test]
-    fn a_bomb_of_aliases_is_refused() {
-        let mut text = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
-        for i in 1..12 {
-            let aliases = vec![format!("*a{}", i - 1); 10].join(",");
-            text.push_str(&format!("a{i}: &a{i} [{aliases}]\n"));
-        }
-        assert!(refused(&text).contains("repeat more than 20000 values"));
-    }
-
-    #[test]
-    fn bytes_that_aliases_and_anchors_repeat_are_counted() {
-        let long = "x".repeat(30_000);
-        let aliases = format!("a: &a {long}\nb: [{}]\n", "*a,".repeat(1000));
-        assert!(refused(&aliases).contains("1 MiB"));
-        let anchors: String = (0..60).map(|i| format!("&a{i} [")).collect();
-        assert!(refused(&format!("{anchors}{long}{}", "]".repeat(60))).contains("1 MiB"));
-        let few = format!("a: &a [{long}]\nb: [*a, *a]\nc: {{<<: {{d: *a}}}}\n");
-        assert!(parse(&source(&few)).is_ok());
-    }
-
-    #[test]
-    fn many_keys_take_time_in_proportion() {
-        // Compared one by one, these keys take minutes.
-        let different: String = (0..98_000).map(|i| format!("k{i}: 1\n")).collect();
-        let document = parse(&source(&different)).unwrap();
-        assert!(matches!(document.root.unwrap().value, Value::Map(all) if all.len() == 98_000));
-        let document = parse(&source(&"k: 1\n".repeat(98_000))).unwrap();
-        assert_eq!((document.warnings.0.len(), document.warnings.has_errors()), (101, false));
-        let _ = document.warnings.to_string();
-        let merged = format!("{{<<: {{{}}}}}", different.replace('\n', ", "));
-        assert!(parse(&source(&merged)).is_ok());
-    }
-
-    #[test]
-    fn a_value_that_is_missing_stands_behind_its_key() {
-        let document = parse(&source("a:\nb:\n  c:\n")).unwrap().root.unwrap();
-        let place =
-            |node: Option<&Node>| (node.unwrap().position.line, node.unwrap().position.column);
-        assert_eq!(place(document.get("a")), (1, 2));
-        assert_eq!(place(document.get("b").unwrap().get("c")), (3, 4));
-    }
-
-    #[test]
-    fn deep_nesting_is_refused() {
-        assert!(refused(&"[".repeat(100)).contains("nested deeper"));
-        assert!(refused(&"[".repeat(100_000)).starts_with("t.yaml:1:"));
-        assert!(refused(&"- ".repeat(10_000)).contains("nested deeper"));
-    }
-
-    #[test]
-    fn what_is_not_one_plain_document_is_refused_with_its_place() {
-        assert!(refused("a: [\n").starts_with("t.yaml:"));
-        assert!(refused("a: 1\n---\nb: 2\n").starts_with("t.yaml:2:"));
-        assert!(refused("a: !!python/object:os.system x\n").starts_with("t.yaml:1:"));
-        assert!(refused("a: \0\n").starts_with("t.yaml:1:4: error: a NUL byte"));
-        for nul in ["\\0", "\\x00", "\\u0000", "\\U00000000"] {
-            let error = refused(&format!("a: 1\nb: \"x{nul}\"\n"));
-            assert!(error.starts_with("t.yaml:2:4: error: this value contains an esc"), "{error}");
-        }
-        assert!(refused("\"\\0\": 1").starts_with("t.yaml:1:1: "));
-        assert!(refused("a: &a [*a]\n").starts_with("t.yaml:1:"));
-        assert!(refused("a: *nowhere\n").starts_with("t.yaml:1:"));
-    }
-
-    #[test]
-    fn an_empty_file_has_no_root() {
-        assert!(parse(&source("")).unwrap().root.is_none());
-        assert!(parse(&source("# only this\n")).unwrap().root.is_none());
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_is_read_or_refused(text in "[ \\-\\[\\]{}:,&*!|>'\"#a\n\t?]{0,60}") {
-            let _ = parse(&source(&text));
-        }
-    }
-}
+mod tests;

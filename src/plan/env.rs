@@ -11,6 +11,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::origin::{Origin, Traced};
+use super::secret::is_secret_name;
 use super::template::{MAX_VALUE, Part, Template, is_name};
 
 /// The most bytes of all values of an environment, which Linux shares with the arguments.
@@ -65,6 +66,9 @@ impl Env {
     /// A variable's value with these variables' values in place of references to them. Its length
     /// is known before it is made.
     fn resolved(&self, name: &str, value: &Template) -> Result<Template, TooLong> {
+        if value.as_str().len() <= MAX_VALUE && value.is_literal() {
+            return Ok(value.clone());
+        }
         let length = |part| match part {
             Part::Variable(name) => self.get(name).map_or(name.len(), |value| value.as_str().len()),
             Part::Text(text) => text.len(),
@@ -73,13 +77,10 @@ impl Env {
         if value.parts().map(length).fold(0, usize::saturating_add) > MAX_VALUE {
             return Err(TooLong { name: name.to_owned() });
         }
-        Ok(match value.is_literal() {
-            true => value.clone(),
-            false => value.replace(|part| match part {
-                Part::Variable(name) => self.get(name).cloned(),
-                _ => None,
-            }),
-        })
+        Ok(value.replace(|part| match part {
+            Part::Variable(name) => self.get(name).cloned(),
+            _ => None,
+        }))
     }
 
     /// The same variables when `before` are set before them: references to those have their values.
@@ -177,6 +178,9 @@ impl Env {
 
     /// The first variable whose value refers to one that is set before it.
     pub fn first_out_of_order(&self) -> Option<&str> {
+        if self.variables.values().all(|value| value.value.is_literal()) {
+            return None;
+        }
         let mut seen = HashSet::new();
         self.iter().find_map(|(name, value)| {
             let is_late = value.value.variables().any(|used| seen.contains(used));
@@ -193,6 +197,34 @@ impl Env {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.variables.is_empty()
+    }
+}
+
+/// The names of the variables that are secret: those that are listed, those whose names say so
+/// unless `-NAME` is listed, and those whose values were made from a secret one.
+pub fn secret_names<'e>(
+    listed: &[String],
+    envs: impl Iterator<Item = &'e Env> + Clone,
+) -> Vec<String> {
+    let (removed, listed): (Vec<&String>, _) =
+        listed.iter().partition(|name| name.starts_with('-'));
+    let mut secrets: BTreeSet<String> = listed.into_iter().cloned().collect();
+    let is_secret_name =
+        |name: &str| is_secret_name(name) && !removed.iter().any(|removed| removed[1..] == *name);
+    let names = envs.clone().flat_map(|env| env.iter().map(|(name, _)| name));
+    secrets.extend(names.filter(|name| is_secret_name(name)).map(str::to_owned));
+    loop {
+        let before = secrets.len();
+        let is_secret = |name: &str| secrets.contains(name) || is_secret_name(name);
+        let made_from = envs.clone().flat_map(Env::written_with);
+        let found: Vec<_> = made_from
+            .filter(|(name, used)| !secrets.contains(*name) && used.iter().any(|u| is_secret(u)))
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        secrets.extend(found);
+        if secrets.len() == before {
+            return secrets.into_iter().collect();
+        }
     }
 }
 

@@ -5,21 +5,36 @@
 //! is not known when a plan is made stays a [slot](super::template::Slot). `$NAME` and `${NAME}` are
 //! references to variables, `{{` and `}}` are braces, `$$` is a dollar sign.
 
+use std::borrow::Cow;
+use std::ops::Range;
+
 use super::template::{Fact, Template, is_name};
 
 /// The deepest nesting of an expression.
 const MAX_DEPTH: usize = 16;
 /// The largest number that a plan's expressions may have.
 const MAX_NUMBER: i64 = 1 << 40;
+const CEIL_DIV: &str = "ceil-div";
 
 /// A text with placeholders, read.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Pattern(Vec<Piece>);
-
-#[derive(Debug, Clone, PartialEq)]
-enum Piece {
+pub enum Pattern {
+    /// Without placeholders.
     Text(Template),
+    /// One placeholder.
     Value(Expr),
+    /// Several of both.
+    Pieces(Vec<Pattern>),
+}
+
+/// A text, or a part of it; of one that is compiled in, without a copy.
+type Text = Cow<'static, str>;
+
+fn part(text: &Text, range: Range<usize>) -> Text {
+    match text {
+        Cow::Borrowed(text) => Cow::Borrowed(&text[range]),
+        Cow::Owned(text) => Cow::Owned(text[range].to_owned()),
+    }
 }
 
 /// An expression.
@@ -28,7 +43,7 @@ pub enum Expr {
     /// A number.
     Number(i64),
     /// A name, and what is after its colon: `port:http`.
-    Name(String, Option<String>),
+    Name(Text, Option<Text>),
     /// An operation.
     Operation(Operation, Box<Expr>, Box<Expr>),
 }
@@ -142,7 +157,7 @@ pub type BadPattern = (usize, String);
 
 impl From<Template> for Pattern {
     fn from(text: Template) -> Self {
-        Self(vec![Piece::Text(text)])
+        Self::Text(text)
     }
 }
 
@@ -151,60 +166,82 @@ impl Pattern {
     ///
     /// # Errors
     /// [`BadPattern`].
-    pub fn parse(text: &str) -> Result<Self, BadPattern> {
+    pub fn parse(text: &Text) -> Result<Self, BadPattern> {
         let mut pieces = Vec::new();
-        let mut plain = String::new();
+        let mut plain = Template::default();
+        let add = |plain: &mut Template, text| match plain.as_str().is_empty() {
+            true => *plain = Template::of_written(text),
+            false => plain.push(&Template::of_written(text)),
+        };
+        // All before it is read.
         let mut at = 0;
-        while let Some(c) = text[at..].chars().next() {
-            let rest = &text[at..];
-            if rest.starts_with("{{") || rest.starts_with("}}") {
-                plain.push(c);
-                at += 2;
-            } else if let Some(reference) = rest.strip_prefix("${") {
-                let end = reference.find('}').filter(|end| is_name(&reference[..*end]));
-                let Some(end) = end else {
-                    return Err((at, "`${` is followed by no `NAME}`".to_owned()));
+        while at < text.len() {
+            let brace = text.bytes().skip(at).position(|byte| matches!(byte, b'{' | b'}'));
+            let brace = brace.map_or(text.len(), |brace| at + brace);
+            let rest = &text[brace..];
+            let end = rest.find('}').map(|end| brace + end);
+            let (kept, next) = if rest.is_empty() {
+                (brace, brace)
+            } else if rest.starts_with('{') && text[at..brace].ends_with('$') {
+                let Some(end) = end.filter(|end| is_name(&text[brace + 1..*end])) else {
+                    return Err((brace - 1, "`${` is followed by no `NAME}`".to_owned()));
                 };
-                plain.push_str(&rest[..end + 3]);
-                at += end + 3;
-            } else if c == '{' {
-                let Some(end) = rest.find('}') else {
-                    return Err((at, "this brace is not closed; write {{ for a brace".to_owned()));
-                };
-                if !plain.is_empty() {
-                    pieces.push(Piece::Text(Template::from_written(std::mem::take(&mut plain))));
-                }
-                let expr = Expr::parse(&rest[1..end]);
-                pieces.push(Piece::Value(expr.map_err(|(offset, why)| (at + 1 + offset, why))?));
-                at += end + 1;
-            } else if c == '}' {
-                return Err((at, "this brace closes nothing; write }} for a brace".to_owned()));
+                (end + 1, end + 1)
+            } else if rest.starts_with("{{") || rest.starts_with("}}") {
+                (brace + 1, brace + 2)
+            } else if rest.starts_with('}') {
+                return Err((brace, "this brace closes nothing; write }} for a brace".to_owned()));
             } else {
-                plain.push(c);
-                at += c.len_utf8();
-            }
+                let Some(end) = end else {
+                    return Err((
+                        brace,
+                        "this brace is not closed; write {{ for a brace".to_owned(),
+                    ));
+                };
+                let value = Self::Value(Expr::parse_part(text, brace + 1..end)?);
+                if end + 1 - brace == text.len() {
+                    return Ok(value);
+                }
+                add(&mut plain, part(text, at..brace));
+                if !plain.as_str().is_empty() {
+                    pieces.push(Self::Text(std::mem::take(&mut plain)));
+                }
+                pieces.push(value);
+                at = end + 1;
+                continue;
+            };
+            add(&mut plain, part(text, at..kept));
+            at = next;
         }
-        if !plain.is_empty() || pieces.is_empty() {
-            pieces.push(Piece::Text(Template::from_written(plain)));
+        if pieces.is_empty() {
+            return Ok(Self::Text(plain));
         }
-        Ok(Self(pieces))
+        if !plain.as_str().is_empty() {
+            pieces.push(Self::Text(plain));
+        }
+        Ok(Self::Pieces(pieces))
     }
 
-    /// The names in it, with what is after their colons.
-    pub fn names(&self) -> Vec<(&str, Option<&str>)> {
-        let mut names = Vec::new();
-        for piece in &self.0 {
-            if let Piece::Value(expr) = piece {
-                expr.add_names(&mut names);
-            }
+    /// Hands on the names in it, with what is after their colons.
+    pub fn names<'p>(&'p self, with: &mut impl FnMut(&'p str, Option<&'p str>)) {
+        match self {
+            Self::Text(_) => {}
+            Self::Value(expr) => expr.names(with),
+            Self::Pieces(pieces) => pieces.iter().for_each(|piece| piece.names(with)),
         }
-        names
+    }
+
+    /// Whether one of its names is meant.
+    pub fn has_name(&self, mut is_meant: impl FnMut(&str, Option<&str>) -> bool) -> bool {
+        let mut found = false;
+        self.names(&mut |name, of| found |= is_meant(name, of));
+        found
     }
 
     /// Its text where it has no placeholders.
     pub fn literal(&self) -> Option<&Template> {
-        match &self.0[..] {
-            [Piece::Text(text)] => Some(text),
+        match self {
+            Self::Text(text) => Some(text),
             _ => None,
         }
     }
@@ -214,20 +251,28 @@ impl Pattern {
     /// # Errors
     /// What a name or an operation has no value for.
     pub fn value(&self, lookup: Lookup<'_>) -> Result<Value, String> {
-        if let [Piece::Value(expr)] = &self.0[..] {
-            return expr.value(lookup);
-        }
+        let pieces = match self {
+            Self::Text(text) => return Ok(Value::Text(text.clone())),
+            Self::Value(expr) => return expr.value(lookup),
+            Self::Pieces(pieces) => pieces,
+        };
         let mut text = Template::default();
-        for piece in &self.0 {
-            match piece {
-                Piece::Text(piece) => text.push(piece),
-                Piece::Value(expr) => {
-                    let value = expr.value(lookup)?;
-                    text.push(&value.text().map_err(|why| format!("{{{expr}}}: {why}"))?);
-                }
-            }
+        for piece in pieces {
+            let value = piece.value(lookup)?.text();
+            text.push(&value.map_err(|why| format!("{piece}: {why}"))?);
         }
         Ok(Value::Text(text))
+    }
+}
+
+/// As it is written in a profile.
+impl std::fmt::Display for Pattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text.as_str()),
+            Self::Value(expr) => write!(f, "{{{expr}}}"),
+            Self::Pieces(pieces) => pieces.iter().try_for_each(|piece| write!(f, "{piece}")),
+        }
     }
 }
 
@@ -254,8 +299,12 @@ impl Expr {
     ///
     /// # Errors
     /// [`BadPattern`].
-    pub fn parse(text: &str) -> Result<Self, BadPattern> {
-        let mut parser = Parser { text, at: 0, depth: 0 };
+    pub fn parse(text: &Text) -> Result<Self, BadPattern> {
+        Self::parse_part(text, 0..text.len())
+    }
+
+    fn parse_part(whole: &Text, range: Range<usize>) -> Result<Self, BadPattern> {
+        let mut parser = Parser { whole, text: &whole[..range.end], at: range.start, depth: 0 };
         let expr = parser.sum()?;
         match parser.next() {
             None => Ok(expr),
@@ -263,22 +312,21 @@ impl Expr {
         }
     }
 
-    /// The names in it.
-    pub fn names(&self) -> Vec<(&str, Option<&str>)> {
-        let mut names = Vec::new();
-        self.add_names(&mut names);
-        names
-    }
-
-    fn add_names<'e>(&'e self, names: &mut Vec<(&'e str, Option<&'e str>)>) {
+    /// Hands on the names in it, with what is after their colons.
+    pub fn names<'e>(&'e self, with: &mut impl FnMut(&'e str, Option<&'e str>)) {
         match self {
             Self::Number(_) => {}
-            Self::Name(name, of) => names.push((name, of.as_deref())),
+            Self::Name(name, of) => with(name, of.as_deref()),
             Self::Operation(_, one, other) => {
-                one.add_names(names);
-                other.add_names(names);
+                one.names(with);
+                other.names(with);
             }
         }
+    }
+
+    /// Whether it is one name alone.
+    pub fn is_name(&self, name: &str) -> bool {
+        matches!(self, Self::Name(own, None) if own == name)
     }
 
     /// What it is worth.
@@ -334,6 +382,8 @@ impl Expr {
 }
 
 struct Parser<'t> {
+    whole: &'t Text,
+    /// Up to the end of the expression.
     text: &'t str,
     at: usize,
     depth: usize,
@@ -346,14 +396,15 @@ impl Parser<'_> {
 
     /// The next character that is no blank.
     fn next(&mut self) -> Option<char> {
-        let rest = &self.text[self.at..];
-        self.at += rest.len() - rest.trim_start_matches(' ').len();
+        while self.text.as_bytes().get(self.at) == Some(&b' ') {
+            self.at += 1;
+        }
         self.text[self.at..].chars().next()
     }
 
-    fn takes(&mut self, word: &str) -> bool {
-        let found = self.next().is_some() && self.text[self.at..].starts_with(word);
-        self.at += if found { word.len() } else { 0 };
+    fn takes(&mut self, wanted: char) -> bool {
+        let found = self.next() == Some(wanted);
+        self.at += if found { wanted.len_utf8() } else { 0 };
         found
     }
 
@@ -373,11 +424,14 @@ impl Parser<'_> {
     fn product(&mut self) -> Result<Expr, BadPattern> {
         let mut product = self.atom()?;
         loop {
-            let operation = match () {
-                () if self.takes("*") => Operation::Times,
-                () if self.takes("ceil-div") => Operation::CeilDiv,
-                () => return Ok(product),
+            let (operation, length) = match self.next() {
+                Some('*') => (Operation::Times, 1),
+                Some('c') if self.text[self.at..].starts_with(CEIL_DIV) => {
+                    (Operation::CeilDiv, CEIL_DIV.len())
+                }
+                _ => return Ok(product),
             };
+            self.at += length;
             product = Expr::Operation(operation, product.into(), self.atom()?.into());
         }
     }
@@ -393,23 +447,13 @@ impl Parser<'_> {
     }
 
     fn atom_within(&mut self) -> Result<Expr, BadPattern> {
-        for (word, operation) in [("min(", Operation::Min), ("max(", Operation::Max)] {
-            if self.takes(word) {
-                let one = self.sum()?;
-                if !self.takes(",") {
-                    return self.error("a comma is expected here");
-                }
-                let other = self.sum()?;
-                self.close()?;
-                return Ok(Expr::Operation(operation, one.into(), other.into()));
-            }
-        }
-        if self.takes("(") {
+        let Some(first) = self.next() else { return self.error("a name or a number is missing") };
+        if first == '(' {
+            self.at += 1;
             let expr = self.sum()?;
             self.close()?;
             return Ok(expr);
         }
-        let Some(first) = self.next() else { return self.error("a name or a number is missing") };
         if first.is_ascii_digit() {
             let digits = self.word(|c| c.is_ascii_digit());
             let number = digits.parse().ok().filter(|number| *number <= MAX_NUMBER);
@@ -419,6 +463,18 @@ impl Parser<'_> {
         let name = self.word(|c| c.is_ascii_lowercase() || c == '_');
         if name.is_empty() {
             return self.error("a name or a number is expected here");
+        }
+        let of_two = [("min", Operation::Min), ("max", Operation::Max)];
+        let of_two = of_two.into_iter().find(|(word, _)| *word == name).map(|(_, of_two)| of_two);
+        if let Some(operation) = of_two.filter(|_| self.text[self.at..].starts_with('(')) {
+            self.at += 1;
+            let one = self.sum()?;
+            if !self.takes(',') {
+                return self.error("a comma is expected here");
+            }
+            let other = self.sum()?;
+            self.close()?;
+            return Ok(Expr::Operation(operation, one.into(), other.into()));
         }
         if !self.text[self.at..].starts_with(':') {
             return Ok(Expr::Name(name, None));
@@ -431,15 +487,14 @@ impl Parser<'_> {
         }
     }
 
-    fn word(&mut self, is_part: impl Fn(char) -> bool) -> String {
-        let rest = &self.text[self.at..];
-        let length = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
-        self.at += length;
-        rest[..length].to_owned()
+    fn word(&mut self, is_part: impl Fn(char) -> bool) -> Text {
+        let (start, rest) = (self.at, &self.text[self.at..]);
+        self.at += rest.find(|c| !is_part(c)).unwrap_or(rest.len());
+        part(self.whole, start..self.at)
     }
 
     fn close(&mut self) -> Result<(), BadPattern> {
-        if self.takes(")") { Ok(()) } else { self.error("`)` is expected here") }
+        if self.takes(')') { Ok(()) } else { self.error("`)` is expected here") }
     }
 }
 
@@ -448,7 +503,8 @@ mod tests {
     use super::*;
 
     fn value(text: &str) -> Result<Value, String> {
-        let pattern = Pattern::parse(text).map_err(|(at, why)| format!("{at}: {why}"))?;
+        let pattern =
+            Pattern::parse(&text.to_owned().into()).map_err(|(at, why)| format!("{at}: {why}"))?;
         pattern.value(&mut |name, of| {
             Ok(match (name, of) {
                 ("four", None) => Value::Number(4),
@@ -501,7 +557,8 @@ mod tests {
             let error = value(text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
         }
-        assert!(Pattern::parse(&format!("{{{}1{}}}", "(".repeat(99), ")".repeat(99))).is_err());
+        let deep = format!("{{{}1{}}}", "(".repeat(99), ")".repeat(99));
+        assert!(Pattern::parse(&deep.into()).is_err());
     }
 
     proptest::proptest! {

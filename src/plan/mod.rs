@@ -200,7 +200,7 @@ impl Job {
     /// The time limit when the configuration names it itself; nothing in a plan that was read back.
     #[must_use]
     pub fn time_of_the_configuration(&self) -> Option<&str> {
-        (self.time.origin.input == "slurm.job_time").then_some(self.time.value.as_str())
+        (*self.time.origin.input == *"slurm.job_time").then_some(self.time.value.as_str())
     }
 }
 
@@ -235,6 +235,13 @@ pub enum BadPlan {
 }
 
 impl Plan {
+    /// GPUs of the job's nodes; 0 where no role uses any.
+    #[must_use]
+    pub fn total_gpus(&self) -> u32 {
+        let uses_gpus = self.roles.values().any(|role| role.gpus > 0);
+        if uses_gpus { self.layout.total_gpus } else { 0 }
+    }
+
     /// The JSON form, on one line.
     ///
     /// # Errors

@@ -1,37 +1,103 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where each value of a plan comes from: the input it was read from and the rule that put it there.
 
-use std::borrow::Cow;
+use std::borrow::Borrow;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::diagnostic::Location;
 
+/// A text that many origins have.
+#[derive(Debug, Clone, Eq)]
+pub enum Label {
+    /// One of the program.
+    Own(&'static str),
+    /// One that was made.
+    Made(Arc<str>),
+}
+
+impl Default for Label {
+    fn default() -> Self {
+        Self::Own("")
+    }
+}
+
+impl Deref for Label {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Own(text) => text,
+            Self::Made(text) => text,
+        }
+    }
+}
+
+impl PartialEq for Label {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+/// As its text has it.
+impl Hash for Label {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
+impl Borrow<str> for Label {
+    fn borrow(&self) -> &str {
+        self
+    }
+}
+
+impl fmt::Display for Label {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self)
+    }
+}
+
+impl From<&'static str> for Label {
+    fn from(text: &'static str) -> Self {
+        Self::Own(text)
+    }
+}
+
+impl From<String> for Label {
+    fn from(text: String) -> Self {
+        Self::Made(text.into())
+    }
+}
+
 /// Where a value comes from.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Origin {
     /// The rule that put the value into the plan; empty for a plain input.
-    pub rule: Cow<'static, str>,
+    pub rule: Label,
     /// The input: a key of the configuration, an option, an environment variable; empty for none.
-    pub input: Cow<'static, str>,
+    pub input: Label,
     /// Where the input stands, when it is in a text.
     pub location: Option<Location>,
 }
 
 impl Origin {
     /// An input by its name, without a place.
-    pub fn input(input: impl Into<Cow<'static, str>>) -> Self {
+    pub fn input(input: impl Into<Label>) -> Self {
         Self { input: input.into(), ..Self::default() }
     }
 
     /// A rule that needs no input.
-    pub fn rule(rule: impl Into<Cow<'static, str>>) -> Self {
+    pub fn rule(rule: impl Into<Label>) -> Self {
         Self { rule: rule.into(), ..Self::default() }
     }
 
     /// The same input, used by a rule.
-    pub fn by_rule(&self, rule: impl Into<Cow<'static, str>>) -> Self {
+    pub fn by_rule(&self, rule: impl Into<Label>) -> Self {
         Self { rule: rule.into(), ..self.clone() }
     }
 }
@@ -40,7 +106,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
         if !self.rule.is_empty() {
-            write!(f, "{}", self.rule)?;
+            f.write_str(&self.rule)?;
             separator = "; from ";
         }
         if !self.input.is_empty() {

@@ -2,6 +2,8 @@
 //! The roles of an engine as data: what a profile's file says. `input` reads it; [`super::engine`]
 //! makes plans with it.
 
+use std::sync::Arc;
+
 use indexmap::IndexMap;
 
 use super::content::Content;
@@ -55,7 +57,7 @@ pub struct ProfileRole {
     /// Variables that are set.
     pub env: IndexMap<String, Item>,
     /// The command.
-    pub command: Vec<Item>,
+    pub command: Item,
     /// Arguments that the recipe may replace.
     pub args: IndexMap<String, Traced<Content>>,
     /// The file of its configuration, in the workspace.
@@ -90,23 +92,27 @@ pub enum Item {
     /// A word; several where its value is a list.
     Word(Traced<Pattern>),
     /// Parts in a row.
-    All(Vec<Item>),
+    All(Arc<[Item]>),
     /// Parts under a condition.
-    If {
-        /// The condition.
-        condition: Traced<Expr>,
-        /// The parts where it holds.
-        then: Box<Item>,
-        /// The parts where it does not.
-        otherwise: Box<Item>,
-    },
+    If(Arc<Choice>),
     /// Words for each instance of another role.
     Each {
         /// That role.
         role: String,
         /// The words; facts of an instance are those of the other role's.
-        words: Vec<Traced<Pattern>>,
+        words: Arc<[Traced<Pattern>]>,
     },
+}
+
+/// Parts under a condition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// The condition.
+    pub condition: Traced<Expr>,
+    /// The part where it holds.
+    pub then: Item,
+    /// The part where it does not.
+    pub otherwise: Item,
 }
 
 /// A value of a configuration file.
@@ -184,28 +190,43 @@ impl Syntax {
     }
 }
 
+/// Nothing at all.
+impl Default for Item {
+    fn default() -> Self {
+        Self::All(Arc::new([]))
+    }
+}
+
 impl Item {
-    /// Nothing at all.
-    pub fn nothing() -> Self {
-        Self::All(Vec::new())
+    /// Hands on all words in it, whatever their conditions.
+    pub fn words<'i>(&'i self, with: &mut dyn FnMut(&'i Traced<Pattern>)) {
+        self.words_where(&|_| true, with);
     }
 
-    /// All words in it, whatever their conditions.
-    pub fn words(&self) -> Vec<&Traced<Pattern>> {
-        self.words_where(&|_| true)
-    }
-
-    /// The words in it but those under conditions that never hold.
-    pub fn words_where(&self, may_hold: &dyn Fn(&Expr) -> bool) -> Vec<&Traced<Pattern>> {
+    /// Hands on the words in it but those under conditions that never hold.
+    pub fn words_where<'i>(
+        &'i self,
+        may_hold: &dyn Fn(&Expr) -> bool,
+        with: &mut dyn FnMut(&'i Traced<Pattern>),
+    ) {
         match self {
-            Self::Word(word) => vec![word],
-            Self::All(items) => items.iter().flat_map(|item| item.words_where(may_hold)).collect(),
-            Self::If { condition, then, otherwise } => {
-                let then = may_hold(&condition.value).then(|| then.words_where(may_hold));
-                [then.unwrap_or_default(), otherwise.words_where(may_hold)].concat()
+            Self::Word(word) => with(word),
+            Self::All(items) => items.iter().for_each(|item| item.words_where(may_hold, with)),
+            Self::If(choice) => {
+                if may_hold(&choice.condition.value) {
+                    choice.then.words_where(may_hold, with);
+                }
+                choice.otherwise.words_where(may_hold, with);
             }
-            Self::Each { words, .. } => words.iter().collect(),
+            Self::Each { words, .. } => words.iter().for_each(with),
         }
+    }
+
+    /// Whether a word in it has a placeholder that is meant.
+    pub fn has_name(&self, is_meant: impl Fn(&str) -> bool) -> bool {
+        let mut found = false;
+        self.words(&mut |word| found = found || word.value.has_name(|name, _| is_meant(name)));
+        found
     }
 }
 
@@ -213,7 +234,7 @@ impl Item {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Client {
     /// Its command, for one number of requests in flight.
-    pub command: Vec<Item>,
+    pub command: Item,
     /// Variables that are removed.
     pub unset: Vec<Traced<String>>,
 }

@@ -2,23 +2,26 @@
 //! Which variables hold secrets, judged by their names alone: the one list of patterns that plans,
 //! logs and diagnostics hide values by.
 
-use std::collections::BTreeSet;
-
-use super::env::Env;
-
 /// Whether a variable of this name holds a secret, in either case: `*TOKEN`, `*SECRET*`,
 /// `*PASSWORD*`, `*PASSPHRASE*`, `*CREDENTIAL*`, `*AUTHORIZATION*`, `*_KEY` (so `*_API_KEY`), `AWS_*` and the like,
 /// where a word begins the name or follows `_` or `-`.
 pub fn is_secret_name(name: &str) -> bool {
-    let name = name.to_ascii_uppercase();
-    let words: Vec<&str> = name.split(['_', '-']).filter(|word| !word.is_empty()).collect();
-    let Some((last, before)) = words.split_last() else { return false };
-    let contained =
-        |word: &&str| CONTAINED.iter().any(|start| word.starts_with(start)) || *word == "PASSWD";
-    words[0] == "AWS" && !before.is_empty()
-        || *last == "KEY" && !before.is_empty()
-        || matches!(*last, "TOKEN" | "APIKEY" | "PAT")
-        || words.iter().any(contained)
+    let is = |word: &[u8], known: &str| word.eq_ignore_ascii_case(known.as_bytes());
+    let words = name.as_bytes().split(|byte| matches!(byte, b'_' | b'-'));
+    let (mut first, mut last): (Option<&[u8]>, &[u8]) = (None, &[]);
+    let mut has_several = false;
+    for word in words.filter(|word| !word.is_empty()) {
+        let begins =
+            |start: &&str| word.get(..start.len()).is_some_and(|beginning| is(beginning, start));
+        if CONTAINED.iter().any(begins) || is(word, "PASSWD") {
+            return true;
+        }
+        has_several = first.is_some();
+        first = first.or(Some(word));
+        last = word;
+    }
+    has_several && (first.is_some_and(|first| is(first, "AWS")) || is(last, "KEY"))
+        || ["TOKEN", "APIKEY", "PAT"].iter().any(|known| is(last, known))
 }
 
 /// Whether a name is secret by itself or by a site's list, which may take it out as `-NAME`.
@@ -30,6 +33,11 @@ pub fn is_secret(name: &str, listed: &[String]) -> bool {
 /// The first secret that a line gives a value to, and where that begins: `NAME=`, `NAME:`,
 /// `"NAME":`, `--name`, before another word.
 pub fn given_in(line: &str, is_secret: impl Fn(&str) -> bool) -> Option<(&str, usize)> {
+    let has = |wanted: &[u8]| line.bytes().any(|byte| wanted.contains(&byte));
+    let (has_words, has_values) = (has(b" \t\"',"), has(b"=:"));
+    if !has_words && !has_values {
+        return None;
+    }
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     let mut at = 0;
     let option = line.split(|c| !is_part(c)).find_map(|word| {
@@ -52,31 +60,6 @@ pub fn given_in(line: &str, is_secret: impl Fn(&str) -> bool) -> Option<(&str, u
         from = at;
     }
     option
-}
-
-/// The names of the variables that are secret: those that are listed, those whose names say so
-/// unless `-NAME` is listed, and those whose values were made from a secret one.
-pub fn names<'e>(listed: &[String], envs: impl Iterator<Item = &'e Env> + Clone) -> Vec<String> {
-    let (removed, listed): (Vec<&String>, _) =
-        listed.iter().partition(|name| name.starts_with('-'));
-    let mut secrets: BTreeSet<String> = listed.into_iter().cloned().collect();
-    let is_secret_name =
-        |name: &str| is_secret_name(name) && !removed.iter().any(|removed| removed[1..] == *name);
-    let names = envs.clone().flat_map(|env| env.iter().map(|(name, _)| name));
-    secrets.extend(names.filter(|name| is_secret_name(name)).map(str::to_owned));
-    loop {
-        let before = secrets.len();
-        let is_secret = |name: &str| secrets.contains(name) || is_secret_name(name);
-        let made_from = envs.clone().flat_map(Env::written_with);
-        let found: Vec<_> = made_from
-            .filter(|(name, used)| !secrets.contains(*name) && used.iter().any(|u| is_secret(u)))
-            .map(|(name, _)| name.to_owned())
-            .collect();
-        secrets.extend(found);
-        if secrets.len() == before {
-            return secrets.into_iter().collect();
-        }
-    }
 }
 
 /// How words of a name begin that make it a secret wherever they stand in it.

@@ -6,7 +6,7 @@
 //! to expand anywhere.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ pub struct TooLong;
 /// A value with references, in its written form (`/tmp/cache_${SLURM_LOCALID}`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Template(String);
+pub struct Template(Cow<'static, str>);
 
 /// A piece of a template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,7 +173,10 @@ impl fmt::Display for Slot<'_> {
 impl Template {
     /// A literal value: its dollar signs are doubled.
     pub fn literal(text: &str) -> Self {
-        Self(text.replace('$', "$$"))
+        Self(Cow::Owned(match has_dollar(text) {
+            true => text.replace('$', "$$"),
+            false => text.to_owned(),
+        }))
     }
 
     /// The written form.
@@ -183,29 +186,42 @@ impl Template {
 
     /// Takes a written form as it is. A dollar sign that starts no reference is literal.
     pub fn from_written(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self(Cow::Owned(text.into()))
+    }
+
+    /// The same without a copy of a text that is compiled in.
+    pub fn of_written(text: Cow<'static, str>) -> Self {
+        Self(text)
     }
 
     /// Adds literal text.
     pub fn push_text(&mut self, text: &str) {
-        self.0.push_str(&text.replace('$', "$$"));
+        let to = self.0.to_mut();
+        match has_dollar(text) {
+            true => to.push_str(&text.replace('$', "$$")),
+            false => to.push_str(text),
+        }
     }
 
     /// Adds a reference to a variable.
     pub fn push_variable(&mut self, name: &str) {
-        self.0.push_str("${");
-        self.0.push_str(name);
-        self.0.push('}');
+        let to = self.0.to_mut();
+        to.push_str("${");
+        to.push_str(name);
+        to.push('}');
     }
 
     /// Adds another template.
     pub fn push(&mut self, other: &Template) {
-        self.0.push_str(&other.0);
+        match self.0.is_empty() {
+            true => self.0.clone_from(&other.0),
+            false => self.0.to_mut().push_str(&other.0),
+        }
     }
 
     /// Adds a slot.
     pub fn push_slot(&mut self, slot: Slot<'_>) {
-        self.0.push_str(&format!("${{.{slot}}}"));
+        let _ = write!(self.0.to_mut(), "${{.{slot}}}");
     }
 
     /// The same template with some of its references and slots replaced by other templates.
@@ -256,7 +272,7 @@ impl Template {
 
     /// The text of a template without references; those that it has stand as they are written.
     pub fn literal_text(&self) -> Cow<'_, str> {
-        match self.0.contains("$$") {
+        match has_dollar(&self.0) {
             true => Cow::Owned(self.0.replace("$$", "$")),
             false => Cow::Borrowed(&self.0),
         }
@@ -274,7 +290,7 @@ impl Template {
 
     /// Whether it refers to no variable.
     pub fn is_literal(&self) -> bool {
-        self.variables().next().is_none()
+        !has_dollar(&self.0) || self.variables().next().is_none()
     }
 
     /// The value in an environment; a variable that is not set there counts as empty.
@@ -302,6 +318,10 @@ impl Template {
     }
 }
 
+fn has_dollar(text: &str) -> bool {
+    text.bytes().any(|byte| byte == b'$')
+}
+
 struct Parts<'a> {
     rest: &'a str,
 }
@@ -313,7 +333,7 @@ impl<'a> Iterator for Parts<'a> {
         if self.rest.is_empty() {
             return None;
         }
-        let Some(dollar) = self.rest.find('$') else {
+        let Some(dollar) = self.rest.bytes().position(|byte| byte == b'$') else {
             return Some(Part::Text(std::mem::take(&mut self.rest)));
         };
         if dollar > 0 {

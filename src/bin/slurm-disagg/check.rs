@@ -185,12 +185,13 @@ struct Checked {
 fn check(file: &Path, changes: &[String], context: &Context) -> Checked {
     let shown = as_path(&file.to_string_lossy());
     let path = context.current_dir.join(&shown);
-    let read = source::read(&path, &shown).map_err(Diagnostics::from).and_then(|source| {
-        match recipe::format_of(&source, &set::sources(changes)).is_some() {
-            true => Ok(None),
-            false => config::read_text(&path, &source, &set::sources(changes)).map(Some),
-        }
-    });
+    let read =
+        source::read(&path, &shown).map_err(Diagnostics::from).and_then(
+            |source| match recipe::find(&source, &set::sources(changes))?.is_some() {
+                true => Ok(None),
+                false => config::read_text(&path, &source, &set::sources(changes)).map(Some),
+            },
+        );
     let (config, mut found) = match read {
         Ok(Some(read)) => read,
         Ok(None) => return check_recipe(&shown, changes, context),

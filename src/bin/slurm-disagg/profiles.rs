@@ -29,19 +29,19 @@ pub fn run(args: &ProfilesArgs, context: &Context) -> Outcome {
         let found = profile::find(name, &folder, &context.current_dir)?;
         // What is printed can be used: a wrong one is named as such.
         profile::parse(&found)?;
-        print(&found.source.text)?;
+        print(&found.document.source.text)?;
         return Ok(ExitCode::SUCCESS);
     }
     let mut entries = Vec::new();
     let mut wrong = false;
     for name in profile::names(&folder) {
-        let found = profile::find(&name, &folder, &context.current_dir)?;
-        match profile::parse(&found) {
-            Ok(profile) => entries.push(Entry {
+        let found = profile::find(&name, &folder, &context.current_dir);
+        match found.and_then(|found| Ok((profile::parse(&found)?, found.file))) {
+            Ok((profile, file)) => entries.push(Entry {
                 engine: profile.engine,
                 about: profile.about,
                 roles: profile.roles.keys().cloned().collect(),
-                file: found.file.map(|file| file.to_string_lossy().into_owned()),
+                file: file.map(|file| file.to_string_lossy().into_owned()),
             }),
             Err(errors) => {
                 report(&errors.0);

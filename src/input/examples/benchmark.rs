@@ -83,7 +83,7 @@ impl<'d> Reader<'d> {
         let runs = self.concurrencies();
         let rounds = self.rounds();
         let env = self.client_env(&section);
-        let at = self.fields.origin("benchmark".to_owned(), section.position());
+        let at = self.fields.origin("benchmark", section.position());
         let mut words: Vec<(&str, Traced<String>)> = Vec::new();
         if client != Client::Sa {
             if let Some(path) = self.text(&section, "dataset_file") {
@@ -99,10 +99,9 @@ impl<'d> Reader<'d> {
             if self.is_there(&section, "benchmark_ratio", None)
                 && let Some(node) = section.get("benchmark_ratio")
             {
-                match self.fields.content("benchmark.benchmark_ratio", node) {
+                match self.fields.content(&"benchmark.benchmark_ratio", node) {
                     Ok(ratio @ (Content::Int(_) | Content::Float(_))) => {
-                        let origin =
-                            self.fields.origin("benchmark.benchmark_ratio".into(), node.position);
+                        let origin = self.fields.origin("benchmark.benchmark_ratio", node.position);
                         words.push(("RATIO", Traced::new(ratio.word(), origin)));
                     }
                     Ok(_) => self
@@ -262,7 +261,7 @@ impl<'d> Reader<'d> {
                     "benchmark.streaming has no effect",
                     "aiperf always streams",
                 );
-                self.used.insert("benchmark.streaming".to_owned());
+                self.used.insert("benchmark.streaming".into());
             }
         }
         !off || client == Client::Aiperf
@@ -315,7 +314,7 @@ impl<'d> Reader<'d> {
         let tasks = self.fields.section(&section, "tasks");
         let mut steps = Vec::new();
         for (key, node) in tasks.entries() {
-            let task = Section::of(&tasks.path_of(&key.name), node);
+            let task = Section::of(tasks.path_of(&key.name), node);
             let at = self.fields.origin(tasks.path_of(&key.name), key.position);
             steps.extend(self.task(&key.name, &task, &env, &at));
         }
@@ -331,7 +330,7 @@ impl<'d> Reader<'d> {
     ) -> Option<ExtraStep> {
         let known = ["model", "model_args_extra", "extra_kwargs"];
         for (key, node) in task.entries() {
-            if !known.contains(&key.name.as_str()) {
+            if !known.contains(&&*key.name) {
                 let message = format!("{} has no effect", task.path_of(&key.name));
                 self.warn(node.position, message, "");
             }

@@ -179,7 +179,7 @@ impl Reader<'_> {
             return Vec::new();
         }
         let position = slurm.get("numa_bind").map_or(slurm.position(), |node| node.position);
-        let origin = self.fields.origin("slurm.numa_bind".into(), position);
+        let origin = self.fields.origin("slurm.numa_bind", position);
         let words = ["numactl", "-m", "0,1"].into_iter();
         words.map(|word| Traced::new(word.to_owned(), origin.clone())).collect()
     }
@@ -216,7 +216,7 @@ impl Reader<'_> {
             command.extend::<Vec<_>>(words(&["--trt_root", "/usr/local/tensorrt"]));
             command.extend::<Vec<_>>(words(&["--benchmarks", "--use_ccache", "--clean"]));
             if let Some(architectures) = architectures {
-                self.used.insert("environment.cuda_architectures".to_owned());
+                self.used.insert("environment.cuda_architectures".into());
                 let name = literal("--cuda_architectures", &architectures.origin);
                 command.extend([name, literal(&architectures.value, &architectures.origin)]);
             }

@@ -109,7 +109,7 @@ impl<'d> Reader<'d> {
         let mut first = None;
         for (key, _) in section.entries() {
             let path = section.path_of(&key.name);
-            if !but.contains(&key.name.as_str()) && self.used.insert(path.clone()) {
+            if !but.contains(&&*key.name) && self.used.insert(path.clone()) {
                 first = first.or(Some(key.position));
                 names.push(format!("{path} (line {})", key.position.line));
             }
@@ -181,17 +181,17 @@ impl<'d> Reader<'d> {
                     }
                     _ => false,
                 };
-                if !self.used.contains(&path) && !asks_nothing {
+                if !self.used.contains(&*path) && !asks_nothing {
                     found.push((key.position, path));
                 }
             }
         }
         for (position, path) in found {
-            let why = WITHOUT_EFFECT.iter().find(|(known, _)| *known == path);
-            let near = nearest(&path, self.used.iter().map(String::as_str), 1);
+            let why = WITHOUT_EFFECT.iter().find(|(known, _)| **known == *path);
+            let near = nearest(&path, self.used.iter().map(|used| &**used), 1);
             let help = match (why, near.first()) {
                 (Some((_, why)), _) => (*why).to_owned(),
-                (None, Some(near)) if *near != path => format!("did you mean `{near}`?"),
+                (None, Some(near)) if *near != &*path => format!("did you mean `{near}`?"),
                 _ => String::new(),
             };
             self.warn(position, format!("{path} has no effect"), &help);

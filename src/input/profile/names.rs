@@ -3,7 +3,9 @@
 
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::input::fields::Fields;
+use crate::plan::expr::Pattern;
 use crate::plan::health::{Minimum, Ready};
+use crate::plan::origin::{Origin, Traced};
 use crate::plan::profile::{ConfigItem, Item, Profile, ProfileRole};
 
 /// The placeholders, each with what follows its colon: nothing, a role, a port, a role's port, an
@@ -37,22 +39,6 @@ const PLACEHOLDERS: &[(&str, Of)] = &[
     ("url", Of::PortOfRole),
     ("size", Of::Size),
     ("arg", Of::Argument),
-];
-
-/// Those of clients.
-pub(super) const OF_CLIENTS: [&str; 12] = [
-    "model",
-    "served_name",
-    "workspace",
-    "url",
-    "host",
-    "host_port",
-    "concurrency",
-    "prompts",
-    "isl",
-    "osl",
-    "results",
-    "args",
 ];
 
 #[derive(Clone, Copy, PartialEq)]
@@ -93,32 +79,32 @@ pub(super) fn check(fields: &mut Fields<'_>, profile: &Profile) {
         if let Some(port) = port.filter(|port| !role.ports.contains_key(port.as_str())) {
             names.push((format!("roles.{key}.ready: there is no port {}", port.as_str()), None));
         }
-        let mut wrong =
-            |of: &ProfileRole, found: Vec<(&str, Option<&str>)>, origin: &crate::plan::Origin| {
-                for (name, what) in found {
-                    if let Err(why) = known(profile, of, name, what) {
-                        names.push((format!("{}: {why}", origin.input), origin.location.clone()));
-                    }
-                }
-            };
+        let check = |of: &ProfileRole, origin: &Origin, name: &str, what: Option<&str>| {
+            let why = known(profile, of, name, what).err()?;
+            Some((format!("roles.{key}.{}: {why}", origin.input), origin.location.clone()))
+        };
         let expressions =
             role.count.iter().chain(role.ports.values().filter_map(|(_, each)| each.as_ref()));
-        for expr in expressions {
-            wrong(role, expr.value.names(), &expr.origin);
+        for Traced { value, origin } in expressions {
+            value.names(&mut |name, what| names.extend(check(role, origin, name, what)));
         }
-        let mut items: Vec<&Item> = role.command.iter().chain(role.env.values()).collect();
+        let pattern = |names: &mut Vec<_>, of: &ProfileRole, word: &Traced<Pattern>| {
+            let Traced { value, origin } = word;
+            value.names(&mut |name, what| names.extend(check(of, origin, name, what)));
+        };
+        let mut items: Vec<&Item> =
+            std::iter::once(&role.command).chain(role.env.values()).collect();
         while let Some(item) = items.pop() {
             match item {
-                Item::Word(word) => wrong(role, word.value.names(), &word.origin),
-                Item::All(all) => items.extend(all),
-                Item::If { condition, then, otherwise } => {
-                    wrong(role, condition.value.names(), &condition.origin);
-                    items.extend([&**then, &**otherwise]);
+                Item::Word(word) => pattern(&mut names, role, word),
+                Item::All(all) => items.extend(&**all),
+                Item::If(choice) => {
+                    let Traced { value, origin } = &choice.condition;
+                    value.names(&mut |name, what| names.extend(check(role, origin, name, what)));
+                    items.extend([&choice.then, &choice.otherwise]);
                 }
                 Item::Each { role: other, words } => match profile.roles.get(other) {
-                    Some(other) => {
-                        words.iter().for_each(|w| wrong(other, w.value.names(), &w.origin))
-                    }
+                    Some(other) => words.iter().for_each(|word| pattern(&mut names, other, word)),
                     None => {
                         let at = words.first().and_then(|word| word.origin.location.clone());
                         let why = format!("roles.{key}: unknown role {other}");
@@ -127,8 +113,8 @@ pub(super) fn check(fields: &mut Fields<'_>, profile: &Profile) {
                 },
             }
         }
-        for pattern in role.config.values().flat_map(ConfigItem::patterns) {
-            wrong(role, pattern.value.names(), &pattern.origin);
+        for text in role.config.values().flat_map(ConfigItem::patterns) {
+            pattern(&mut names, role, text);
         }
         if role.config_file.is_none() && !role.config.is_empty() {
             names.push((format!("roles.{key} has `config` but no `config_file`"), None));
@@ -178,4 +164,43 @@ fn known(
     };
     let of = of.map(|of| format!(":{of}")).unwrap_or_default();
     Err(format!("{{{name}{of}}}: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::input::profile::{built_in, client, find, parse};
+
+    #[test]
+    fn all_that_is_compiled_in_refers_to_what_is_there() {
+        for engine in built_in() {
+            let found = find(engine, Path::new("/nowhere"), Path::new("/")).unwrap();
+            let (mut fields, _) = Fields::new(&found.document);
+            check(&mut fields, &parse(&found).unwrap());
+            assert!(fields.diagnostics.0.is_empty(), "{}", fields.diagnostics);
+        }
+        let (_, clients) = client(None).unwrap();
+        let known = [
+            "model",
+            "served_name",
+            "workspace",
+            "url",
+            "host",
+            "host_port",
+            "concurrency",
+            "prompts",
+            "isl",
+            "osl",
+            "results",
+            "args",
+        ];
+        for name in clients {
+            let client = client(Some(&name)).unwrap().0.unwrap();
+            client.command.words(&mut |word| {
+                word.value.names(&mut |name, _| assert!(known.contains(&name), "{name}"));
+            });
+        }
+    }
 }

@@ -32,7 +32,7 @@ pub(super) fn recipe_of(
     options: &Options,
     text: Option<&Arc<Source>>,
     context: &Context,
-) -> Result<Option<Arc<Source>>, Diagnostics> {
+) -> Result<Option<recipe::Found>, Diagnostics> {
     let source = match text {
         Some(text) => Arc::clone(text),
         None if options.test_id.is_some() || options.test_list.is_some() => return Ok(None),
@@ -52,16 +52,16 @@ pub(super) fn recipe_of(
         || options.trtllm_dir.is_some()
         || options.prefix_script.is_some()
         || options.rules.is_some();
-    let format = recipe::format_of(&source, &set::sources(&options.set));
-    Ok(format.filter(|format| *format == Format::Own || !is_test).map(|_| source))
+    let found = recipe::find(&source, &set::sources(&options.set))?;
+    Ok(found.filter(|found| found.format == Format::Own || !is_test))
 }
 
 /// The plan of a recipe.
 pub(super) fn plan_recipe(
     options: &Options,
-    source: &Arc<Source>,
+    found: &recipe::Found,
     context: &Context,
 ) -> Result<(Result<Plan, Diagnostics>, Vec<Diagnostic>), Diagnostics> {
-    let (request, warnings) = super::recipe::build(options, source, context)?;
+    let (request, warnings) = super::recipe::build(options, found, context)?;
     Ok((crate::plan::engine::plan(&request), warnings))
 }

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The request for a recipe of an engine.
 
-use std::sync::Arc;
-
 use super::job::{job_settings, max_failed};
 use super::{absolute, choice, each, or_default};
-use crate::diagnostic::{Diagnostic, Diagnostics, Source};
+use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::input::settings::{self, Options, Settings};
 use crate::input::slurm_args::{self, OfGpus, Program};
-use crate::input::{Context, profile, recipe, set, site};
+use crate::input::{Context, profile, recipe, site};
 use crate::plan::recipe::EngineRequest;
 use crate::plan::request::{ContainerSettings, GpuRequest};
 use crate::plan::{Origin, Traced};
@@ -16,28 +14,28 @@ use crate::plan::{Origin, Traced};
 /// The request for a recipe.
 pub(super) fn build(
     options: &Options,
-    source: &Arc<Source>,
+    found: &recipe::Found,
     context: &Context,
 ) -> Result<(EngineRequest, Vec<Diagnostic>), Diagnostics> {
     // What is wrong with an option is said below, with all the rest.
     let mut errors = Diagnostics::default();
     let explicit = Settings::default().with(options, &mut Diagnostics::default());
     let site = site::files(context, explicit.site.as_ref().map(|site| site.value.as_path()))?;
-    source.hide(site.secrets.as_ref().map_or(&[][..], |secrets| &secrets.value));
+    found.document.source.hide(site.secrets.as_ref().map_or(&[][..], |secrets| &secrets.value));
     let path = context.current_dir.join(&options.config);
     let environment = site::environment(context)?;
     let elsewhere = site.clone().over(&environment).with(options, &mut Diagnostics::default());
     let around = recipe::Around { current_dir: &context.current_dir, settings: &elsewhere };
     let recipe::Read { recipe, engine, settings: of_recipe, extra_args, mut found } =
-        recipe::read(&path, source, &set::sources(&options.set), &around)?;
+        recipe::read(&path, found, &around);
     let given = site.clone().over(&of_recipe).over(&environment).with(options, &mut errors);
     let folder = super::engine::folder_of(given.profiles.clone(), context);
     let base = path.parent().unwrap_or(&context.current_dir);
-    let profile = profile::find(&engine.value, &folder, base).map_err(|error| {
-        match error.location.is_some() {
-            true => error.into(),
-            false => error.at(engine.origin.location.clone()).into(),
+    let profile = profile::find(&engine.value, &folder, base).map_err(|mut errors| {
+        for error in errors.0.iter_mut().filter(|error| error.location.is_none()) {
+            error.location.clone_from(&engine.origin.location);
         }
+        errors
     });
     // A recipe without an engine is wrong already.
     let profile = match profile.and_then(|found| profile::parse(&found)) {

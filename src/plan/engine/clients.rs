@@ -62,11 +62,10 @@ impl<'r> Planner<'r> {
             let (isl, osl) = (of_benchmark(&benchmark.isl), of_benchmark(&benchmark.osl));
             let run = RunOfClient { isl, osl, concurrency, prompts, results, asks };
             let args: Vec<_> = benchmark.args.iter().map(|word| word.value.clone()).collect();
-            let scope = Scope { all, role: None, args: &args, run: Some(&run) };
+            let rule = "the client".into();
+            let scope = Scope { all, role: None, args: &args, run: Some(&run), rule: &rule };
             let mut argv = self.setup();
-            for item in &command {
-                self.emit(item, scope, None, &mut argv);
-            }
+            self.emit(&command, scope, None, &mut argv);
             let mut env = Env::default();
             for (name, value) in self.recipe.env.iter().chain(&benchmark.env) {
                 self.set(&mut env, name, &value.value, value.origin.clone());
@@ -114,7 +113,8 @@ impl<'r> Planner<'r> {
         };
         for extra in &recipe.steps {
             let run = RunOfClient { asks, ..RunOfClient::default() };
-            let scope = Scope { all, role: None, args: &[], run: Some(&run) };
+            let rule = "the client".into();
+            let scope = Scope { all, role: None, args: &[], run: Some(&run), rule: &rule };
             let mut argv = Vec::new();
             for word in &extra.command {
                 self.emit(&Item::Word(word.clone()), scope, None, &mut argv);
@@ -150,14 +150,15 @@ impl<'r> Planner<'r> {
     }
 
     /// The command of a benchmark, and the variables that it removes.
-    fn client(&mut self, benchmark: &'r Benchmark) -> Option<(Vec<Item>, Vec<Traced<String>>)> {
+    fn client(&mut self, benchmark: &'r Benchmark) -> Option<(Item, Vec<Traced<String>>)> {
         let at = || benchmark.at.origin.location.clone();
         if let Some(command) = &benchmark.command {
             if let Some(client) = &benchmark.client {
                 let message = "benchmark has both `client` and `command`";
                 self.error(message, client.origin.location.clone());
             }
-            return Some((command.iter().cloned().map(Item::Word).collect(), Vec::new()));
+            let words = command.iter().cloned().map(Item::Word).collect();
+            return Some((Item::All(words), Vec::new()));
         }
         let of_profile =
             self.profile.client.clone().map(|name| Traced::new(name, Origin::default()));
@@ -174,9 +175,7 @@ impl<'r> Planner<'r> {
             self.errors.push(error);
             return None;
         };
-        let names: Vec<_> = client.command.iter().flat_map(Item::words).collect();
-        let names: Vec<_> = names.iter().flat_map(|word| word.value.names()).collect();
-        let asked = |name: &str| names.iter().any(|(known, _)| *known == name);
+        let asked = |name: &str| client.command.has_name(|known| known == name);
         let missing = [
             ("isl", benchmark.isl.is_none()),
             ("osl", benchmark.osl.is_none()),

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! From the parts of a command in a profile to its words, and what placeholders stand for.
 
-use super::sizes::{Sized, bare};
+use super::sizes::{Sized, is_same};
 use super::{Planner, Scope, config_file, url};
 use crate::diagnostic::Diagnostic;
 use crate::plan::argument::{Argument, Group, Tasks};
 use crate::plan::content::Content;
 use crate::plan::expr::{Expr, Later, Pattern, Value};
 use crate::plan::origin::{Origin, Traced};
-use crate::plan::profile::Item;
+use crate::plan::profile::{Choice, Item};
 use crate::plan::role::Deal;
 use crate::plan::template::{Fact, Slot, Template};
 
@@ -17,10 +17,13 @@ impl<'r> Planner<'r> {
     pub(super) fn args(&mut self, role: &Sized<'r>) -> Vec<String> {
         let syntax = self.profile.syntax;
         let has_level = self.log_level(role).is_some();
-        let may_hold = |condition: &Expr| has_level || condition.names() != [("log_level", None)];
-        let words = role.profile.command.iter().flat_map(|item| item.words_where(&may_hold));
-        let own: Vec<_> =
-            words.filter_map(|word| word.value.literal()).map(Template::literal_text).collect();
+        let may_hold = |condition: &Expr| has_level || !condition.is_name("log_level");
+        let mut own = Vec::new();
+        let mut add = |word: &'r Traced<Pattern>| {
+            let text = word.value.literal().map(Template::as_str);
+            own.extend(text.filter(|text| text.starts_with('-')));
+        };
+        role.profile.command.words_where(&may_hold, &mut add);
         let mut args = Vec::new();
         for (name, value) in &role.args {
             let option = syntax.option(name);
@@ -32,7 +35,7 @@ impl<'r> Planner<'r> {
                 );
                 self.error(message, value.origin.location.clone());
             }
-            if own.iter().any(|word| bare(word) == bare(&option)) {
+            if own.iter().any(|word| is_same(word, &option)) {
                 let error = Diagnostic::error(format!(
                     "{}: the profile sets {option} itself",
                     value.origin.input
@@ -59,6 +62,10 @@ impl<'r> Planner<'r> {
                 let Some(value) = self.value(word, scope) else { return };
                 let words = match value {
                     Value::List(words) => words,
+                    Value::Text(text) if on.is_none() => {
+                        let origin = self.by_profile(&word.origin, scope);
+                        return argv.push(Traced::new(Argument::Word(text), origin));
+                    }
                     value => match self.text(&value, word) {
                         Some(text) => vec![text],
                         None => return,
@@ -66,11 +73,10 @@ impl<'r> Planner<'r> {
                 };
                 let origin = self.by_profile(&word.origin, scope);
                 match on {
-                    None => argv.extend(
-                        words
-                            .into_iter()
-                            .map(|word| Traced::new(Argument::Word(word), origin.clone())),
-                    ),
+                    None => {
+                        let words = words.into_iter().map(Argument::Word);
+                        argv.extend(words.map(|word| Traced::new(word, origin.clone())));
+                    }
                     Some(_) => {
                         argv.push(Traced::new(
                             Argument::Group(Group { each: None, on, words }),
@@ -80,10 +86,11 @@ impl<'r> Planner<'r> {
                 }
             }
             Item::All(items) => items.iter().for_each(|item| self.emit(item, scope, on, argv)),
-            Item::If { condition, then, otherwise } => match self.holds(condition, scope) {
-                Some(Some(true)) => self.emit(then, scope, on, argv),
-                Some(Some(false)) => self.emit(otherwise, scope, on, argv),
+            Item::If(choice) => match self.holds(&choice.condition, scope) {
+                Some(Some(true)) => self.emit(&choice.then, scope, on, argv),
+                Some(Some(false)) => self.emit(&choice.otherwise, scope, on, argv),
                 Some(None) => {
+                    let Choice { then, otherwise, .. } = &**choice;
                     for (item, tasks) in [(otherwise, Tasks::Leader), (then, Tasks::Followers)] {
                         if on.is_none_or(|on| on == tasks) {
                             self.emit(item, scope, Some(tasks), argv);
@@ -97,7 +104,7 @@ impl<'r> Planner<'r> {
                 let Some(other) = scope.all.iter().find(runs) else { return };
                 let scope = Scope { role: Some(other), args: &[], ..scope };
                 let mut texts = Vec::new();
-                for word in words {
+                for word in &**words {
                     if let Some(value) = self.value(word, scope) {
                         texts.extend(self.text(&value, word));
                     }
@@ -121,13 +128,13 @@ impl<'r> Planner<'r> {
                 let value = self.value(word, scope)?;
                 Some((self.text(&value, word)?, self.by_profile(&word.origin, scope)))
             }
-            Item::If { condition, then, otherwise } => match self.holds(condition, scope)? {
-                Some(true) => self.values(then, scope),
-                Some(false) => self.values(otherwise, scope),
+            Item::If(choice) => match self.holds(&choice.condition, scope)? {
+                Some(true) => self.values(&choice.then, scope),
+                Some(false) => self.values(&choice.otherwise, scope),
                 None => {
-                    let message =
-                        format!("{}: a variable cannot depend on the node", condition.origin.input);
-                    self.error(message, condition.origin.location.clone());
+                    let origin = &choice.condition.origin;
+                    let message = format!("{}: a variable cannot depend on the node", origin.input);
+                    self.error(message, origin.location.clone());
                     None
                 }
             },
@@ -143,11 +150,7 @@ impl<'r> Planner<'r> {
         if origin.location.is_none() {
             return origin.clone();
         }
-        let engine = &self.profile.engine;
-        match scope.role {
-            Some(role) => origin.by_rule(format!("profile {engine}, {}", role.key)),
-            None => origin.by_rule("the client"),
-        }
+        origin.by_rule(scope.rule.clone())
     }
 
     /// Whether a condition holds: yes, no, or it depends on the task's node; none after an error.
@@ -300,7 +303,7 @@ impl<'r> Planner<'r> {
                 _ => number(1),
             },
             ("arg", Some(name)) => {
-                let found = role.args.iter().find(|(known, _)| bare(known) == bare(name));
+                let found = role.args.iter().find(|(known, _)| is_same(known, name));
                 Ok(match found.map(|(_, value)| &value.value) {
                     None | Some(Content::Null) => Value::Nothing,
                     Some(Content::Int(number)) => Value::Number(*number),

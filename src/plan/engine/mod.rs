@@ -12,17 +12,17 @@ use serde::{Deserialize, Serialize};
 
 use self::sizes::Sized;
 use super::content::Content;
-use super::env::{Env, TooLong};
+use super::env::{Env, TooLong, secret_names};
 use super::expr::Value;
 use super::health::{Minimum, Ready};
 use super::layout::{FrontendNode, Layout, Placement};
-use super::origin::{Origin, Traced};
+use super::origin::{Label, Origin, Traced};
 use super::planner::{container, job};
 use super::profile::{ConfigItem, Item, Profile};
 use super::recipe::{EngineRequest, Recipe};
 use super::role::{Deal, Own, Purpose, Role, Roles, Step};
 use super::template::{Fact, Slot, Template};
-use super::{Plan, SCHEMA, secret};
+use super::{Plan, SCHEMA};
 use crate::diagnostic::{Diagnostic, Diagnostics, Location, nearest};
 
 /// The most runs of a benchmark.
@@ -90,6 +90,8 @@ struct Scope<'s, 'r> {
     /// The words of `{args}`.
     args: &'s [String],
     run: Option<&'s RunOfClient<'r>>,
+    /// Who says the words.
+    rule: &'s Label,
 }
 
 /// One run of a client.
@@ -213,7 +215,7 @@ impl<'r> Planner<'r> {
                 interface.value
             ));
         }
-        let secrets = secret::names(&request.secrets, roles.values().map(|role| &role.env));
+        let secrets = secret_names(&request.secrets, roles.values().map(|role| &role.env));
         let url = asks.map_or(Template::default(), |(role, port)| url(role, port));
         Some(Plan {
             schema: SCHEMA,
@@ -289,7 +291,8 @@ impl<'r> Planner<'r> {
     fn role(&mut self, role: &Sized<'r>, all: &[Sized<'r>]) -> Role {
         let profile = role.profile;
         let args = self.args(role);
-        let scope = Scope { all, role: Some(role), args: &args, run: None };
+        let rule = format!("profile {}, {}", self.profile.engine, role.key).into();
+        let scope = Scope { all, role: Some(role), args: &args, run: None, rule: &rule };
         let mut env = Env::default();
         for (name, item) in &profile.env {
             if let Some((value, origin)) = self.values(item, scope) {
@@ -306,9 +309,7 @@ impl<'r> Planner<'r> {
             self.emit(&Item::Word(word.clone()), scope, None, &mut argv);
         }
         self.nsys(scope, &mut argv);
-        for item in &profile.command {
-            self.emit(item, scope, None, &mut argv);
-        }
+        self.emit(&profile.command, scope, None, &mut argv);
         let mut files = IndexMap::new();
         if let Some(file) = config_file(role)
             && let Some(config) = self.config(role, scope)
@@ -482,15 +483,14 @@ impl<'r> Planner<'r> {
 /// different ones: `ctx_config.yaml`, `ctx_config_${.index}.yaml`.
 fn config_file(role: &Sized<'_>) -> Option<Template> {
     let file = role.profile.config_file.as_deref()?;
-    let patterns = role.profile.config.values().flat_map(ConfigItem::patterns);
-    let mut names = patterns.flat_map(|pattern| pattern.value.names());
-    let is_own = |(name, of): (&str, Option<&str>)| match name {
+    let mut patterns = role.profile.config.values().flat_map(ConfigItem::patterns);
+    let is_own = |name: &str, of: Option<&str>| match name {
         "name" | "index" | "node_addr" => true,
         "leader_addr" => of.is_none(),
         "port" => of.is_some_and(|of| !of.contains('.')),
         _ => false,
     };
-    if role.count < 2 || !names.any(is_own) {
+    if role.count < 2 || !patterns.any(|pattern| pattern.value.has_name(is_own)) {
         return Some(Template::literal(file));
     }
     let (stem, ending) = file.split_at(file.rfind('.').unwrap_or(file.len()));

@@ -8,7 +8,7 @@ use crate::plan::argument::Argument;
 use crate::plan::expr::Pattern;
 use crate::plan::origin::{Origin, Traced};
 use crate::plan::profile::{Item, ProfileRole};
-use crate::plan::recipe::{LogLevel, NsysRange};
+use crate::plan::recipe::{LogLevel, Nsys, NsysRange};
 use crate::plan::template::Template;
 
 /// Sources the script that it is named by, and becomes its arguments.
@@ -52,7 +52,7 @@ impl<'r> Planner<'r> {
             }
         };
         for word in NSYS {
-            if let Ok(pattern) = Pattern::parse(word) {
+            if let Ok(pattern) = Pattern::parse(&word.into()) {
                 let word = Item::Word(Traced::new(pattern, origin.clone()));
                 self.emit(&word, scope, None, argv);
             }
@@ -89,14 +89,15 @@ impl<'r> Planner<'r> {
         let of_all = recipe.log_level.iter().filter(|_| !profile.roles.values().any(level));
         let roles = recipe.roles.iter();
         let known = roles.filter_map(|(key, role)| Some((role, profile.roles.get(key)?)));
-        let of_roles = known.clone().filter(|(_, of)| !level(of));
+        let of_roles = known.clone().filter(|(role, of)| role.log_level.is_some() && !level(of));
         for level in of_all.chain(of_roles.filter_map(|(role, _)| role.log_level.as_ref())) {
             let help = "set what the program has for it in `args` or `env`";
             refuse(&level.origin, "has no log level for this role", help);
         }
-        for (role, _) in known.filter(|(_, of)| !mentions(of, "profiled_steps")) {
-            let nsys = role.nsys.iter();
-            for nsys in nsys.filter(|nsys| matches!(nsys.value.range, NsysRange::Steps(_))) {
+        for (role, of) in known {
+            let by_steps = |nsys: &&Traced<Nsys>| matches!(nsys.value.range, NsysRange::Steps(_));
+            let nsys = role.nsys.as_ref().filter(by_steps);
+            if let Some(nsys) = nsys.filter(|_| !mentions(of, "profiled_steps")) {
                 let help = "record for a time: {delay: SECONDS, duration: SECONDS}";
                 refuse(&nsys.origin, "cannot record steps of this role", help);
             }
@@ -106,6 +107,6 @@ impl<'r> Planner<'r> {
 
 /// Whether a role's command or variables have a placeholder whose name begins so.
 fn mentions(role: &ProfileRole, start: &str) -> bool {
-    let words = role.command.iter().chain(role.env.values()).flat_map(Item::words);
-    words.flat_map(|word| word.value.names()).any(|(name, _)| name.starts_with(start))
+    let mut items = std::iter::once(&role.command).chain(role.env.values());
+    items.any(|item| item.has_name(|name| name.starts_with(start)))
 }

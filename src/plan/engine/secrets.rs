@@ -5,7 +5,6 @@ use super::Planner;
 use crate::diagnostic::Diagnostic;
 use crate::plan::expr::Pattern;
 use crate::plan::origin::{Origin, Traced};
-use crate::plan::profile::Item;
 use crate::plan::secret;
 use crate::plan::template::Template;
 
@@ -26,7 +25,9 @@ impl Planner<'_> {
             self.refuse(role.wrap.iter().map(|word| (word.value.as_str(), &word.origin)));
         }
         for role in profile.roles.values() {
-            self.refuse_in(role.command.iter().flat_map(Item::words));
+            let mut words = Vec::new();
+            role.command.words(&mut |word| words.push(word));
+            self.refuse_in(words.into_iter());
         }
         if let Some(benchmark) = &recipe.benchmark {
             self.refuse(benchmark.args.iter().map(|word| (word.value.as_str(), &word.origin)));
@@ -35,10 +36,9 @@ impl Planner<'_> {
     }
 
     fn refuse_in<'w>(&mut self, words: impl Iterator<Item = &'w Traced<Pattern>>) {
-        let words: Vec<_> = words
-            .map(|word| (word.value.literal().map(Template::literal_text), &word.origin))
-            .collect();
-        self.refuse(words.iter().map(|(text, origin)| (text.as_deref().unwrap_or("{}"), *origin)));
+        // The dollar signs of a literal word are doubled, and what has one is no secret.
+        let text = |word: &'w Traced<Pattern>| word.value.literal().map_or("{}", Template::as_str);
+        self.refuse(words.map(|word| (text(word), &word.origin)));
     }
 
     /// `NAME=VALUE`, `--name=VALUE`, `"name": VALUE`, and `--name` before a value.

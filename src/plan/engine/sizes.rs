@@ -93,9 +93,10 @@ impl Sized<'_> {
     }
 }
 
-/// A name of an argument without regard to how its words are joined.
-pub(super) fn bare(name: &str) -> String {
-    name.replace('-', "_")
+/// Whether two names of arguments are the same, however their words are joined.
+pub(super) fn is_same(one: &str, other: &str) -> bool {
+    let joined = |byte: u8| if byte == b'-' { b'_' } else { byte };
+    one.bytes().map(joined).eq(other.bytes().map(joined))
 }
 
 impl<'r> Planner<'r> {
@@ -109,7 +110,7 @@ impl<'r> Planner<'r> {
             for (name, value) in
                 of_profile.args.iter().chain(of_recipe.iter().flat_map(|r| &r.args))
             {
-                let same = args.keys().find(|known| bare(known) == bare(name)).copied();
+                let same = args.keys().find(|known| is_same(known, name)).copied();
                 args.insert(same.unwrap_or(name), value);
             }
             let given = of_recipe.and_then(|role| role.servers.as_ref());
@@ -301,7 +302,7 @@ impl<'r> Planner<'r> {
     /// The value of one of the profile's sizes for a role; nothing where no argument names it.
     pub(super) fn size_of(&self, role: &Sized<'r>, size: &str) -> Option<&'r Traced<Content>> {
         let names = self.profile.sizes.get(size)?;
-        let is_one = |name: &&str| names.iter().any(|known| bare(known) == bare(name));
+        let is_one = |name: &&str| names.iter().any(|known| is_same(known, name));
         let of_args =
             role.args.keys().find(|name| is_one(name)).and_then(|name| role.args.get(name));
         let of_config = || {
@@ -315,11 +316,8 @@ impl<'r> Planner<'r> {
     fn product(&mut self, role: &Sized<'r>) -> (u32, Option<Location>) {
         let (mut product, mut at) = (1_u32, None);
         for (size, names) in &self.profile.sizes {
-            let given: Vec<_> = role
-                .args
-                .keys()
-                .filter(|name| names.iter().any(|n| bare(n) == bare(name)))
-                .collect();
+            let given: Vec<_> =
+                role.args.keys().filter(|name| names.iter().any(|n| is_same(n, name))).collect();
             if let [one, other, ..] = given[..] {
                 let message = format!("roles.{}.args: {one} and {other} mean the same", role.key);
                 self.error(message, role.args[*other].origin.location.clone());

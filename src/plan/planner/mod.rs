@@ -16,7 +16,7 @@ use super::argument::Argument;
 use super::assignments::Assignment;
 use super::command::{BaseCommand, MODELS_ROOT, PYTEST, TEST_ROOT, file_name, uses_launcher};
 use super::config::{Config, Field, ServerEntry};
-use super::env::{Env, TooLong};
+use super::env::{Env, TooLong, secret_names};
 use super::layout::Layout;
 use super::origin::{Origin, Traced};
 use super::pytest;
@@ -26,7 +26,6 @@ use super::rules::{
     CONFIG_FOLDERS, Command, EnvKey, EnvSource, Export, MODE_IN_ID, QUEUE_SIZE, RANK_VARIABLES,
     RUN_TOKEN, RoleRule, Run, TEST_DIRS, is_gen_only,
 };
-use super::secret;
 use super::step::SERVING_TYPE;
 use super::suite::{Precheck, Suite};
 use super::template::{Fact, Slot, Template};
@@ -117,7 +116,7 @@ impl<'r> Planner<'r> {
             };
         }
         let variables = self.variables(&subject, &sizes, precheck);
-        let secrets = secret::names(
+        let secrets = secret_names(
             &request.secrets,
             roles
                 .values()
