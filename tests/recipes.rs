@@ -9,8 +9,9 @@ use disagg::input::request::{self, Options};
 use disagg::input::{Context, profile};
 use disagg::output::table;
 use disagg::output::{diff, explain};
+use disagg::plan::argument::{Argument, Group, Tasks};
 use disagg::plan::profile::Item;
-use disagg::plan::{Plan, resolve};
+use disagg::plan::{Plan, Template, resolve};
 use disagg::run::launch::command::of_instance;
 
 struct Folder(tempfile::TempDir);
@@ -106,7 +107,7 @@ fn a_server_over_two_nodes_knows_its_leader_and_its_ranks() {
     let words = command(&plan, "DECODE_0");
     assert!(!words.contains("--headless"), "{words}");
     for part in [
-        "--model /m/x --served-model-name served --host 0.0.0.0 --port 8001",
+        "vllm serve /m/x --served-model-name served --host 0.0.0.0 --port 8001",
         "--nnodes 2 --node-rank ${SLURM_NODEID} --master-addr n1 --master-port 20001",
         r#"--kv-transfer-config {"kv_connector": "NixlConnector", "kv_role": "kv_consumer""#,
         "--tensor_parallel_size 4".replace('_', "-").as_str(),
@@ -177,17 +178,56 @@ fn ranks_are_spread_over_whole_nodes_or_follow_each_other_gpu_by_gpu() {
 
 #[test]
 fn data_parallel_ranks_start_where_the_node_before_ends() {
-    let text = format!(
-        "engine: vllm\nmodel: m\ngpus_per_node: 4\nroles:\n  aggregated:\n    args:\n      \
-         {{tensor-parallel-size: 2, data-parallel-size: 4}}\n{BENCHMARK}"
-    );
-    let plan = plan(&text);
-    let spec = resolve(&plan.instance("SERVER_0").unwrap(), &nodes());
-    let number = &spec.numbers[0];
-    assert_eq!((number.variable, number.times, number.plus), ("SLURM_NODEID", 2, 0));
-    let words = command(&plan, "SERVER_0");
-    let expected = "--data-parallel-size-local 2 --data-parallel-start-rank ${DISAGG_NUMBER_0} --data-parallel-address n0";
-    assert!(words.contains(expected), "{words}");
+    let of = |engine: &str, sizes: &str| {
+        plan(&format!(
+            "engine: {engine}\nmodel: m\ngpus_per_node: 4\n\
+             roles: {{aggregated: {{args: {{{sizes}}}}}}}\n{BENCHMARK}"
+        ))
+    };
+    let followers = |plan: &Plan| {
+        let argv = &plan.roles["SERVER"].argv;
+        let of_followers = argv.iter().filter_map(|argument| match &argument.value {
+            Argument::Group(Group { on: Some(Tasks::Followers), words, .. }) => Some(words),
+            _ => None,
+        });
+        let words: Vec<_> = of_followers.flatten().map(Template::as_str).collect();
+        words.join(" ")
+    };
+    for (sizes, local, start) in [
+        ("tensor-parallel-size: 2, data-parallel-size: 4", 2, "${.node_rank*2}"),
+        ("data-parallel-size: 6", 3, "${.node_rank*3}"),
+    ] {
+        // On its first node, vLLM takes a rank to start from for requests that come to each node.
+        let plan = of("vllm", sizes);
+        let words = command(&plan, "SERVER_0");
+        let all = format!("--data-parallel-rpc-port 22000 --data-parallel-size-local {local} ");
+        assert!(words.contains(&all) && !words.contains("--nnodes"), "{words}");
+        assert_eq!(
+            followers(&plan),
+            format!("--data-parallel-start-rank {start} --headless"),
+            "{words}"
+        );
+        // Under Dynamo, they do.
+        let plan = of("dynamo-vllm", sizes);
+        let words = command(&plan, "SERVER_0");
+        let all = format!(
+            "--data-parallel-hybrid-lb --data-parallel-size-local {local} --data-parallel-start-rank "
+        );
+        assert!(words.contains(&all), "{words}");
+        assert_eq!(followers(&plan), "");
+    }
+    for engine in ["vllm", "dynamo-vllm"] {
+        for (sizes, is_parallel) in [
+            ("tensor-parallel-size: 8", false),
+            ("tensor-parallel-size: 8, data-parallel-size: 2", true),
+        ] {
+            let plan = of(engine, sizes);
+            let words = command(&plan, "SERVER_0");
+            assert_eq!(words.contains("--data-parallel-address n0 "), is_parallel, "{words}");
+            assert!(words.contains("--nnodes ") && !words.contains("size-local"), "{words}");
+            assert_eq!(followers(&plan), "--headless", "{words}");
+        }
+    }
 }
 
 #[test]

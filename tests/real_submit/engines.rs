@@ -35,7 +35,7 @@ impl Place {
         let installed = installed.ok().trim();
         let head = format!(
             "model: {{path: {installed}/tiny, name: tiny}}\n\
-             env: {{PATH: \"{installed}/bin:$PATH\", HOME: /tmp, {env}}}\n"
+             env: {{PATH: \"{installed}/bin:{ENGINES}/mock:$PATH\", HOME: /tmp, {env}}}\n"
         );
         Self { head, limit, site: Site::with(options) }
     }
@@ -98,7 +98,9 @@ impl Place {
             let process = processes.iter().find(|process| is_one(process));
             process.unwrap_or_else(|| panic!("{words}: {processes:#?}")).pid.cast_signed()
         };
-        let is_main = |command: &str| command.starts_with("python3") && command.contains(words);
+        let program = |command: &str| command.split(' ').next().map(str::to_owned);
+        let is_python = |command: &str| program(command).is_some_and(|p| p.ends_with("python3"));
+        let is_main = |command: &str| is_python(command) && command.contains(words);
         let main = Pid::from_raw(pid_of(&|process| is_main(&process.command)));
         let killed = title.map(|title| {
             let group = |pid: u32| getpgid(Pid::from_raw(pid.cast_signed())).ok();
