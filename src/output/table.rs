@@ -110,7 +110,7 @@ fn shown_roles(plan: &Plan) -> impl Iterator<Item = (&String, &Role)> {
 /// `3 nodes × 4 GPUs, 12 tasks, time limit 04:00:00, partition batch`.
 pub fn job_line(plan: &Plan) -> String {
     let Layout { total_nodes, gpus_per_node, .. } = plan.layout;
-    let gpus = match plan.roles.values().any(|role| role.gpus > 0) {
+    let gpus = match plan.total_gpus() > 0 {
         true => format!(" × {gpus_per_node} GPU{}", plural(gpus_per_node)),
         false => String::new(),
     };

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=sh
 unset DISAGG_START
+# A srun in the task would place its own tasks by the file, or look for one.
+[ "${SLURM_DISTRIBUTION-}" != arbitrary ] || unset SLURM_DISTRIBUTION SLURM_HOSTFILE
 own() (
     first=$1; count=$2; list=; IFS=,; set -f
     # shellcheck disable=SC2086  # it is a list

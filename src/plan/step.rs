@@ -575,8 +575,11 @@ mod tests {
                 let mut sh = Command::new("sh");
                 sh.envs([("SLURM_PROCID", rank.to_string()), ("SLURM_NODEID", node.to_string())]);
                 sh.envs([("CUDA_VISIBLE_DEVICES", "0,1,2,3"), ("SLURMD_NODENAME", "n")]);
+                // They are placed by a file, which is not for the task.
+                sh.envs([("SLURM_DISTRIBUTION", "arbitrary"), ("SLURM_HOSTFILE", "/file")]);
                 sh.env(START, START_SH).args(&START_COMMAND[1..]).args([ranks, first, share]);
-                let output = sh.args(["printenv", "CUDA_VISIBLE_DEVICES"]).output().unwrap();
+                let seen = "echo \"${SLURM_DISTRIBUTION-}${SLURM_HOSTFILE-}$CUDA_VISIBLE_DEVICES\"";
+                let output = sh.args(["sh", "-c", seen]).output().unwrap();
                 let text = String::from_utf8_lossy(&output.stdout);
                 assert_eq!(text.lines().last(), Some(*expected), "{ranks} {share} rank {rank}");
             }

@@ -195,7 +195,7 @@ impl PlanSummary {
             },
             rules: suite.map(|suite| suite.rules.name().to_owned()).unwrap_or_default(),
             total_nodes: plan.layout.total_nodes,
-            total_gpus: plan.layout.total_gpus,
+            total_gpus: plan.total_gpus(),
             container_image: plan.container.as_ref().map(|all| all.image.value.clone()),
         })
     }

@@ -29,9 +29,18 @@ pub fn markdown(result: &RunResult, report: &Path) -> String {
         let _ = writeln!(text, "| {name} | {} |", cell(value));
     };
     row("Run", &result.run.id);
-    row("Nodes", &format!("{nodes} ({} GPUs)", result.plan.total_gpus));
+    row(
+        "Nodes",
+        &match result.plan.total_gpus {
+            0 => nodes,
+            gpus => format!("{nodes} ({gpus} GPUs)"),
+        },
+    );
     row("Configuration", &result.plan.config);
-    row("Mode, rules", &format!("{}, {}", result.plan.mode, result.plan.rules));
+    match &*result.plan.rules {
+        "" => row("Engine", &result.plan.mode),
+        rules => row("Mode, rules", &format!("{}, {rules}", result.plan.mode)),
+    }
     row("Plan SHA-256", &result.plan.sha256);
     if let Some(ended) = result.ended {
         row("Took", &duration(ended.since(result.started)));
