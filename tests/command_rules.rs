@@ -156,10 +156,10 @@ fn check_lists_the_tests_that_a_configuration_allows() {
     assert!(output.status.success());
     let config = "src/tests/scripts/perf-sanity/disaggregated/c.yaml";
     let expected = format!(
-        "a.yaml is a configuration for\n  \
+        "a.yaml is a configuration for (current rules: the newest)\n  \
            aggr_upload-a-s    2 nodes, 16 GPUs, world size 16\n  \
            aggr_upload-a-t-1  1 node, 8 GPUs, world size 8\n\
-         {config} is a configuration for\n  \
+         {config} is a configuration for (current rules: the newest)\n  \
            disagg_upload-e2e-c                3 nodes, 12 GPUs\n  \
            disagg_upload-gen_only-c           3 nodes, 12 GPUs\n  \
            aggr_upload-ctx_only-c             1 node, 4 GPUs\n  \

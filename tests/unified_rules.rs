@@ -299,16 +299,20 @@ fn a_test_list_says_module_function_and_prefix() {
     assert!(argv.iter().any(|word| word == "--test-prefix=disagg"));
 }
 
+/// A launcher of the unified rules that runs prechecks, as far as its text tells.
+const LAUNCHER: &str =
+    "f'export pytestCommandCTXWorker=\"{x}\"'\nf'export ctPrecheckEnabled={precheck}'\n";
+
 /// Marks the source tree as one with the newest launcher.
 fn make_current(tree: &Tree) {
-    tree.write("src/jenkins/scripts/perf/submit.py", "");
-    tree.write("src/jenkins/scripts/perf/cluster_env.py", "");
+    let option = "parser.add_argument(\"--cluster-name\")\n";
+    tree.write("src/jenkins/scripts/perf/submit.py", &format!("{LAUNCHER}{option}"));
 }
 
 #[test]
 fn the_launcher_of_the_source_tree_decides_on_the_rules() {
     let tree = Tree::new(CONFIG);
-    tree.write("src/jenkins/scripts/perf/submit.py", "");
+    tree.write("src/jenkins/scripts/perf/submit.py", LAUNCHER);
     let named = Options { test_id: None, config: "c".into(), ..tree.options("") };
     let chosen = |options: &Options| {
         let plan = tree.plan(options).unwrap();
@@ -322,18 +326,38 @@ fn the_launcher_of_the_source_tree_decides_on_the_rules() {
     make_current(&tree);
     let (rules, id, why) = chosen(&named);
     assert_eq!((rules, id.as_str()), ("current", "disagg_upload-e2e-c"));
-    assert_eq!(why, "the source tree has jenkins/scripts/perf/submit.py and cluster_env.py");
+    let submit = "jenkins/scripts/perf/submit.py of the source tree";
+    assert_eq!(why, format!("{submit} has the form of these rules"));
     let (_, id, _) = chosen(&Options { config: "a".into(), ..named.clone() });
     assert_eq!(id, "aggr_upload-a-s-1");
     let error = tree.plan(&tree.options("disagg-c")).unwrap_err().to_string();
     assert!(error.contains("names no mode, which the current rules need"), "{error}");
-    assert_eq!(chosen(&Options { rules: Some(Generation::Unified), ..named.clone() }).2, "--rules");
-    fs::remove_file(tree.path("src/jenkins/scripts/perf/submit.py")).unwrap();
-    let (plan, warnings) = tree.plan_and_warnings(&named).unwrap();
+    let noted = |options: &Options| tree.plan_and_warnings(options).unwrap().1;
     assert!(
-        plan.suite.as_ref().unwrap().rules_reason.contains("is unknown, so the newest rules apply")
+        noted(&named)[0].to_string().contains("is none of the versions that the current rules")
     );
-    assert!(warnings[0].to_string().contains("choose with --rules"), "{warnings:?}");
+    let by_option = Options { rules: Some(Generation::Unified), ..named.clone() };
+    assert_eq!(chosen(&by_option).2, "--rules");
+    assert!(noted(&by_option).is_empty());
+    tree.write("src/jenkins/scripts/perf/submit.py", "print('a launcher of our own')\n");
+    assert_eq!(chosen(&named).2, format!("{submit} is unknown, so the newest rules apply"));
+    assert!(noted(&named)[0].to_string().contains("choose with --rules"));
+}
+
+#[test]
+fn a_tree_whose_launcher_has_no_prechecks_has_none_unless_they_are_asked_for() {
+    let tree = Tree::new(CONFIG);
+    let options = tree.options("disagg-e2e-c");
+    let enabled = |site: &str| {
+        tree.write("site.yaml", &format!("models_dir: /m\n{site}"));
+        tree.plan(&options).unwrap().suite.unwrap().precheck.unwrap().enabled
+    };
+    tree.write("src/jenkins/scripts/perf/submit.py", LAUNCHER);
+    assert!(enabled(""));
+    let older = LAUNCHER.lines().next().unwrap();
+    tree.write("src/jenkins/scripts/perf/submit.py", older);
+    assert!(!enabled(""));
+    assert!(enabled("precheck: true\n"));
 }
 
 #[test]
@@ -372,7 +396,8 @@ fn a_test_finds_its_configuration_in_a_folder_that_it_does_not_know() {
     assert_eq!(folder(&tree.options("disagg-e2e-qa")).as_deref(), Some(qa.as_str()));
     assert_eq!(folder(&tree.options("disagg-e2e-c")), None);
     let (_, warnings) = tree.plan_and_warnings(&tree.options("disagg-e2e-c")).unwrap();
-    assert!(warnings[0].to_string().contains("perf/disaggregated/c.yaml too"), "{warnings:?}");
+    let too = "perf/disaggregated/c.yaml too";
+    assert!(warnings.iter().any(|one| one.to_string().contains(too)), "{warnings:?}");
     let given = Options { config: format!("{qa}/c.yaml"), ..tree.options("disagg-e2e-c") };
     assert_eq!(folder(&given).as_deref(), Some(qa.as_str()));
     let other = Options { config: format!("{qa}/qa.yaml"), ..tree.options("disagg-e2e-c") };

@@ -17,10 +17,13 @@ environment: {worker_env_var: A='x y' HF_TOKEN=abc MINE=def}
 
 /// Derives the script by our rules and changes it: what is between these values is known.
 const LAUNCHER: &str = r#"
+# As the launchers of the current rules: "--cluster-name", export pytestCommandCTXWorker=, precheck.
 import os, subprocess, sys
 mark = os.environ["MARK"]
 argv = sys.argv[1:]
 option = lambda name: argv[argv.index(name) + 1]
+if mark == "classic" and any(word.startswith(("--cluster", "--split")) for word in argv):
+    sys.exit("unrecognized arguments")
 if "ctx_only" in open(option("--test-list")).read():
     sys.exit("Traceback (most recent call last):\nValueError: no ctx_only here")
 subprocess.run([os.environ["DERIVE"], "derive", *argv, "--site", os.environ["SITE"]], check=True)
@@ -47,7 +50,6 @@ impl Tree {
         let tree = Self(tempfile::tempdir().unwrap());
         tree.write("src/tests/scripts/perf-sanity/disaggregated/c.yaml", CONFIG);
         tree.write("src/jenkins/scripts/perf/submit.py", LAUNCHER);
-        tree.write("src/jenkins/scripts/perf/cluster_env.py", "");
         tree.write("site.yaml", "models_dir: /m\nsecrets: [MINE]\n");
         let list = "p.py::t[disagg-e2e-c] TIMEOUT (90)\np.py::t[disagg-gen_only-c]\n\
                     p.py::t[aggr-ctx_only-c]\np.py::t[disagg-e2e-nope]\n";
@@ -169,6 +171,15 @@ fn every_test_that_the_configurations_of_a_folder_allow_is_compared() {
     assert!(stdout.contains("slurm-disagg refuses the test: 1 test\n"), "{stdout}");
     assert!(stdout.contains("perf-sanity/aggregated/broken.yaml\n"), "{stdout}");
     assert!(stdout.ends_with("3 of 5 tests equal\n"), "{stdout}");
+
+    // A classic launcher takes fewer options, and its tests have ids without a mode.
+    let classic = LAUNCHER.replace("pytestCommandCTXWorker", "pytestCommandWorker");
+    let classic = classic.replace("\"--cluster-name\", ", "");
+    fs::remove_file(tree.0.path().join("src/jenkins/scripts/perf/submit.py")).unwrap();
+    tree.write("src/jenkins/scripts/perf/disaggregated/submit.py", &classic);
+    let folder = "src/tests/scripts/perf-sanity/disaggregated";
+    let (_, stdout, stderr) = texts(&tree.run("classic", PATH, &[folder]));
+    assert_eq!(stdout, "1 of 1 test equal\n", "{stderr}");
 
     let (code, _, stderr) = texts(&tree.run("same", PATH, &["src/jenkins"]));
     assert!(code == Some(2) && stderr.contains("no test is named below src/jenkins"), "{stderr}");

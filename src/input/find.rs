@@ -7,37 +7,6 @@ use crate::diagnostic::{Diagnostic, nearest};
 pub use crate::plan::rules::CONFIG_DIRS;
 use crate::plan::{Generation, TestId, TestKind};
 
-/// Where the launchers are, below the source tree.
-const LAUNCHERS: &str = "jenkins/scripts/perf";
-
-/// The rules of a source tree's launcher, and how they are known. Nothing for a tree without one,
-/// or with one of those that the form of a test id tells apart.
-pub fn rules_of_tree(source_dir: &Path) -> Option<(Generation, &'static str)> {
-    let launchers = source_dir.join(LAUNCHERS);
-    let has = |name: &str| launchers.join(name).is_file();
-    match (has("submit.py"), has("cluster_env.py"), has("disaggregated/submit.py")) {
-        (true, true, _) => Some((
-            Generation::Current,
-            "the source tree has jenkins/scripts/perf/submit.py and cluster_env.py",
-        )),
-        (true, false, _) => Some((
-            Generation::Unified,
-            "the source tree has jenkins/scripts/perf/submit.py and no cluster_env.py",
-        )),
-        (false, _, true) => None,
-        (false, _, false) => {
-            let is_python =
-                |entry: std::fs::DirEntry| entry.path().extension() == Some("py".as_ref());
-            let mut entries = launchers.read_dir().ok()?.flatten();
-            entries.any(is_python).then_some((Generation::NEWEST, UNKNOWN_LAUNCHER))
-        }
-    }
-}
-
-/// How the rules of a launcher are known that is none of the known ones.
-pub const UNKNOWN_LAUNCHER: &str =
-    "the source tree's launcher in jenkins/scripts/perf is unknown, so the newest rules apply";
-
 /// Where test lists are, below the source tree, in the order in which they are tried.
 pub const LIST_DIRS: &[&str] =
     &["tests/integration/test_lists/test-db", "tests/integration/test_lists/qa"];
@@ -238,24 +207,6 @@ mod tests {
         assert_eq!(unified.others, [tree.path().join(CONFIG_DIRS[0]).join("both.yaml")]);
         assert!(find("disagg-both").path.starts_with(tree.path().join(CONFIG_DIRS[0])));
         assert_eq!(find("aggr-a-b-c").index, 1);
-    }
-
-    #[test]
-    fn the_files_of_a_launcher_tell_its_rules() {
-        let tree = tempfile::tempdir().unwrap();
-        let rules = || rules_of_tree(tree.path());
-        assert_eq!(rules(), None);
-        let directory = tree.path().join(LAUNCHERS);
-        std::fs::create_dir_all(&directory).unwrap();
-        assert_eq!(rules(), None);
-        for (name, expected) in [
-            ("launch.py", Generation::NEWEST),
-            ("submit.py", Generation::Unified),
-            ("cluster_env.py", Generation::Current),
-        ] {
-            std::fs::write(directory.join(name), "").unwrap();
-            assert_eq!(rules().unwrap().0, expected, "{name}");
-        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod fields;
 pub mod find;
 pub mod handover;
 mod items;
+pub mod launcher;
 pub mod prefix_script;
 pub mod profile;
 pub mod recipe;

@@ -10,6 +10,7 @@ mod recipe;
 
 pub use self::engine::profiles_folder;
 use self::job::{job_settings, max_failed};
+use super::launcher::Launcher;
 pub use super::settings::Options;
 use super::settings::{self, Setting, Settings};
 use super::slurm_args::{self, OfGpus};
@@ -19,7 +20,7 @@ use super::{Context, config, find, prefix_script, set, site, source, splits, tes
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
 use crate::plan::command::{BaseCommand, Directories, MODELS_ROOT};
 use crate::plan::config::{Field, file_in_workspace};
-use crate::plan::request::{ContainerSettings, JobSettings, Request, TestNames};
+use crate::plan::request::{ContainerSettings, JobSettings, Request, Switch, TestNames};
 use crate::plan::rules::{CONFIG_FOLDERS, SPLITS};
 use crate::plan::test_id::{Mode, node_id};
 use crate::plan::{Generation, Origin, Placement, TestId, TestKind, Traced, pytest};
@@ -87,14 +88,6 @@ pub fn tree(options: &Options, context: &Context) -> Result<Option<PathBuf>, Dia
     Ok(Given::new(options, context)?.tree)
 }
 
-/// The rules that an option or the source tree decides on; else the form of a test id does.
-///
-/// # Errors
-/// What is wrong with the settings.
-pub fn rules(options: &Options, context: &Context) -> Result<Option<Generation>, Diagnostics> {
-    Ok(Given::new(options, context)?.generation())
-}
-
 /// Builds the request for one entry of a test list.
 ///
 /// # Errors
@@ -131,7 +124,7 @@ impl Given {
             return Err(errors);
         }
         let site = site::load(context, explicit.site.as_ref().map(|site| site.value.as_path()))?;
-        let all = site.with(options, &mut errors);
+        let mut all = site.with(options, &mut errors);
         let named = all.trtllm_dir.as_ref();
         let tree = named.map(|tree| PathBuf::from(absolute(&context.current_dir, &tree.value)));
         let tree = tree.or_else(|| {
@@ -139,15 +132,22 @@ impl Given {
             find::source_dir_of(&context.current_dir.join(&options.config)).filter(|_| is_path)
         });
         let mut warnings = Vec::new();
-        let by_tree = || tree.as_deref().and_then(find::rules_of_tree);
-        let rules = match (&all.rules, options.cluster_name.is_some()) {
-            (Some(rules), _) => Some(rules.clone()),
-            (None, has_cluster) => by_tree()
-                .or(has_cluster.then_some((Generation::Current, "--cluster-name is given")))
-                .map(|(rules, why)| Traced::new(rules, Origin::rule(why))),
-        };
-        if rules.as_ref().is_some_and(|rules| *rules.origin.rule == *find::UNKNOWN_LAUNCHER) {
-            warnings.push(Diagnostic::note(find::UNKNOWN_LAUNCHER).help("choose with --rules"));
+        let has_launcher = tree.as_deref().filter(|_| all.rules.is_none());
+        let launcher = has_launcher.and_then(Launcher::of_tree);
+        let has_cluster = options.cluster_name.is_some();
+        let by_option =
+            has_cluster.then(|| (Generation::Current, "--cluster-name is given".into()));
+        let by_tree = |launcher: &Launcher| Some((launcher.rules()?, launcher.why.clone()));
+        let found = launcher.as_ref().and_then(by_tree).or(by_option);
+        let rules = all.rules.clone().or_else(|| {
+            found.map(|(rules, why): (_, String)| Traced::new(rules, Origin::rule(why)))
+        });
+        if let Some(Launcher { note, has_precheck, .. }) = launcher {
+            warnings.extend(note);
+            if !has_precheck && all.precheck.is_none() {
+                let origin = Origin::rule("the launcher of the source tree has no prechecks");
+                all.precheck = Some(Traced::new(Switch::Is(false), origin));
+            }
         }
         let base = match &all.prefix_script {
             Some(Traced { value: script, .. }) => {

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use disagg::diagnostic::{Diagnostic, Diagnostics, Location, Position, Severity};
+use disagg::input::launcher::Launcher;
 use disagg::input::request::Options;
 use disagg::input::{Context, config, find, recipe, request, set, site, source};
 use disagg::output::table;
@@ -199,7 +200,9 @@ fn check(file: &Path, changes: &[String], context: &Context) -> Checked {
     };
     // The check does not depend on the source tree and the models.
     let tree = find::source_dir_of(&path);
-    let by_tree = tree.and_then(|tree| find::rules_of_tree(&tree)).map(|(rules, _)| rules);
+    let launcher = tree.as_deref().and_then(Launcher::of_tree);
+    let by_tree = launcher.as_ref().and_then(Launcher::rules);
+    let why = launcher.filter(|_| by_tree.is_some()).map_or("the newest".into(), |found| found.why);
     let plan = |test_id: Option<&String>, rules: Option<Generation>| {
         let options = Options {
             config: shown.clone(),
@@ -244,7 +247,8 @@ fn check(file: &Path, changes: &[String], context: &Context) -> Checked {
         let Ok((plan, _)) = planned else { continue };
         let (nodes, gpus) = (plan.layout.total_nodes, plan.layout.total_gpus);
         if tests.is_empty() {
-            tests = format!("{shown} is a configuration for\n");
+            let rules = by_tree.unwrap_or(Generation::NEWEST);
+            tests = format!("{shown} is a configuration for ({rules} rules: {why})\n");
         }
         tests += &format!("  {id:width$}  {nodes} node{}, {gpus} GPUs", s(nodes as usize));
         let world_size = plan.roles.values().map(|role| role.step.tasks).next().unwrap_or_default();

@@ -59,7 +59,9 @@ pub fn run(args: &DeriveArgs, context: &Context) -> Outcome {
     write(&args.launch_sh, &script, mode).map_err(|error| {
         Failure::Other(format!("{} cannot be written: {error}", args.launch_sh.display()))
     })?;
-    print(&format!("{}: wrote {}\n", suite.test.id, args.launch_sh.display()))?;
+    let (id, rules, why) = (&suite.test.id, suite.rules, &suite.rules_reason);
+    let path = args.launch_sh.display();
+    print(&format!("{id}: wrote {path} by the {rules} rules ({why})\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use disagg::diagnostic::{Diagnostic, Diagnostics, Severity, Source};
+use disagg::input::launcher::{LAUNCHERS, Launcher};
 use disagg::input::request::{self, Options};
 use disagg::input::{Context, config, prefix_script, source};
 use disagg::output::derive::{self, GATE_FILE, Parts};
@@ -23,9 +24,8 @@ use disagg::run::subprocess::{self, SubprocessError};
 use crate::args::{Format, VerifyArgs};
 use crate::{Failure, Outcome, print};
 
-/// The launchers of a source tree, the newest first.
-const LAUNCHERS: [&str; 2] =
-    ["jenkins/scripts/perf/submit.py", "jenkins/scripts/perf/disaggregated/submit.py"];
+/// Options that not all launchers have.
+const OPTIONS_OF_NEWER: [&str; 2] = ["--split-group", "--cluster-name"];
 /// How long a launcher may take for one test.
 const TIMEOUT: Duration = Duration::from_secs(120);
 
@@ -55,7 +55,8 @@ pub fn run(args: &VerifyArgs, context: &Context) -> Outcome {
     })?;
     let mut tests = Vec::new();
     let (mut equal, mut refused) = (0, 0);
-    for line in lines(&options, context)? {
+    let follows = Launcher::of_tree(&tree).map(|launcher| launcher.follows);
+    for line in lines(&options, follows, context)? {
         let line = match line {
             Ok(line) => line,
             Err((file, why)) => {
@@ -92,7 +93,11 @@ pub fn run(args: &VerifyArgs, context: &Context) -> Outcome {
 type Line = Result<String, (String, Difference)>;
 
 /// The tests.
-fn lines(options: &Options, context: &Context) -> Result<Vec<Line>, Failure> {
+fn lines(
+    options: &Options,
+    follows: Option<Generation>,
+    context: &Context,
+) -> Result<Vec<Line>, Failure> {
     let of_list = |list: &str| -> Result<Vec<String>, Diagnostics> {
         let list = request::list(list, options, context)?;
         Ok(list.entries.into_iter().map(|entry| entry.text).collect())
@@ -104,7 +109,7 @@ fn lines(options: &Options, context: &Context) -> Result<Vec<Line>, Failure> {
         for file in files_below(folder)? {
             let shown = file.to_string_lossy();
             let tests = match file.extension().and_then(|end| end.to_str()) {
-                Some("yaml") => of_config(&file, &shown),
+                Some("yaml") => of_config(&file, &shown, follows),
                 Some("txt" | "yml") => of_list(&shown),
                 _ => continue,
             };
@@ -161,9 +166,19 @@ fn files_below(folder: PathBuf) -> std::io::Result<Vec<PathBuf>> {
 }
 
 /// The tests that a configuration allows.
-fn of_config(file: &Path, shown: &str) -> Result<Vec<String>, Diagnostics> {
+fn of_config(
+    file: &Path,
+    shown: &str,
+    follows: Option<Generation>,
+) -> Result<Vec<String>, Diagnostics> {
+    const PREFIX: &str = "disagg_upload";
     let (config, _) = config::read(file, shown, &[])?;
-    let ids = TestId::all_of(&config, "disagg_upload");
+    let ids = match follows {
+        Some(rules @ Generation::Classic) if !config.is_aggregated() => {
+            vec![TestId::of_config(rules, PREFIX, false, &config.name).text]
+        }
+        _ => TestId::all_of(&config, PREFIX),
+    };
     if ids.is_empty() {
         return Err(Diagnostic::error("the configuration allows no test").into());
     }
@@ -299,11 +314,12 @@ impl Case<'_> {
             ("--srun-args", srun_args),
             ("--split-group", "0".to_owned()),
             ("--stage-name", options.stage_name.clone().unwrap_or_default()),
+            ("--cluster-name", options.cluster_name.clone().unwrap_or_default()),
         ];
-        let rules = request::rules(options, self.context)?;
-        if rules.is_none_or(|rules| rules == Generation::Current) {
-            words.push(("--cluster-name", options.cluster_name.clone().unwrap_or_default()));
-        }
+        // Older launchers lack some.
+        let text = source::read(self.launcher, &self.launcher.to_string_lossy())?;
+        words
+            .retain(|(option, _)| !OPTIONS_OF_NEWER.contains(option) || text.text.contains(option));
         let mut command = Command::new("python3");
         command.arg(self.launcher).current_dir(self.scratch).env("PYTHONDONTWRITEBYTECODE", "1");
         for (option, value) in words {
