@@ -557,6 +557,23 @@ fn a_mistake_in_a_recipe_is_named_at_its_place() {
         ("gpus: 8,", "nsys: {delay: 2},", "nsys must have either `steps: FIRST-LAST` or"),
         ("gpus: 8,", "srun_args: [--nodes=2],", "--nodes=2 contradicts the plan"),
         ("gpus: 8,", "before: [x, --api-key, abc],", "api-key is a secret"),
+        // As one word, each would fail in the job only.
+        ("gpus: 8,", "wrap: numactl -m 0,", "r.yaml:6:18: error: roles.decode.wrap must be a list"),
+        (
+            "gpus: 8,",
+            "srun_args: --quiet -v,",
+            "r.yaml:6:23: error: roles.decode.srun_args must be",
+        ),
+        (
+            "isl: 64",
+            "isl: 64, args: --seed 1",
+            "help: write [--seed, 1], or [\"--seed 1\"] for one",
+        ),
+        (
+            "time: 10",
+            "sbatch_args: --nice -Q",
+            "r.yaml:8:22: error: slurm.sbatch_args must be a list",
+        ),
         ("model:", "log_level: loud\nmodel:", "log_level must be one of: debug, info, error"),
         (
             "args: {tp-size: 4}}\n  decode",

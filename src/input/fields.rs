@@ -134,7 +134,7 @@ impl<'d> Fields<'d> {
     }
 
     /// Reads one field with a function of its path and node; a null one counts as missing.
-    fn field<T>(
+    pub(super) fn field<T>(
         &mut self,
         section: &Section<'d>,
         key: &str,
@@ -574,7 +574,7 @@ fn is_required(key: &str) -> bool {
     .contains(&key)
 }
 
-fn items(node: &Node) -> &[Node] {
+pub(super) fn items(node: &Node) -> &[Node] {
     match &node.value {
         Value::List(items) => items,
         _ => std::slice::from_ref(node),

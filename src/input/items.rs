@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::fields::{Fields, Section};
+use super::fields::{Fields, Section, items};
 use super::scalar::{Scalar, classify};
 use super::yaml::{Node, Value};
 use crate::diagnostic::Diagnostic;
+use crate::plan::config::Field;
 use crate::plan::content::Content;
 use crate::plan::expr::{Expr, Pattern};
 use crate::plan::origin::{Label, Traced};
@@ -112,6 +113,24 @@ impl<'d> Fields<'d> {
             }
         }
         parts
+    }
+
+    /// A list of words of a command; one text counts as a list of one when it has no blanks.
+    pub(super) fn list_of_words(&mut self, section: &Section<'d>, key: &str) -> Field<Vec<String>> {
+        self.field(section, key, |fields, path, node| {
+            let words = items(node).iter().map(|item| fields.one_text(path, item));
+            let words: Vec<_> = words.collect::<Result<_, _>>()?;
+            match &node.value {
+                Value::Scalar { text, .. } if text.contains(char::is_whitespace) => {
+                    let message =
+                        format!("{path} must be a list of words, not one text with blanks");
+                    let list = text.split_whitespace().collect::<Vec<_>>().join(", ");
+                    let help = format!("write [{list}], or [\"{text}\"] for one word");
+                    Err(fields.wrong(node.position, message).help(help))
+                }
+                _ => Ok(words),
+            }
+        })
     }
 
     /// A text with placeholders.

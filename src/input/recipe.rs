@@ -271,7 +271,8 @@ fn roles<'d>(fields: &mut Fields<'d>, root: &Section<'d>) -> IndexMap<String, Re
         );
         let servers = fields.integer(&role, "servers", 0..=MAX_COUNT);
         let gpus = fields.integer(&role, "gpus", 0..=MAX_COUNT);
-        let (wrap, srun_args) = (fields.texts(&role, "wrap"), fields.texts(&role, "srun_args"));
+        let (wrap, srun_args) =
+            (fields.list_of_words(&role, "wrap"), fields.list_of_words(&role, "srun_args"));
         let log_level = fields.choice(&role, "log_level", &LogLevel::ALL);
         let contents = |fields: &mut Fields<'d>, key| {
             fields.entries_of(&role, key, |fields, path, node| fields.content(path, node))
@@ -304,7 +305,7 @@ fn nsys<'d>(fields: &mut Fields<'d>, role: &Section<'d>) -> Option<Traced<Nsys>>
     let section = fields.section(role, "nsys");
     fields.refuse_unknown(&section, &["steps", "delay", "duration", "args"]);
     let path = role.path_of("nsys");
-    let (steps, args) = (fields.text(&section, "steps"), fields.texts(&section, "args"));
+    let (steps, args) = (fields.text(&section, "steps"), fields.list_of_words(&section, "args"));
     let steps = good(fields, steps);
     let mut seconds = |key, least| {
         let seconds = fields.integer(&section, key, least..=MAX_LIMIT);
@@ -406,7 +407,7 @@ fn benchmark<'d>(
     );
     let command = section.get("command").map(|node| {
         let words = patterns(fields, &section, "command");
-        if words.is_empty() {
+        if matches!(&node.value, Value::List(words) if words.is_empty()) {
             fields.error(node.position, format!("{} has no words", section.path_of("command")));
         }
         words
@@ -423,7 +424,7 @@ fn benchmark<'d>(
         let message = format!("benchmark.concurrencies has more than {MAX_RUNS} numbers");
         fields.error(section.position(), message);
     }
-    let (client, args) = (fields.text(&section, "client"), fields.texts(&section, "args"));
+    let (client, args) = (fields.text(&section, "client"), fields.list_of_words(&section, "args"));
     let at = crate::plan::Origin {
         input: "benchmark".into(),
         location: Some(document.at(section.position())),

@@ -134,7 +134,7 @@ impl Value for Vec<String> {
     }
 
     fn read<'d>(fields: &mut Fields<'d>, root: &Section<'d>, key: &str) -> Field<Self> {
-        fields.texts(root, key)
+        fields.list_of_words(root, key)
     }
 
     fn check(&self, form: Form) -> Result<(), String> {

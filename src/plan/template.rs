@@ -283,7 +283,7 @@ impl Template {
         let part = |part| match part {
             Part::Text(text) => text.to_owned(),
             Part::Variable(name) => format!("${{{name}}}"),
-            Part::Slot(slot) => format!("{{{slot}}}"),
+            Part::Slot(slot) => format!("{{{slot}}}").replace(":.", ":"),
         };
         self.parts().map(part).collect()
     }
