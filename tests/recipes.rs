@@ -236,7 +236,7 @@ fn the_configuration_files_of_servers_and_router_are_in_the_plan() {
         "engine: trtllm-serve\nmodel: /m/x\ngpus_per_node: 4\nroles:\n  \
          prefill: {{servers: 2, config: {{tensor_parallel_size: 4, kv_cache_config: {{free: 1.5}}}}}}\n  \
          decode: {{config: {{tensor_parallel_size: 8}}, wrap: [numactl, -m, \"0,1\"]}}\n  \
-         router: {{config: {{port: 9000}}}}\n{BENCHMARK}"
+         router: {{config: {{perf_metrics_max_requests: 9}}, ports: {{http: 9000}}}}\n{BENCHMARK}"
     );
     let plan = plan(&text);
     let file = |step: &str| {
@@ -249,7 +249,7 @@ fn the_configuration_files_of_servers_and_router_are_in_the_plan() {
     let shown = table::instance(&plan.instance("CTX_1").unwrap(), Some(&nodes()));
     assert!(shown.contains("\n  writes ctx_config.yaml\n"), "{shown}");
     let (_, router) = file("ROUTER");
-    let expected = r#"{"hostname": "n2", "port": 9000, "backend": "pytorch", "context_servers": {"num_instances": 2, "urls": ["n0:8000", "n1:8001"]}, "generation_servers": {"num_instances": 1, "urls": ["n2:8002"]}}"#;
+    let expected = r#"{"hostname": "n2", "port": 9000, "backend": "pytorch", "context_servers": {"num_instances": 2, "urls": ["n0:8000", "n1:8001"]}, "generation_servers": {"num_instances": 1, "urls": ["n2:8002"]}, "perf_metrics_max_requests": 9}"#;
     assert_eq!(router, expected);
     let words = command(&plan, "GEN_0");
     let start = "trtllm-llmapi-launch numactl -m 0,1 trtllm-serve /m/x --host n2 --port 8002 --config /w/gen_config.yaml";
@@ -519,7 +519,7 @@ fn a_mistake_in_a_recipe_is_named_at_its_place() {
             "r.yaml:5:29: error: roles.prefill.args.tp-size must be a number",
         ),
         ("gpus: 8", "gpus: 4", "r.yaml:6:18: error: roles.decode.gpus is 4, but its sizes make 8"),
-        ("tp-size: 8", "tp-size: 8, tp: 8", "tp-size and tp mean the same"),
+        ("tp-size: 8", "tp-size: 8, tp: 8", "args.tp-size and roles.decode.args.tp mean the same"),
         (
             "tp-size: 4",
             "tp-size: 4, port: 1",
@@ -535,7 +535,24 @@ fn a_mistake_in_a_recipe_is_named_at_its_place() {
         ("gpus_per_node: 4\n", "", "gpus_per_node is missing"),
         ("time: 10", "time: ten", "r.yaml:8:15: error: time: invalid time limit"),
         ("time: 10", "trtllm_dir: /x", "unknown key slurm.trtllm_dir"),
-        ("concurrencies: 4", "concurrencies: [4, 4]", "two steps are called BENCHMARK_4"),
+        ("concurrencies: 4", "concurrencies: [4, 4]", "benchmark.concurrencies has 4 twice"),
+        (
+            "concurrencies: 4",
+            "concurrencies: 4, prompts: 9, rounds: 2",
+            "both `prompts` and `rounds`",
+        ),
+        (
+            "isl: 64, osl: 16",
+            "command: [ask, '{osl}']",
+            "benchmark.command: {osl}: it has no value",
+        ),
+        (
+            "tp-size: 4",
+            "max-running-requests: 4, max_running_requests: 5",
+            "args: max-running-requests and max_running_requests are one argument",
+        ),
+        ("tp-size: 4", "tp-size: '4'", "write 4 without quotes"),
+        ("gpus: 8,", "config: {a: 1},", "r.yaml:6:24: error: DECODE takes no configuration file"),
         (
             "gpus: 8, args: {tp-size: 8}",
             "gpus: 6, args: {tp-size: 6}, env: {A: '${.name}'}",
@@ -586,6 +603,35 @@ fn a_mistake_in_a_recipe_is_named_at_its_place() {
         assert!(error.contains(expected), "{to}: {expected}\n{error}");
     }
     folder.plan(&RECIPE.replace("tp-size: 4", "tp-size: 4, log-level: info")).unwrap();
+    // Nor is a plan made that the engine would not follow.
+    for (engine, role, expected) in [
+        (
+            "trtllm-serve",
+            "{args: {tensor_parallel_size: 2}, config: {tensor_parallel_size: 4}}",
+            "aggregated.args.tensor_parallel_size and roles.aggregated.config.tensor_parallel_size mean",
+        ),
+        (
+            "vllm",
+            "{args: {tensor-parallel-size: 2, data-parallel-size: 3}}",
+            "3 cannot be divided by 2",
+        ),
+        (
+            "dynamo-vllm",
+            "{args: {tensor-parallel-size: 6, data-parallel-size: 2}}",
+            "roles.aggregated.command: 3 cannot be divided by 2",
+        ),
+        (
+            "trtllm-serve",
+            "{servers: 0}\n  prefill:\n  decode:\n  router: {config: {context_servers: {urls: []}}}",
+            "r.yaml:8:38: error: roles.router.config.context_servers: the profile sets it itself",
+        ),
+    ] {
+        let error = folder.plan(&format!(
+            "engine: {engine}\nmodel: m\ngpus_per_node: 4\nroles:\n  aggregated: {role}\n{BENCHMARK}"
+        ));
+        let error = error.unwrap_err();
+        assert!(error.contains(expected), "{expected}\n{error}");
+    }
     // No mistake hides another.
     for (engine, expected) in [
         ("sglnag", &["no profile of an engine sglnag", "no benchmark", "invalid time limit"][..]),

@@ -385,7 +385,8 @@ impl<'d> Reader<'d> {
             let help = "the server listens there; clients ask its node by its own name";
             self.warn(node.position, "server_config_extra.hostname moves no step", help);
         }
-        for (key, value) in entries {
+        // The profile puts the port into the file.
+        for (key, value) in entries.into_iter().filter(|(key, _)| key != "port") {
             // What router_config has put there stays beside it.
             match (config.get_mut(&key).map(|own| &mut own.value), &value.value) {
                 (Some(Content::Map(own)), Content::Map(given)) => own.extend(given.clone()),

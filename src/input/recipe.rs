@@ -418,8 +418,20 @@ fn benchmark<'d>(
     };
     let (isl, osl, prompts) = (number("isl"), number("osl"), number("prompts"));
     let (rounds, warmup) = (number("rounds"), number("warmup"));
+    if let (Some(_), Some(rounds)) = (&prompts, &rounds) {
+        let message = "benchmark has both `prompts` and `rounds`";
+        let error = Diagnostic::error(message).at(rounds.origin.location.clone());
+        fields.diagnostics.push(error.help("prompts is of a run, rounds for each in flight"));
+    }
     let concurrencies = fields.numbers(&section, "concurrencies");
     let concurrencies = each(good(fields, concurrencies));
+    for (at, number) in concurrencies.iter().enumerate() {
+        if concurrencies[..at].iter().any(|before| before.value == number.value) {
+            let message = format!("benchmark.concurrencies has {} twice", number.value);
+            let error = Diagnostic::error(message).at(number.origin.location.clone());
+            fields.diagnostics.push_once(error);
+        }
+    }
     if concurrencies.len() > MAX_RUNS {
         let message = format!("benchmark.concurrencies has more than {MAX_RUNS} numbers");
         fields.error(section.position(), message);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Texts of profiles with placeholders: `{port:http}`, `{node_rank * (gpu_count ceil-div 2)}`.
 //!
-//! The language is small and total: names, whole numbers, `+ - * ceil-div`, `min(…)`, `max(…)`. What
+//! The language is small and total: names, whole numbers, `+ - * div ceil-div`, `min(…)`, `max(…)`. What
 //! is not known when a plan is made stays a [slot](super::template::Slot). `$NAME` and `${NAME}` are
 //! references to variables, `{{` and `}}` are braces, `$$` is a dollar sign.
 
@@ -15,6 +15,7 @@ const MAX_DEPTH: usize = 16;
 /// The largest number that a plan's expressions may have.
 const MAX_NUMBER: i64 = 1 << 40;
 const CEIL_DIV: &str = "ceil-div";
+const DIV: &str = "div";
 
 /// A text with placeholders, read.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +60,8 @@ pub enum Operation {
     Times,
     /// `ceil-div`: divided and rounded up.
     CeilDiv,
+    /// `div`: divided, where nothing is left over.
+    Div,
     /// `min(a, b)`
     Min,
     /// `max(a, b)`
@@ -287,6 +290,7 @@ impl std::fmt::Display for Expr {
                 Operation::Minus => write!(f, "({one} - {other})"),
                 Operation::Times => write!(f, "({one} * {other})"),
                 Operation::CeilDiv => write!(f, "({one} ceil-div {other})"),
+                Operation::Div => write!(f, "({one} div {other})"),
                 Operation::Min => write!(f, "min({one}, {other})"),
                 Operation::Max => write!(f, "max({one}, {other})"),
             },
@@ -308,7 +312,7 @@ impl Expr {
         let expr = parser.sum()?;
         match parser.next() {
             None => Ok(expr),
-            Some(_) => parser.error("an operator is expected here: + - * or ceil-div"),
+            Some(_) => parser.error("an operator is expected here: + - * div or ceil-div"),
         }
     }
 
@@ -344,7 +348,7 @@ impl Expr {
             let number = number.filter(|number| number.abs() <= MAX_NUMBER);
             number.ok_or_else(|| format!("{self} has no value that is a number in bounds"))
         };
-        use Operation::{CeilDiv, Max, Min, Minus, Plus, Times};
+        use Operation::{CeilDiv, Div, Max, Min, Minus, Plus, Times};
         let later = |later: Later, times: Option<i64>, plus: Option<i64>| {
             Ok(Value::Later(Later { times: number(times)?, plus: number(plus)?, ..later }))
         };
@@ -355,7 +359,9 @@ impl Expr {
                     Minus => a.checked_sub(b),
                     Times => a.checked_mul(b),
                     CeilDiv if b > 0 && a >= 0 => Some((a + b - 1) / b),
-                    CeilDiv => None,
+                    Div if b > 0 && a % b == 0 => Some(a / b),
+                    Div if b > 0 => return Err(format!("{a} cannot be divided by {b} ({self})")),
+                    CeilDiv | Div => None,
                     Min => Some(a.min(b)),
                     Max => Some(a.max(b)),
                 })?))
@@ -429,6 +435,7 @@ impl Parser<'_> {
                 Some('c') if self.text[self.at..].starts_with(CEIL_DIV) => {
                     (Operation::CeilDiv, CEIL_DIV.len())
                 }
+                Some('d') if self.text[self.at..].starts_with(DIV) => (Operation::Div, DIV.len()),
                 _ => return Ok(product),
             };
             self.at += length;
@@ -523,6 +530,7 @@ mod tests {
             ("{1 + 2 * four}", "9"),
             ("{(1 + 2) * four - 1}", "11"),
             ("{9 ceil-div four}", "3"),
+            ("{(four * 3) div four * 2}", "6"),
             ("{min(four, 3)}-{max(four, 3)}", "3-4"),
             ("{port:http}", "${.port:.http}"),
             ("{2 * node_rank + 1}", "${.node_rank*2+1}"),
@@ -550,6 +558,7 @@ mod tests {
             ("{four * 1099511627776}", "is a number in bounds"),
             ("{node_rank * node_rank}", "known only in the job"),
             ("{four ceil-div 0}", "is a number in bounds"),
+            ("{9 div four}", "9 cannot be divided by 4 ((9 div four))"),
             ("{list + 1}", "not a number here"),
             ("x{nothing}", "{nothing}: it has no value here"),
             ("{other}", "other is unknown"),

@@ -66,7 +66,7 @@ impl<'r> Planner<'r> {
                         let origin = self.by_profile(&word.origin, scope);
                         return argv.push(Traced::new(Argument::Word(text), origin));
                     }
-                    value => match self.text(&value, word) {
+                    value => match self.text(&value, word, scope) {
                         Some(text) => vec![text],
                         None => return,
                     },
@@ -106,7 +106,7 @@ impl<'r> Planner<'r> {
                 let mut texts = Vec::new();
                 for word in &**words {
                     if let Some(value) = self.value(word, scope) {
-                        texts.extend(self.text(&value, word));
+                        texts.extend(self.text(&value, word, scope));
                     }
                 }
                 let each = Some(other.profile.name.clone());
@@ -126,7 +126,7 @@ impl<'r> Planner<'r> {
         match item {
             Item::Word(word) => {
                 let value = self.value(word, scope)?;
-                Some((self.text(&value, word)?, self.by_profile(&word.origin, scope)))
+                Some((self.text(&value, word, scope)?, self.by_profile(&word.origin, scope)))
             }
             Item::If(choice) => match self.holds(&choice.condition, scope)? {
                 Some(true) => self.values(&choice.then, scope),
@@ -179,16 +179,25 @@ impl<'r> Planner<'r> {
 
     pub(super) fn value(&mut self, word: &Traced<Pattern>, scope: Scope<'_, 'r>) -> Option<Value> {
         let value = word.value.value(&mut |name, of| self.lookup(name, of, scope));
-        value.map_err(|why| self.pattern_error(word, &why)).ok()
+        value.map_err(|why| self.pattern_error(word, scope, &why)).ok()
     }
 
-    pub(super) fn text(&mut self, value: &Value, word: &Traced<Pattern>) -> Option<Template> {
-        value.text().map_err(|why| self.pattern_error(word, &why)).ok()
+    pub(super) fn text(
+        &mut self,
+        value: &Value,
+        word: &Traced<Pattern>,
+        scope: Scope<'_, 'r>,
+    ) -> Option<Template> {
+        let text = value.text();
+        text.map_err(|why| self.pattern_error(word, scope, &format!("{}: {why}", word.value))).ok()
     }
 
-    fn pattern_error(&mut self, word: &Traced<Pattern>, why: &str) {
-        let message = format!("{}: {why}", word.origin.input);
-        self.error(message, word.origin.location.clone());
+    fn pattern_error(&mut self, word: &Traced<Pattern>, scope: Scope<'_, 'r>, why: &str) {
+        let Origin { input, location, .. } = &word.origin;
+        // What the profile says is not known by its role: an anchor may repeat it.
+        let role = scope.role.filter(|_| !input.starts_with("roles."));
+        let role = role.map(|role| format!("roles.{}.", role.key)).unwrap_or_default();
+        self.error(format!("{role}{input}: {why}"), location.clone());
     }
 
     /// The value of a placeholder.

@@ -10,7 +10,7 @@ mod sizes;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use self::sizes::Sized;
+use self::sizes::{Sized, is_same};
 use super::content::Content;
 use super::env::{Env, TooLong, secret_names};
 use super::expr::Value;
@@ -127,7 +127,22 @@ impl<'r> Planner<'r> {
         self.refuse_secrets();
         self.check_presets();
         for (key, role) in &self.recipe.roles {
-            if !self.profile.roles.contains_key(key) {
+            for (at, (name, value)) in role.args.iter().enumerate() {
+                let mut before = role.args.keys().take(at);
+                if let Some(same) = before.find(|before| is_same(before, name)) {
+                    let message = format!("roles.{key}.args: {same} and {name} are one argument");
+                    self.error(message, value.origin.location.clone());
+                }
+            }
+            let of_profile = self.profile.roles.get(key);
+            if let Some(has_none) = of_profile.filter(|role| role.config_file.is_none())
+                && let Some(first) = role.config.values().next()
+            {
+                let message = format!("{} takes no configuration file", has_none.name);
+                let error = Diagnostic::error(message).at(first.origin.location.clone());
+                self.errors.push(error.help("give it arguments, in `args`"));
+            }
+            if of_profile.is_none() {
                 let names: Vec<_> = self.profile.roles.keys().map(String::as_str).collect();
                 let help = match nearest(key, names.iter().copied(), 1)[..] {
                     [near, ..] => format!("did you mean `{near}`?"),
@@ -285,6 +300,13 @@ impl<'r> Planner<'r> {
             );
             self.errors.push(Diagnostic::error(message).at(place).help(help));
         }
+        if role.count > 1
+            && role.profile.purpose == Purpose::Router
+            && self.recipe.benchmark.is_some()
+        {
+            let (name, count) = (&role.profile.name, role.count);
+            self.notes.push(format!("clients ask only {name}_0, the first of {count}"));
+        }
         Some((role.profile.name.as_str(), port))
     }
 
@@ -422,6 +444,14 @@ impl<'r> Planner<'r> {
             }
         }
         for (key, value) in role.recipe.iter().flat_map(|role| &role.config) {
+            if role.profile.config.get(key).is_some_and(|item| is_decided(item, &value.value)) {
+                let message = format!("{}: the profile sets it itself", value.origin.input);
+                let error = Diagnostic::error(message).at(value.origin.location.clone());
+                self.errors.push(error.help(format!(
+                    "remove what names ports or servers; roles.{}.ports has the first numbers of ports",
+                    role.key
+                )));
+            }
             put(&mut config, key, &value.value);
         }
         let texts = config.values().flat_map(Content::texts);
@@ -439,7 +469,7 @@ impl<'r> Planner<'r> {
                 Value::Nothing => return None,
                 Value::Number(number) => Content::Int(number),
                 Value::List(items) => Content::List(items.into_iter().map(Content::Text).collect()),
-                value => Content::Text(self.text(&value, pattern)?),
+                value => Content::Text(self.text(&value, pattern, scope)?),
             },
             ConfigItem::List(items) => Content::List(
                 items.iter().filter_map(|item| self.config_item(item, scope)).collect(),
@@ -499,6 +529,19 @@ fn config_file(role: &Sized<'_>) -> Option<Template> {
     path.push_slot(Slot::own(Fact::Index));
     path.push_text(ending);
     Some(path)
+}
+
+/// Whether a value replaces one of the profile's that is the plan's to decide on: a port, or where and
+/// how many the servers are.
+fn is_decided(item: &ConfigItem, by: &Content) -> bool {
+    let of_plan =
+        |name: &str, _: Option<&str>| matches!(name, "port" | "addrs" | "urls" | "url" | "count");
+    match (item, by) {
+        (ConfigItem::Map(entries), Content::Map(given)) => entries
+            .iter()
+            .any(|(key, item)| given.get(key).is_some_and(|value| is_decided(item, value))),
+        _ => item.patterns().iter().any(|pattern| pattern.value.has_name(of_plan)),
+    }
 }
 
 /// Puts a value into a configuration; what it does not have of a mapping there stays.

@@ -257,7 +257,9 @@ impl<'r> Planner<'r> {
         if self.gpus_per_node == 0 {
             let message = "gpus_per_node is missing, the number of GPUs of each node";
             let at = role.recipe.and_then(|role| role.key.origin.location.clone());
-            self.error(message, at);
+            let help =
+                format!("add `gpus_per_node: N`; or `gpus: 0` to roles.{}, on CPUs", role.key);
+            self.errors.push(Diagnostic::error(message).at(at).help(help));
             return;
         }
         let nodes = role.gpus.div_ceil(self.gpus_per_node);
@@ -316,11 +318,17 @@ impl<'r> Planner<'r> {
     fn product(&mut self, role: &Sized<'r>) -> (u32, Option<Location>) {
         let (mut product, mut at) = (1_u32, None);
         for (size, names) in &self.profile.sizes {
-            let given: Vec<_> =
-                role.args.keys().filter(|name| names.iter().any(|n| is_same(n, name))).collect();
-            if let [one, other, ..] = given[..] {
-                let message = format!("roles.{}.args: {one} and {other} mean the same", role.key);
-                self.error(message, role.args[*other].origin.location.clone());
+            let is_one = |name: &str| names.iter().any(|known| is_same(known, name));
+            let of_config = role.recipe.iter().flat_map(|role| &role.config);
+            let of_config = of_config.map(|(name, value)| (name.as_str(), value));
+            let args = role.args.iter().map(|(name, value)| (*name, *value));
+            let given: Vec<_> = args.chain(of_config).filter(|(name, _)| is_one(name)).collect();
+            if let [(one, value), (other, again), ..] = given[..]
+                && (one != other || value.value != again.value)
+            {
+                let places = [value, again].map(|value| &value.origin.input);
+                let message = format!("{} and {} mean the same", places[0], places[1]);
+                self.error(message, again.origin.location.clone());
             }
             let Some(Traced { value, origin }) = self.size_of(role, size) else { continue };
             at = at.or(origin.location.clone());
@@ -335,7 +343,14 @@ impl<'r> Planner<'r> {
                 None => {
                     let message =
                         format!("{} must be a number from 1 to {MAX_COUNT}", origin.input);
-                    self.error(message, origin.location.clone());
+                    let text = match value {
+                        Content::Text(text) => text.as_str(),
+                        _ => "",
+                    };
+                    let help =
+                        text.parse().map(|number: u32| format!("write {number} without quotes"));
+                    let error = Diagnostic::error(message).at(origin.location.clone());
+                    self.errors.push_once(error.help(help.unwrap_or_default()));
                 }
             }
         }
