@@ -35,6 +35,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut files: Vec<_> = fs::read_dir("profiles")?
         .map(|entry| Ok(entry?.path()))
         .collect::<Result<_, Box<dyn Error>>>()?;
+    // An editor may leave others there.
+    files.retain(|file| file.extension().is_some_and(|kind| kind == "yaml"));
     files.sort();
     let mut code = Code::default();
     let mut all = String::new();
