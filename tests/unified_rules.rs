@@ -350,7 +350,10 @@ fn a_tree_whose_launcher_has_no_prechecks_has_none_unless_they_are_asked_for() {
     let options = tree.options("disagg-e2e-c");
     let enabled = |site: &str| {
         tree.write("site.yaml", &format!("models_dir: /m\n{site}"));
-        tree.plan(&options).unwrap().suite.unwrap().precheck.unwrap().enabled
+        let plan = tree.plan(&options).unwrap();
+        let precheck = plan.suite.unwrap().precheck;
+        assert_eq!(precheck.is_some(), plan.roles.contains_key("GEN_PRECHECK"));
+        precheck.is_some_and(|precheck| precheck.enabled)
     };
     tree.write("src/jenkins/scripts/perf/submit.py", LAUNCHER);
     assert!(enabled(""));

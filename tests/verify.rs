@@ -40,6 +40,9 @@ if mark == "older":
     text = "".join(line for line in text.splitlines(True) if "Precheck=" not in line)
     text = text.replace("--timeout-method=thread --timeout=3600", "--timeout=3600 --timeout-method=thread")
     text = text.replace("A='x y'", "NEW=1 A='x y'")
+if mark == "broken":
+    text = text.replace('pytestCommandBenchmark="', 'pytestCommandBenchmark="A=1 \n B=2 ')
+    text = text.replace('pytestCommandDisaggServer="', 'pytestCommandDisaggServer="A=1" "')
 open(path, "w").write(text)
 "#;
 
@@ -157,6 +160,11 @@ fn what_shifts_moves_or_is_missing_as_a_whole_is_one_difference() {
         "{stdout}"
     );
     assert!(stdout.contains("  slurm-disagg  (set)\n  launcher      (not set)\n"), "{stdout}");
+    let (_, stdout, _) = texts(&tree.run("broken", PATH, &test));
+    let whole =
+        "command of DISAGG_SERVER: 1 test\n  slurm-disagg  (set)\n  launcher      (no program)";
+    assert!(stdout.contains(whole) && stdout.contains("(the command ends"), "{stdout}");
+    assert_eq!(stdout.matches(": 1 test").count(), 2, "{stdout}");
 }
 
 #[test]

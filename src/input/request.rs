@@ -20,7 +20,7 @@ use super::{Context, config, find, prefix_script, set, site, source, splits, tes
 use crate::diagnostic::{Diagnostic, Diagnostics, Source};
 use crate::plan::command::{BaseCommand, Directories, MODELS_ROOT};
 use crate::plan::config::{Field, file_in_workspace};
-use crate::plan::request::{ContainerSettings, JobSettings, Request, Switch, TestNames};
+use crate::plan::request::{ContainerSettings, JobSettings, Request, TestNames};
 use crate::plan::rules::{CONFIG_FOLDERS, SPLITS};
 use crate::plan::test_id::{Mode, node_id};
 use crate::plan::{Generation, Origin, Placement, TestId, TestKind, Traced, pytest};
@@ -111,6 +111,8 @@ struct Given {
     tree: Option<PathBuf>,
     /// The rules that an option or the source tree decides on.
     rules: Option<Traced<Generation>>,
+    /// Whether the tests of the source tree have prechecks.
+    has_prechecks: bool,
     /// The command of the script prefix.
     base: Option<BaseCommand>,
     warnings: Vec<Diagnostic>,
@@ -124,7 +126,7 @@ impl Given {
             return Err(errors);
         }
         let site = site::load(context, explicit.site.as_ref().map(|site| site.value.as_path()))?;
-        let mut all = site.with(options, &mut errors);
+        let all = site.with(options, &mut errors);
         let named = all.trtllm_dir.as_ref();
         let tree = named.map(|tree| PathBuf::from(absolute(&context.current_dir, &tree.value)));
         let tree = tree.or_else(|| {
@@ -142,12 +144,10 @@ impl Given {
         let rules = all.rules.clone().or_else(|| {
             found.map(|(rules, why): (_, String)| Traced::new(rules, Origin::rule(why)))
         });
+        let mut has_prechecks = true;
         if let Some(Launcher { note, has_precheck, .. }) = launcher {
             warnings.extend(note);
-            if !has_precheck && all.precheck.is_none() {
-                let origin = Origin::rule("the launcher of the source tree has no prechecks");
-                all.precheck = Some(Traced::new(Switch::Is(false), origin));
-            }
+            has_prechecks = has_precheck || all.precheck.is_some();
         }
         let base = match &all.prefix_script {
             Some(Traced { value: script, .. }) => {
@@ -161,7 +161,7 @@ impl Given {
             }
             None => None,
         };
-        Ok(Self { site, all, tree, rules, base, warnings })
+        Ok(Self { site, all, tree, rules, has_prechecks, base, warnings })
     }
 
     fn generation(&self) -> Option<Generation> {
@@ -267,7 +267,7 @@ fn build_test(
     let mut warnings = std::mem::take(&mut known.warnings);
     let (path, index) =
         find_config(options, named.as_ref(), &known, context, text.is_some(), &mut warnings)?;
-    let Given { site, all: given, rules, base, .. } = known;
+    let Given { site, all: given, rules, has_prechecks, base, .. } = known;
     let source = match text {
         Some(source) => Arc::clone(source),
         None if find::is_path(&options.config) => source::read(&path, &options.config)?,
@@ -419,6 +419,7 @@ fn build_test(
         stage: given.stage_name,
         ucx: given.ucx.map(|rows| rows.value).unwrap_or_default(),
         precheck: given.precheck,
+        has_prechecks,
         max_failed: max_failed(given.max_failed),
         test,
         rules,

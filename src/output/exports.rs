@@ -48,6 +48,7 @@ pub fn exports(plan: &Plan) -> Vec<Export> {
     }
     for (name, what) in suite.rules.exports(suite.test.kind) {
         match what {
+            Known::PrecheckRunScript | Known::Stage if suite.precheck.is_none() => {}
             Known::RunScript => exports.text(name, plan.run_script.as_deref().unwrap_or_default()),
             Known::InstallScript => {
                 exports.text(name, plan.install_script.as_deref().unwrap_or_default());

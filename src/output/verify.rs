@@ -56,13 +56,10 @@ pub fn differences(plan: &Plan, ours: &Script, theirs: &Script) -> Vec<Differenc
             // A role that the test has no steps of may have any command.
             Some(Export::Whole(role)) if !plan.roles.contains_key(*role) => continue,
             Some(Export::Whole(role)) => {
-                let (ours, theirs) = match (ours.get(name), theirs.get(name)) {
-                    (Some(ours), Some(theirs)) => in_order(parts(&ours[0]), parts(&theirs[0])),
-                    // One cause, whatever is in the command.
-                    (ours, theirs) => {
-                        let whole = |_| Parts::from([("command".to_owned(), "(set)".to_owned())]);
-                        (ours.map(whole).unwrap_or_default(), theirs.map(whole).unwrap_or_default())
-                    }
+                let read = |script: &Script| script.get(name).map(|command| parts(&command[0]));
+                let (ours, theirs) = match (read(ours), read(theirs)) {
+                    (Some(Ok(ours)), Some(Ok(theirs))) => in_order(ours, theirs),
+                    (ours, theirs) => (as_a_whole(ours), as_a_whole(theirs)),
                 };
                 (Some(*role), ours, theirs)
             }
@@ -91,6 +88,12 @@ pub fn differences(plan: &Plan, ours: &Script, theirs: &Script) -> Vec<Differenc
     found.into_iter().map(difference).collect()
 }
 
+/// A command that the other side lacks or has unreadably: one cause, whatever is in it.
+fn as_a_whole(command: Option<Result<Parts, String>>) -> Parts {
+    let shown = |parts: Result<Parts, String>| parts.map_or_else(|why| why, |_| "(set)".to_owned());
+    command.map(|parts| ("command".to_owned(), shown(parts))).into_iter().collect()
+}
+
 /// The parts of two commands, also the order of those that both have, where it differs.
 fn in_order(mut ours: Parts, mut theirs: Parts) -> (Parts, Parts) {
     let order = |one: &Parts, other: &Parts| {
@@ -115,7 +118,7 @@ fn variable(name: &str, value: Option<&Vec<String>>) -> Parts {
 }
 
 /// The parts of `unset … && export … && NAME=VALUE … COMMAND …`.
-fn parts(command: &str) -> Parts {
+fn parts(command: &str) -> Result<Parts, String> {
     let mut parts = Parts::new();
     let mut rest = command.trim();
     while let Some((head, tail)) = rest.split_once("&&") {
@@ -133,13 +136,7 @@ fn parts(command: &str) -> Parts {
         }
         rest = tail.trim();
     }
-    let words = match words::split(rest) {
-        Ok(words) => words,
-        Err(error) => {
-            parts.insert("command".to_owned(), format!("({error})"));
-            return parts;
-        }
-    };
+    let words = words::split(rest).map_err(|error| format!("({error})"))?;
     let mut uses: IndexMap<&str, usize> = IndexMap::new();
     for word in &words {
         let text = word.value.as_str();
@@ -164,7 +161,7 @@ fn parts(command: &str) -> Parts {
             }
         }
     }
-    parts
+    if uses.is_empty() { Err("(no program)".to_owned()) } else { Ok(parts) }
 }
 
 /// The tests that differ from the launcher's in one way.

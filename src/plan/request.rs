@@ -31,6 +31,8 @@ pub struct Request {
     pub ucx: Vec<ucx::Row>,
     /// Whether caches are checked before the servers start; the configuration decides without one.
     pub precheck: Option<Traced<Switch>>,
+    /// Whether the tests of the source tree have prechecks, where the rules have them.
+    pub has_prechecks: bool,
     /// The part of the benchmark's requests that may fail in a run that passes, in percent.
     pub max_failed: Traced<f64>,
     /// `LLM_MODELS_ROOT` of the precheck's steps.

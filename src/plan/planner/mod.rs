@@ -101,14 +101,15 @@ impl<'r> Planner<'r> {
         }
         let job_env = self.env(None, &subject);
         let found = self.sizes(&subject);
-        let has_precheck = self.rules.has_precheck(subject.id.kind);
+        let has_precheck = self.has_precheck(subject.id.kind);
         let sizes = found.as_ref().map(|(sizes, _)| sizes);
         let precheck = has_precheck.then(|| self.precheck(sizes, subject.precheck_is_on));
         let (sizes, places) = found?;
         let layout = sizes.layout();
         let launcher = self.uses_launcher(&layout);
         let (mut roles, mut unused_roles) = (Roles::new(), Roles::new());
-        for rule in self.rules.roles(subject.id.kind) {
+        let roles_of_rules = self.rules.roles(subject.id.kind);
+        for rule in roles_of_rules.filter(|rule| has_precheck || rule.purpose != Purpose::Check) {
             let role = self.role(rule, (&sizes, &places), launcher, precheck, &subject);
             match role.count > 0 || role.purpose == Purpose::Check {
                 true => roles.insert(rule.name.to_owned(), role),
@@ -250,7 +251,7 @@ impl<'r> Planner<'r> {
             output_dir = format!("{output_dir}/{}", id.text);
         }
         let ucx = self.ucx();
-        let precheck_is_on = self.rules.has_precheck(id.kind) && self.precheck_is_on();
+        let precheck_is_on = self.has_precheck(id.kind) && self.precheck_is_on();
         let entry = entry.flatten();
         Some(Subject { run, mode, queue, entry, ucx, output_dir, base, precheck_is_on, id })
     }
@@ -530,9 +531,11 @@ impl<'r> Planner<'r> {
             Export::PrecheckEnabled => Some(u8::from(precheck?.enabled).to_string()),
             Export::PrecheckTimeout => Some(precheck?.timeout_s.to_string()),
             // The draft evaluates it.
-            Export::PrecheckModels => Some(models.map_or(String::new(), |models| {
-                format!("{MODELS_ROOT}={}", crate::output::quote::word(&models.value))
-            })),
+            Export::PrecheckModels if precheck.is_some() => {
+                Some(models.map_or(String::new(), |models| {
+                    format!("{MODELS_ROOT}={}", crate::output::quote::word(&models.value))
+                }))
+            }
             Export::ModelsRoot if precheck?.enabled => Some(models?.value.clone()),
             _ => None,
         };

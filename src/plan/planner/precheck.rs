@@ -8,7 +8,7 @@ use crate::diagnostic::Diagnostic;
 use crate::plan::config::Field;
 use crate::plan::request::Switch;
 use crate::plan::rules::{PRECHECK_LIMITS, PRECHECK_MODELS, PRECHECK_WORDS, WAIVES};
-use crate::plan::test_id::Mode;
+use crate::plan::test_id::{Mode, TestKind};
 use crate::plan::{Origin, Precheck, Traced};
 
 /// The most seconds that a step of a precheck may have, where rules limit it.
@@ -17,6 +17,11 @@ const MAX_PRECHECK_TIME: u32 = 1800;
 const PRECHECK: &str = "tests/scripts/perf-sanity/cache_transceiver_precheck/run_precheck.py";
 
 impl<'r> Planner<'r> {
+    /// Whether a kind of test has prechecks, on or off.
+    pub(super) fn has_precheck(&self, kind: TestKind) -> bool {
+        self.request.has_prechecks && self.rules.has_precheck(kind)
+    }
+
     /// Whether the environment, the site or the configuration turns the precheck on.
     pub(super) fn precheck_is_on(&mut self) -> bool {
         match self.request.precheck.as_ref().map(|switch| (&switch.value, &switch.origin)) {
