@@ -32,7 +32,7 @@ RELEASE := target/release
 CONTROLLER := target/controller
 export CARGO_TARGET_DIR := $(CURDIR)/target
 
-# One more than processors: the two on a real Slurm that may run mostly wait for it.
+# One more than processors: tests on a real Slurm mostly wait for it.
 NEXTEST := $(CARGO) nextest run --locked --workspace --all-features --no-fail-fast --test-threads=$(shell expr $$(nproc) + 1)
 # Further Slurm installations to run the real-Slurm tests on, colon-separated.
 SLURM_PREFIXES ?=

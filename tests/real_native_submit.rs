@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::Duration;
 
-use slurm_bed::{Job, Options, config, plugstack_line};
+use slurm_bed::{Job, Options, config, plugstack_line, wait_for};
 
 const ENGINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engines");
 
@@ -323,8 +323,10 @@ fn every_task_of_an_array_is_sized_and_has_the_plan_of_the_submission() {
             >array.$SLURM_ARRAY_TASK_ID.$SLURM_PROCID'
             echo ${#SLURM_DISAGG_PLAN} $SLURM_JOB_NUM_NODES >array.$SLURM_ARRAY_TASK_ID";
         site.write("job.sh", &format!("#!/bin/bash\n{script}\n"));
-        let options = ["--wait", "--array=1-3", "--output=/dev/null", "--disagg-config=three.yaml"];
+        let options = ["--array=1-3", "--output=/dev/null", "--disagg-config=three.yaml"];
         site.run([&["sbatch"], &options[..], &["job.sh"]].concat()).ok();
+        let has_ended = || site.run(["squeue", "-h"]).checked().is_empty().then_some(());
+        wait_for(LIMIT, has_ended, || site.cluster.evidence());
         let plans: Vec<String> = (1..=3).map(|task| site.read(&format!("array.{task}"))).collect();
         assert!(plans[0].ends_with(" 3\n"), "{site}: {plans:?}");
         assert!(plans.iter().all(|plan| *plan == plans[0]), "{site}: {plans:?}");

@@ -20,7 +20,7 @@ pub enum Stage {
 }
 
 /// The interval at which the files of a run are read, which costs the controller nothing.
-pub const FILE_INTERVAL: Duration = Duration::from_secs(1);
+pub const FILE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The timeout of a query that something depends on. Slurm's commands retry for about a minute
 /// before they report that a controller is down.
@@ -36,13 +36,13 @@ pub fn timeout(is_unresponsive: bool) -> Duration {
 /// The time until the next query, when the stage has lasted this long.
 #[must_use]
 pub fn interval(stage: Stage, lasted: Duration) -> Duration {
-    let (part, least, most) = match stage {
-        Stage::Waiting => (30, 2, 30),
-        Stage::Running => (30, 2, 15),
-        Stage::Unresponsive => (10, 2, 30),
-        Stage::Ending => return Duration::from_secs(1),
+    let (part, least_ms, most_s) = match stage {
+        Stage::Waiting => (20, 500, 30),
+        Stage::Running => (20, 500, 15),
+        Stage::Unresponsive => (10, 2_000, 30),
+        Stage::Ending => return FILE_INTERVAL,
     };
-    (lasted / part).clamp(Duration::from_secs(least), Duration::from_secs(most))
+    (lasted / part).clamp(Duration::from_millis(least_ms), Duration::from_secs(most_s))
 }
 
 #[cfg(test)]
@@ -50,15 +50,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_waiting_job_is_polled_every_two_to_thirty_seconds() {
-        for (lasted, expected) in [(0, 2), (60, 2), (300, 10), (86_400, 30)] {
+    fn a_waiting_job_is_polled_less_and_less_often() {
+        for (lasted, expected) in [(0, 0.5), (60, 3.0), (300, 15.0), (86_400, 30.0)] {
             let lasted = Duration::from_secs(lasted);
-            assert_eq!(interval(Stage::Waiting, lasted), Duration::from_secs(expected));
+            let expected = Duration::from_secs_f64(expected);
+            assert_eq!(interval(Stage::Waiting, lasted), expected);
         }
     }
 
     #[test]
-    fn near_the_end_a_job_is_polled_every_second() {
-        assert_eq!(interval(Stage::Ending, Duration::from_secs(3_600)), Duration::from_secs(1));
+    fn near_the_end_a_job_is_polled_often_however_long_it_took() {
+        assert_eq!(interval(Stage::Ending, Duration::from_secs(3_600)), FILE_INTERVAL);
     }
 }

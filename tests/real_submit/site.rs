@@ -122,11 +122,16 @@ impl Site {
         let config = format!("--disagg-config={STANDIN}/configs/standin_3nodes.yaml");
         let log = self.cluster.work().join("sbatch.log");
         let (output, script) = (format!("--output={}", log.display()), format!("--wrap={script}"));
-        let own = ["sbatch", "--wait", "--time=10", &output, &config];
+        let own = ["sbatch", "--parsable", "--time=10", &output, &config];
         let argv = [&own, options, &[&script]].concat();
-        let output = Output::of(&mut self.program(shell, &argv));
-        let log = fs::read_to_string(log).unwrap_or_default();
-        Output { stderr: output.stderr + &log, ..output }
+        let mut output = Output::of(&mut self.program(shell, &argv));
+        if output.code == Some(0) {
+            // `sbatch --wait` would look after 2, 10 and 42 seconds.
+            let job = self.cluster.wait_job(output.stdout.trim().parse().unwrap(), LIMIT);
+            output.code = job.exit_code().map(|(status, signal)| (status + signal) as i32);
+        }
+        output.stderr += &fs::read_to_string(log).unwrap_or_default();
+        output
     }
 
     pub fn watch(&self, target: &str) -> Output {
