@@ -289,7 +289,7 @@ install: ## install what `make` built below PREFIX (/usr/local); also LIBDIR, PL
 	install -m 644 build/job_submit_disagg.lua $(DESTDIR)$(SHAREDIR)/
 	install -m 644 README*.md docs/*.md docs/site.yaml.example plugins/job_submit/disagg.conf.example $(DESTDIR)$(DOCDIR)/
 	@if [ -z '$(DESTDIR)' ] && [ "$$(id -u)" = 0 ] && command -v ldconfig >/dev/null; then ldconfig; fi
-	@echo 'make install: plugstack.conf needs a line with spank_disagg.so, below that of pyxis if there is one (docs/admin.md)'
+	@echo 'make install: plugstack.conf needs a line with spank_disagg.so (docs/admin.md)'
 
 # What there is to delete is what an installation elsewhere has.
 .PHONY: uninstall

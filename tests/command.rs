@@ -154,19 +154,6 @@ fn check_reads_settings_files_too() {
         let said = "slurm.conf:2:1: note: JobSubmitPlugins=lua, disagg: job_submit.lua sees jobs";
         assert_eq!(output.stderr.contains(said), is_said, "{}", output.stderr);
     }
-    std::fs::create_dir(place.path("stack")).unwrap();
-    place.write("plugstack.conf", "# ours\ninclude stack/*.conf\nrequired /lib/other.so\n");
-    place.write("stack/pyxis.conf", "required /usr/lib/slurm/spank_pyxis.so\n");
-    for (name, is_said) in [("disagg", true), ("slurm-disagg", false)] {
-        let file = format!("stack/{name}.conf");
-        place.write(&file, "\noptional spank_disagg.so announce=no\n");
-        let output = place.run(&both);
-        output.expect(0);
-        let said = format!("{file}:2:1: note: pyxis is listed behind this line");
-        assert_eq!(output.stderr.contains(&said), is_said, "{}", output.stderr);
-        assert_eq!(output.stderr.contains("stack/pyxis.conf:1; "), is_said, "{}", output.stderr);
-        std::fs::remove_file(place.path(&file)).unwrap();
-    }
     place.run(&["check", "--disagg-conf", "none"]).expect(2).shows(&["none: cannot be opened"]);
 }
 

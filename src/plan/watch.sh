@@ -23,8 +23,14 @@ watch() {
     stopped=0
     trap 'stopped=20' TERM
     trap '' HUP INT QUIT USR1 USR2
-    (trap '' TERM; exec tail -s 0.2 --pid="$1" -f /dev/null)
-    ! kill -0 "$1" || return # this tail cannot wait
+    command exec 3<"/proc/$1"
+    while [ -e /proc/self/fd/3/stat ]; do
+        # The number may become another process's before tail looks again.
+        (trap '' TERM; exec timeout -s KILL 10 tail -s 0.2 --pid="$1" -f /dev/null)
+        [ $? -eq 137 ] || break
+    done
+    [ ! -e /proc/self/fd/3/stat ] || return # this tail cannot wait
+    exec 3<&-
     sleep 0.3
     while pids=$(left "$2"); [ -n "$pids" ] && [ "$stopped" -gt 0 ]; do stopped=$((stopped - 1)); sleep 1; done
     names=

@@ -226,16 +226,42 @@ fn a_long_plan_is_read_behind_the_container_plugin_and_no_step_runs_on_the_host(
         .shows(&["node5 lacks spank_disagg.so: nothing shows that the step is in its container"]);
     assert!(!output.stderr.contains(RANKS[0]), "{}", output.stderr);
 
+    set("node[1-2]", "State=RESUME");
+    set("node5", "State=DRAIN");
+    let plugins = place.site.cluster.dir().join("etc/plugstack.conf");
+    let lines = fs::read_to_string(&plugins).unwrap();
+    let own = lines.lines().filter(|line| line.contains("spank_disagg.so"));
+    fs::write(&plugins, own.map(|line| format!("{line}\n")).collect::<String>()).unwrap();
+    let of_variable =
+        step("GEN_0").replace("$step", "").replace("srun", "PYXIS_CONTAINER_IMAGE=x srun");
+    let output = place.site.sbatch(&[], &[], &of_variable);
+    output.expect(1).shows(&["GEN_0 would not run in its container on node1"]);
+    assert!(!output.stderr.contains("it runs"), "{}", output.stderr);
+}
+
+#[test]
+fn the_container_plugin_may_come_behind_the_projects_own() {
+    let place = Place::new(3);
     let plugins = place.site.cluster.dir().join("etc/plugstack.conf");
     let lines = fs::read_to_string(&plugins).unwrap();
     let reversed: String = lines.lines().rev().map(|line| format!("{line}\n")).collect();
     fs::write(&plugins, reversed).unwrap();
-    set("node[1-2]", "State=RESUME");
-    set("node5", "State=DRAIN");
-    let (code, text) = place.run("native");
-    assert_eq!(code, Some(0), "{text}");
-    RANKS.iter().for_each(|said| contains(&text, said));
-    let output = place.sbatch(&[], &step("GEN_0"));
-    output.expect(1).shows(&["GEN_0 would not run in its container on node"]);
+    for way in ["native", "bash", "sbatch"] {
+        let (code, text) = place.run(way);
+        assert_eq!(code, Some(0), "{way}: {text}");
+        RANKS.iter().for_each(|said| contains(&text, said));
+    }
+    let long = place.long_config();
+    let step = "srun --disagg-role=CTX_0 $step bash -c 'echo \"$TLLM_LOG_LEVEL $PATH $1\"' x 'a  b'
+        srun --disagg-role=CTX_0 $step ./nowhere
+        srun --disagg-role=CTX_0 $step bash -c '(trap \"\" TERM; exec sleep 60) & sleep 1; kill -9 $$'";
+    let output = place.sbatch(&[&long], step);
+    output.shows(&["INFO /image/bin:/usr/bin:/bin a  b\n", "nowhere: not found", LEFT]);
+    let script = place.files.path().join("models/roles.conf");
+    fs::write(&script, "0-3 sh -c 'echo it runs'\n").unwrap();
+    let step = format!("srun --multi-prog --disagg-role=CTX_0 $step {}", path(&script));
+    let output = place.sbatch(&[], &step);
+    assert_ne!(output.code, Some(0), "{}", output.stderr);
+    output.shows(&["CTX_0 cannot be started in its container: with --multi-prog"]);
     assert!(!output.stderr.contains("it runs"), "{}", output.stderr);
 }

@@ -7,7 +7,7 @@
 //! options, and the end at `--` or at the first word that is no option: the command.
 
 /// The options whose use matters here, by their long names.
-const WANTED: [&str; 18] = [
+const WANTED: [&str; 19] = [
     "nodes",
     "ntasks",
     "ntasks-per-node",
@@ -26,6 +26,7 @@ const WANTED: [&str; 18] = [
     "jobid",
     "container-image",
     "container-name",
+    "multi-prog",
 ];
 
 /// Long options that take the next word as their value when there is no `=`: srun's of 20.11 to

@@ -8,6 +8,9 @@ pub use disagg::input::handover::{BEFORE_STEP, CONTAINER, STEP_ROLE, TASK, VARIA
 /// The file with the host of each task that srun reads.
 pub const HOST_FILE: &str = "SLURM_HOSTFILE";
 
+/// What [`CONTAINER`] is in a step whose tasks run several programs.
+pub const SEVERAL: &str = "multi-prog";
+
 /// How srun spreads tasks; `arbitrary` takes the host file.
 pub const DISTRIBUTION: &str = "SLURM_DISTRIBUTION";
 

@@ -35,6 +35,8 @@ pub struct SpankOption {
 const S_JOB_NNODES: c_uint = 4;
 /// `S_JOB_TOTAL_TASK_COUNT`: tasks of the step (`uint32_t *`).
 const S_JOB_TOTAL_TASK_COUNT: c_uint = 7;
+/// `S_JOB_ARGV`: the command of the step (`int *`, `char ***`).
+const S_JOB_ARGV: c_uint = 9;
 /// `S_JOB_ENV`: the environment of the job (`char ***`), not to be freed or changed.
 const S_JOB_ENV: c_uint = 10;
 
@@ -172,6 +174,27 @@ impl Spank {
                 && get(self.0, S_JOB_TOTAL_TASK_COUNT, &raw mut tasks) == 0
         };
         known.then_some((nodes, tasks))
+    }
+
+    /// Has another program executed with the task's arguments; gives the one that it replaces. Only legal in a
+    /// task's own process: there the command is that process' alone.
+    ///
+    /// # Errors
+    /// Slurm does not tell the command, or its program is not UTF-8.
+    pub fn replace_program(self, program: &CStr) -> Result<String, Refused> {
+        const CALL: &str = "spank_get_item";
+        let get = required(spank_get_item(), CALL, "S_JOB_ARGV")?;
+        let (mut count, mut words): (c_int, *mut *mut c_char) = (0, ptr::null_mut());
+        // SAFETY: a live handle, and the pointers that the item takes.
+        let code = unsafe { get(self.0, S_JOB_ARGV, &raw mut count, &raw mut words) };
+        accepted(CALL, "S_JOB_ARGV", code)?;
+        // SAFETY: S_JOB_ARGV gives an array of C strings that ends with NULL.
+        let before = unsafe { strings(words, usize::from(count > 0)) }.pop();
+        let before = before.and_then(|word| word.into_string().ok());
+        let before = required(before, "a program's name", "S_JOB_ARGV")?;
+        // SAFETY: the array has a first entry, and Slurm never frees it in a task's process.
+        unsafe { *words = program.to_owned().into_raw() };
+        Ok(before)
     }
 
     /// A variable of the task's environment that is expected to be short; `None` when it is not

@@ -17,6 +17,7 @@ mod fixture;
 pub mod handover;
 pub mod hostfile;
 pub mod local;
+pub mod outside;
 pub mod planning;
 pub mod remote;
 pub mod roles;

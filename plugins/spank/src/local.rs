@@ -17,7 +17,7 @@ use disagg_host::version::Running;
 use crate::Failure;
 use crate::args::{self, Given, HELP, Opt, Settings};
 use crate::cmdline::CommandLine;
-use crate::environment::Mutable;
+use crate::environment::{Mutable, SEVERAL};
 use crate::ffi::Spank;
 use crate::step::Around;
 use crate::{allocator, environment, handover, hostfile, planning, roles, running, step};
@@ -176,7 +176,8 @@ pub fn options_are_read(spank: Spank, environment: &Mutable) -> Result<(), Strin
     if let Some(role) = &decided.role {
         environment.set(environment::STEP_ROLE, role)?;
         if decided.in_container {
-            environment.set(environment::CONTAINER, "1")?;
+            let several = CommandLine::of_this_process().get("multi-prog").map(|_| SEVERAL);
+            environment.set(environment::CONTAINER, several.unwrap_or("1"))?;
         }
         let instance = instance(&decided.plan, role)?;
         without_the_remote_side(&instance, decided.in_container, environment)?;

@@ -8,7 +8,6 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::process::{self, Command, Stdio};
 use std::str::from_utf8;
@@ -24,17 +23,34 @@ use disagg::task_files;
 use disagg_host::log;
 
 use crate::args::{self, Given, Opt};
-use crate::environment::{BEFORE_STEP, CONTAINER, DISTRIBUTION, HOST_FILE, PLAN, STEP_ROLE, TASK};
+use crate::environment::{
+    BEFORE_STEP, CONTAINER, DISTRIBUTION, HOST_FILE, PLAN, SEVERAL, STEP_ROLE, TASK,
+};
 use crate::ffi::Spank;
-use crate::{handover, local, step};
+use crate::{handover, local, outside, step};
 
 /// What is known before the tasks start.
-struct Before {
+#[derive(Default)]
+pub struct Before {
     /// The mount namespace outside of any container.
-    namespace: Option<u64>,
+    pub namespace: Option<u64>,
     /// The value of [`PLAN`] and the file that it names, where it names one.
     plan: Option<(String, String)>,
 }
+
+/// A task of a step with a role.
+pub struct Task {
+    /// The role.
+    pub role: String,
+    /// Nodes and tasks of the step, where Slurm tells.
+    size: Option<(u32, u32)>,
+}
+
+/// Variables of a task's environment.
+pub type Variables = HashMap<String, String>;
+
+/// What becomes of a variable: its value, or none where it is removed. Later ones win.
+pub type Change = (String, Option<String>);
 
 static BEFORE: OnceLock<Before> = OnceLock::new();
 
@@ -45,12 +61,13 @@ pub fn before_the_tasks(spank: Spank) {
         let is_path = |(name, value): &(String, String)| name == PLAN && value.starts_with('/');
         let path = spank.task_environment().into_iter().find(is_path);
         let plan = path.and_then(|(_, path)| content(&path).ok().map(|json| (path, json)));
-        let _ = BEFORE.set(Before { namespace: mount_namespace(), plan });
+        let _ = BEFORE.set(Before { namespace: mount_namespace(process::id()), plan });
     }
 }
 
-fn mount_namespace() -> Option<u64> {
-    fs::metadata("/proc/self/ns/mnt").ok().map(|file| file.ino())
+/// The mount namespace of a process.
+pub fn mount_namespace(process: u32) -> Option<u64> {
+    fs::metadata(format!("/proc/{process}/ns/mnt")).ok().map(|file| file.ino())
 }
 
 fn role(spank: Spank) -> Option<String> {
@@ -71,19 +88,46 @@ pub fn task(spank: Spank) -> Result<(), String> {
     if size.is_some_and(|(nodes, _)| nodes == 0) {
         return Ok(());
     }
-    let variables: HashMap<String, String> = spank.task_environment().into_iter().collect();
-    let before = BEFORE.get();
-    let namespace = before.and_then(|before| before.namespace);
-    if variables.contains_key(CONTAINER) && namespace.is_some() && namespace == mount_namespace() {
-        return Err(format!(
-            "disagg: {role} would not run in its container on {}: plugstack.conf there needs the line of the \
-             container plugin (spank_pyxis.so) and, anywhere below it, the line of spank_disagg.so",
-            spank.short_env("SLURMD_NODENAME").unwrap_or_default()
-        ));
+    let variables = spank.task_environment().into_iter().collect::<Variables>();
+    let before = BEFORE.get_or_init(Before::default);
+    let is_outside =
+        before.namespace.is_some() && before.namespace == mount_namespace(process::id());
+    let task = Task { role, size };
+    if let Some(how) = variables.get(CONTAINER).filter(|_| is_outside) {
+        let started = match how.as_str() {
+            SEVERAL => Err("with --multi-prog, plugstack.conf needs the line of spank_disagg.so below that of \
+                            the container plugin".to_owned()),
+            _ => outside::hand_over(spank, &task, before).map_err(|error| error.to_string()),
+        };
+        return started.map_err(|why| {
+            format!("disagg: {} cannot be started in its container: {why}", task.role)
+        });
     }
-    let file = before.and_then(|before| before.plan.as_ref());
+    let changes = changes(&task, before, &variables, process::id())?;
+    for (name, value) in &changes {
+        let done = match value {
+            Some(value) => spank.set_env(name, value),
+            None => spank.unset_env(name),
+        };
+        done.map_err(|error| format!("disagg: {}: {error}", task.role))?;
+    }
+    watch(process::id(), &changes, &variables);
+    Ok(())
+}
+
+/// The changes of the environment of a task, which has this one and this process.
+///
+/// # Errors
+/// A message for the user; the task must not start.
+pub fn changes(
+    task: &Task,
+    before: &Before,
+    variables: &Variables,
+    process: u32,
+) -> Result<Vec<Change>, String> {
+    let Task { role, size } = task;
     let plan = match variables.get(PLAN) {
-        Some(value) => match file.filter(|(path, _)| path == value) {
+        Some(value) => match before.plan.as_ref().filter(|(path, _)| path == value) {
             Some((_, json)) => handover::parse(value, json)?,
             None => handover::read(value)?,
         },
@@ -93,18 +137,18 @@ pub fn task(spank: Spank) -> Result<(), String> {
             ));
         }
     };
-    let instance = local::instance(&plan, &role)?;
-    if let Some((nodes, tasks)) = size {
+    let instance = local::instance(&plan, role)?;
+    if let Some((nodes, tasks)) = *size {
         step::check_size(&instance, nodes, tasks)?;
     }
-    apply(spank, &instance, &variables).map_err(|error| format!("disagg: {role}: {error}"))
+    of_instance(&instance, variables, process).map_err(|error| format!("disagg: {role}: {error}"))
 }
 
-fn apply(
-    spank: Spank,
+fn of_instance(
     instance: &Instance<'_>,
-    variables: &HashMap<String, String>,
-) -> Result<(), Box<dyn std::error::Error>> {
+    variables: &Variables,
+    process: u32,
+) -> Result<Vec<Change>, Box<dyn std::error::Error>> {
     let nodes =
         variables.get("SLURM_JOB_NODELIST").map(|list| hostlist::expand(list)).transpose()?;
     let given = |name: &str| variables.get(name).map(String::as_bytes);
@@ -119,61 +163,58 @@ fn apply(
     let misleading: &[&str] = if pinned { &[DISTRIBUTION, HOST_FILE] } else { &[] };
     let sent = args::sent_variable(Opt::Role);
     // A run script of the user's needs Slurm's variables; its command removes them.
-    let cleared = |name: &&String| {
+    let cleared = |name: &&str| {
         !name.starts_with("SLURM") && spec.cleared.is_some_and(|all| all.removes(name))
     };
-    for name in variables.keys().filter(cleared) {
-        spank.unset_env(name)?;
-    }
-    for name in spec.unset.iter().chain(&[STEP_ROLE, CONTAINER, &sent]).chain(misleading) {
-        spank.unset_env(name)?;
-    }
+    let given = variables.keys().map(String::as_str);
+    // srun's side has set those of the values before they were expanded.
+    let is_of_others = |name: &&str| name.starts_with(SECRET) || name.starts_with(BEFORE_STEP);
+    let removed = given.clone().filter(cleared).chain(given.filter(is_of_others));
+    let own = spec.unset.iter().copied().chain([STEP_ROLE, CONTAINER, &sent]);
+    let removed = removed.chain(own).chain(misleading.iter().copied());
+    let mut changes: Vec<Change> = removed.map(|name| (name.to_owned(), None)).collect();
+    let mut set = |name: &str, value: &str| changes.push((name.to_owned(), Some(value.to_owned())));
     for (name, value) in &rank.set {
-        spank.set_env(name, from_utf8(value)?)?;
+        set(name, from_utf8(value)?);
     }
     for (name, value) in &rank.gpus {
-        spank.set_env(name, value)?;
+        set(name, value);
     }
     let started = variables.get("SLURM_JOB_START_TIME").map(String::as_str);
     task_files::write(instance.plan, spec, started)?;
-    spank.set_env(TASK, &instance.name)?;
-    // srun's side has set those of the values before they were expanded.
-    let is_of_others = |name: &&String| name.starts_with(SECRET) || name.starts_with(BEFORE_STEP);
-    for name in variables.keys().filter(is_of_others) {
-        spank.unset_env(name)?;
-    }
+    set(TASK, &instance.name);
     for name in rank.changed_references() {
         let value = variables.get(name).map_or("", String::as_str);
-        spank.set_env(&format!("{BEFORE_STEP}{name}"), value)?;
+        set(&format!("{BEFORE_STEP}{name}"), value);
     }
+    let id = |name| variables.get(name).map_or("", String::as_str);
+    let (job, step, number) = (id("SLURM_JOB_ID"), id("SLURM_STEP_ID"), id("SLURM_PROCID"));
+    set(RANK, &format!("{job}.{step}.{number}.{process}"));
     // The command's own assignments hold this task's values, so that they mean the same where they
     // are set already.
     for (name, value) in shell_command(&rank.written_out()?) {
-        spank.set_env(&name, &value.literal_text())?;
+        set(&name, &value.literal_text());
     }
-    let id = |name| variables.get(name).map_or("", String::as_str);
-    let (job, step, rank) = (id("SLURM_JOB_ID"), id("SLURM_STEP_ID"), id("SLURM_PROCID"));
-    let rank = format!("{job}.{step}.{rank}.{}", process::id());
-    spank.set_env(RANK, &rank)?;
-    if let Err(error) = watch(&rank, variables) {
-        log::verbose(&format!("disagg: nothing watches what a rank leaves behind: {error}"));
-    }
-    Ok(())
+    Ok(changes)
 }
 
-/// Starts a process that kills what the rank leaves behind. It has little of the rank's environment, and
+/// Starts a process that kills what a rank leaves behind. It has little of the rank's environment, and
 /// none of the variable by which it finds the rank's processes. It looks where its output goes, and leaves it.
-fn watch(rank: &str, variables: &HashMap<String, String>) -> io::Result<()> {
+pub fn watch(process: u32, changes: &[Change], variables: &Variables) {
+    let name = changes.iter().rfind(|(name, _)| name == RANK);
+    let name = name.and_then(|(_, value)| value.as_deref()).unwrap_or_default();
     let own = ["PATH", "SLURM_PROCID", "SLURMD_NODENAME"];
     let mut sh = Command::new("sh");
     sh.env_clear().envs(own.iter().filter_map(|name| variables.get_key_value(*name)));
-    sh.args(["-c", WATCH_SH, "sh", &process::id().to_string(), rank]);
-    sh.stdin(Stdio::null()).status().map(drop)
+    sh.args(["-c", WATCH_SH, "sh", &process.to_string(), name]);
+    if let Err(error) = sh.stdin(Stdio::null()).status() {
+        log::verbose(&format!("disagg: nothing watches what a rank leaves behind: {error}"));
+    }
 }
 
 /// Whether a pinned task is where the plan has it. The variables of a heterogeneous job speak of one of
 /// its components.
-fn check_host(instance: &Instance<'_>, variables: &HashMap<String, String>) -> Result<(), String> {
+fn check_host(instance: &Instance<'_>, variables: &Variables) -> Result<(), String> {
     let of = |name: &str| variables.get(name).map(String::as_str);
     // A step of a recipe is told of nodes, so they must be.
     let is_of_this_component = of("SLURM_HET_SIZE").is_none() || instance.plan.engine.is_some();

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `slurm-disagg check`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -77,73 +77,8 @@ fn about_disagg_conf(file: &Path, context: &Context) -> Vec<Diagnostic> {
     };
     let error =
         |problem: disagg_conf::Problem| Diagnostic::error(problem.message).at(place(problem.line));
-    let beside = |name| context.current_dir.join(file).with_file_name(name);
-    let order = about_order(&beside("slurm.conf"));
-    let stack = about_plugins(&beside("plugstack.conf"));
-    problems.into_iter().map(error).chain(order).chain(stack).collect()
-}
-
-/// A line of plugstack.conf or of a file that it includes.
-struct PluginLine {
-    plugin: String,
-    at: Location,
-}
-
-/// Whether the container plugin comes behind ours in the plugstack.conf beside disagg.conf.
-fn about_plugins(plugstack_conf: &Path) -> Option<Diagnostic> {
-    let mut lines = Vec::new();
-    read_plugins(plugstack_conf, 0, &mut lines);
-    let mut lines = lines.into_iter().skip_while(|line| line.plugin != "spank_disagg.so");
-    let own = lines.next()?;
-    let pyxis = lines.find(|line| line.plugin.contains("pyxis"))?;
-    let message = "pyxis is listed behind this line, so that steps of roles (srun --disagg-role) are \
-                   refused in containers";
-    let Location { source, position } = pyxis.at;
-    let help = format!(
-        "move this line behind {}:{}; an include reads files by their names, so call this line's \
-         slurm-disagg.conf",
-        source.name, position.line
-    );
-    Some(Diagnostic::note(message).at(own.at).help(help))
-}
-
-/// Adds the plugins of a file in their order, with those of the files that it includes.
-fn read_plugins(file: &Path, depth: u32, lines: &mut Vec<PluginLine>) {
-    const DEEPEST: u32 = 8;
-    let Ok(source) = source::read(file, &file.to_string_lossy()) else { return };
-    for (number, text) in (1..).zip(source.text.lines()) {
-        let mut words = text.split_whitespace();
-        match (words.next(), words.next().map(Path::new)) {
-            (Some("include"), Some(pattern)) if depth < DEEPEST => {
-                let directory = file.parent().unwrap_or(file).join(pattern);
-                included(&directory).iter().for_each(|one| read_plugins(one, depth + 1, lines));
-            }
-            (Some("required" | "optional"), Some(path)) => {
-                let plugin = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let length = text.chars().count() as u32;
-                let position = Position { line: number, column: 1, length };
-                lines
-                    .push(PluginLine { plugin, at: Location { source: source.clone(), position } });
-            }
-            _ => {}
-        }
-    }
-}
-
-/// The files of an include, by name. Its last part may have one `*`.
-fn included(pattern: &Path) -> Vec<PathBuf> {
-    let name = pattern.file_name().unwrap_or_default().to_string_lossy();
-    let Some((start, end)) = name.split_once('*') else { return vec![pattern.to_owned()] };
-    let directory = pattern.parent().unwrap_or(pattern);
-    let mut names: Vec<_> = std::fs::read_dir(directory)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.file_name().to_string_lossy().into_owned())
-        .filter(|name| !name.starts_with('.') && name.starts_with(start) && name.ends_with(end))
-        .collect();
-    names.sort_unstable();
-    names.into_iter().map(|name| directory.join(name)).collect()
+    let order = about_order(&context.current_dir.join(file).with_file_name("slurm.conf"));
+    problems.into_iter().map(error).chain(order).collect()
 }
 
 /// Whether a script of the site comes before the controller's plugin in the slurm.conf beside disagg.conf.
