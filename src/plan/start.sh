@@ -38,8 +38,22 @@ place() (
     esac
     echo "$first $count"
 )
+# The launch has asked at the ports from its own node. Only here one sees who listens on loopback or IPv6 alone.
+check_ports() (
+    [ "${SLURM_LOCALID:-0}" -eq 0 ] || exit 0
+    for port in ${DISAGG_PORTS-}; do
+        number=${port#*=}
+        addresses=$(printf ' (0{8}|0{32}|(0{16}F{4}0{4})?[0-9A-F]{6}7F|0{24}01000000):%04X ' "$number")
+        grep -Eqs "${addresses}[0-9A-F]*:[0-9A-F]* 0A " /proc/net/tcp /proc/net/tcp6 || continue
+        user=$(PATH=$PATH:/usr/sbin:/sbin ss -Hltnp "sport = :$number" 2>/dev/null | sed -n '/users:((/{s/.*users:(("\([^"]*\)",pid=\([0-9]*\),.*/ by \1 (pid \2)/p;q;}')
+        echo "slurm-disagg: cannot start: its port $number (${port%%=*}) is in use on $SLURMD_NODENAME$user" >&2
+        exit 1
+    done
+)
 disagg_place=$(place "$1" "$2" "$3") || exit 1
 shift 3
+check_ports || exit 1
+unset DISAGG_PORTS
 set -- "${disagg_place% *}" "${disagg_place#* }" "$@"
 unset disagg_place
 case "$2:${NVIDIA_VISIBLE_DEVICES:-all}" in

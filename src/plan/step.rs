@@ -440,6 +440,12 @@ fn own_gpus(listed: Option<&str>, own: &Range<u32>) -> Result<String, TooFewGpus
 /// The variable that [`START_SH`] is in, for steps whose commands it starts.
 pub const START: &str = "DISAGG_START";
 
+/// The variable with the ports that must be free on the nodes of a step, `NAME=NUMBER` each.
+pub const PORTS: &str = "DISAGG_PORTS";
+
+/// How [`START_SH`] begins to say why a rank cannot start, for whoever shows only the reason.
+pub const CANNOT_START: &str = "slurm-disagg: cannot start: ";
+
 /// The third argument of [`START_SH`] for [`Share::OfRanks`].
 pub const OF_RANKS: &str = "ranks";
 /// The third argument of [`START_SH`] for [`Share::OneEach`].
@@ -449,7 +455,7 @@ pub const ONE_EACH: &str = "each";
 pub const START_COMMAND: [&str; 4] = ["sh", "-c", r#"eval "$DISAGG_START""#, "sh"];
 
 /// What each task of a step runs first where nothing of ours is on the nodes, in POSIX shell: it
-/// checks that the rank is on its node, sets the variables of [`gpu_variables`], says where it runs
+/// checks that the rank is on its node and that nothing listens at [`PORTS`] there, sets the variables of [`gpu_variables`], says where it runs
 /// in one line and becomes the step's command. Arguments are the ranks on each node (one number for
 /// all, or several with commas), the place of the first of the step's own GPUs, their number (0: all
 /// of the job's; `ranks`: as many as ranks; `each`: one for each rank alone), and the command.
@@ -552,6 +558,32 @@ mod tests {
         assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]));
         let message = String::from_utf8(output.stderr).unwrap();
         assert!(message.contains("rank 5 is on n1, node 0 of its step"), "{message}");
+    }
+
+    #[test]
+    fn a_port_at_which_something_listens_on_the_node_alone_is_said() {
+        use std::net::{TcpListener, TcpStream};
+        let start = |port: u16| {
+            let mut sh = Command::new("sh");
+            sh.envs([("SLURM_PROCID", "0"), ("SLURM_NODEID", "0"), ("SLURMD_NODENAME", "n1")]);
+            sh.env(START, START_SH).env(PORTS, format!("side=1 http={port}"));
+            let output =
+                sh.args(&START_COMMAND[1..]).args(["1", "0", "0", "env"]).output().unwrap();
+            let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+            (text.contains(&format!("{CANNOT_START}its port {port} (http) is in use on n1")), text)
+        };
+        for address in ["0.0.0.0:0", "127.0.0.1:0", "127.0.0.7:0", "[::1]:0", "[::]:0"] {
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            let address = listener.local_addr().unwrap();
+            assert!(start(address.port()).0, "{address}");
+            let client = TcpStream::connect(address).unwrap();
+            let server = listener.accept().unwrap().0;
+            drop((listener, server, client));
+            // What waits for late packets does not keep a server from its port.
+            let (is_taken, text) = start(address.port());
+            assert!(!is_taken && text.contains("SLURMD_NODENAME=n1"), "{text}");
+            assert!(!text.contains(PORTS), "{text}");
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! Why Slurm ends a job: slurmstepd writes the reason into the logs of the steps, so it is known even
 //! when the controller does not answer.
 
+use crate::plan::step::CANNOT_START;
 use crate::run::result::VerdictKind;
 
 /// What slurmstepd writes when a step, or the job's script, is ended from outside:
@@ -65,6 +66,12 @@ pub fn of_failure(log: &str) -> Option<Failure> {
             is_of_the_step: *sign == OF_THE_STEP,
         })
     })
+}
+
+/// Why a rank could not start, as it says itself at the end of its log.
+#[must_use]
+pub fn of_no_start(tail: &[String]) -> Option<String> {
+    tail.iter().find_map(|line| line.strip_prefix(CANNOT_START)).map(str::to_owned)
 }
 
 /// The first line of a log's end that has one of the texts that mean death in its role.

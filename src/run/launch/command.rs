@@ -9,7 +9,7 @@ use super::watch::NoPort;
 use crate::output::script::{COMMON, CONTAINER_MARK, IN_CONTAINER_SH, container_arguments};
 use crate::output::task::task;
 use crate::plan::role::NO_MPI;
-use crate::plan::step::START_COMMAND;
+use crate::plan::step::{PORTS, START_COMMAND};
 use crate::plan::template::TooLong;
 use crate::plan::{Instance, Plan, StepSpec, Template};
 use crate::slurm::argument::ArgumentError;
@@ -92,6 +92,12 @@ pub fn of_instance(
         environment.map(|(name, value)| Ok((name.into_owned(), expand(&value, variables)?)));
     let mut environment = environment.collect::<Result<Vec<_>, TooLong>>()?;
     environment.extend(host_file);
+    let ports = instance.role.ports.iter().flat_map(|(name, ports)| {
+        let first = instance.port(name).unwrap_or_default();
+        (first..first + u32::from(ports.each)).map(move |number| format!("{name}={number}"))
+    });
+    let ports: Vec<_> = ports.collect();
+    environment.extend((!ports.is_empty()).then(|| (PORTS.to_owned(), ports.join(" "))));
     Ok(StepCommand { arguments, environment })
 }
 

@@ -213,8 +213,16 @@ impl Machine {
                 if self.result.verdict.step.as_deref() == Some(self.name(index)) {
                     let fatal = || cause::fatal(&lines, &self.health[index].watch.fatal);
                     self.steps[index].reason = reason.or_else(fatal);
+                    let no_start = cause::of_no_start(&lines);
                     self.result.verdict.log_tail = lines;
                     self.explain_verdict(index);
+                    if no_start.is_some() {
+                        self.steps[index].start_error = no_start;
+                        if let Some((kind, message)) = self.meaning(index) {
+                            (self.result.verdict.kind, self.result.verdict.message) =
+                                (kind, message);
+                        }
+                    }
                     self.changed = true;
                 }
             }

@@ -128,7 +128,8 @@ impl Machine {
                 let why = step.last_line.as_ref().unwrap_or(&how);
                 let advice = match why.contains("Invalid generic resource") {
                     true => {
-                        "; its nodes lack GPUs that the plan has there: submit with --gpus-per-node"
+                        "; its nodes lack GPUs that the plan has there: submit with --gpus-per-node, or with \
+                         --gpu-request=none where Slurm gives steps no GPUs (SelectType=select/linear)"
                     }
                     false => "",
                 };

@@ -97,3 +97,15 @@ fn the_log_s_reason_and_node_count_more_than_the_rank_that_was_reported_first() 
         assert_eq!((failure.rank, failure.node.as_str()), (rank, &line[11..13]));
     }
 }
+
+#[test]
+fn a_rank_that_says_it_cannot_start_is_why_its_step_has_not_started() {
+    let mut run = Run::serving(settings());
+    run.prints(GEN, "srun: error: n1: task 0: Exited with exit code 1");
+    run.at(2.0);
+    let said = "slurm-disagg: cannot start: its port 8000 (http) is in use on n1";
+    run.on(Event::Tail(GEN, vec![said.to_owned()], None));
+    let verdict = run.verdict();
+    let message = "GEN_0 cannot be started: its port 8000 (http) is in use on n1";
+    assert_eq!((verdict.kind, verdict.message.as_str()), (VerdictKind::StartFailed, message));
+}
