@@ -79,6 +79,11 @@ fn a_mistake_in_a_recipe_is_named_at_its_place() {
         ("gpus: 8", "gpus: 4", "r.yaml:6:18: error: roles.decode.gpus is 4, but its sizes make 8"),
         ("tp-size: 8", "tp-size: 8, tp: 8", "args.tp-size and roles.decode.args.tp mean the same"),
         (
+            "engine: sglang\nmodel: /m/x\ngpus_per_node: 4\nroles:\n  prefill: {args: {tp-size: 4}}",
+            "engine: vllm\nmodel: /m/x\ngpus_per_node: 4\nroles:\n  prefill: {args: {tp: 4}}",
+            "r.yaml:5:24: error: roles.prefill.args.tp: write tensor-parallel-size",
+        ),
+        (
             "tp-size: 4",
             "tp-size: 4, port: 1",
             "roles.prefill.args.port: the profile sets --port itself",

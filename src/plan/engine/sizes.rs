@@ -322,7 +322,13 @@ impl<'r> Planner<'r> {
             let of_config = role.recipe.iter().flat_map(|role| &role.config);
             let of_config = of_config.map(|(name, value)| (name.as_str(), value));
             let args = role.args.iter().map(|(name, value)| (*name, *value));
-            let given: Vec<_> = args.chain(of_config).filter(|(name, _)| is_one(name)).collect();
+            let all: Vec<_> = args.chain(of_config).collect();
+            // The engine would not know it, and nobody would count its GPUs.
+            for (_, value) in all.iter().filter(|(name, _)| is_same(size, name) && !is_one(name)) {
+                let message = format!("{}: write {}", value.origin.input, names.join(" or "));
+                self.error(message, value.origin.location.clone());
+            }
+            let given: Vec<_> = all.into_iter().filter(|(name, _)| is_one(name)).collect();
             if let [(one, value), (other, again), ..] = given[..]
                 && (one != other || value.value != again.value)
             {
