@@ -156,7 +156,9 @@ cluster-down: ## end what `make cluster` started
 .PHONY: test
 test: ## set everything up for the tests and run them; TESTS='FILTER' (of nextest) for some, SLURM_PREFIXES=DIR:DIR for more Slurms
 	@scripts/need-packages $(TEST_PACKAGES)
-	@$(MAKE) nextest all
+	@# To link what is installed takes one core for minutes: the tests are built meanwhile.
+	@$(CARGO) test --locked --workspace --all-features --no-run --quiet & tests=$$!; \
+		$(MAKE) nextest all; status=$$?; wait $$tests && exit $$status
 	@$(MAKE) check-shell check-exports check-c-examples
 	@echo "== tests"
 	@$(CARGO) test --locked --workspace --all-features --doc --quiet
