@@ -326,20 +326,18 @@ fn the_launcher_of_the_source_tree_decides_on_the_rules() {
     make_current(&tree);
     let (rules, id, why) = chosen(&named);
     assert_eq!((rules, id.as_str()), ("current", "disagg_upload-e2e-c"));
-    let submit = "jenkins/scripts/perf/submit.py of the source tree";
-    assert_eq!(why, format!("{submit} has the form of these rules"));
+    assert_eq!(why, "the source tree has a jenkins/scripts/perf/submit.py of this form");
     let (_, id, _) = chosen(&Options { config: "a".into(), ..named.clone() });
     assert_eq!(id, "aggr_upload-a-s-1");
     let error = tree.plan(&tree.options("disagg-c")).unwrap_err().to_string();
     assert!(error.contains("names no mode, which the current rules need"), "{error}");
     let noted = |options: &Options| tree.plan_and_warnings(options).unwrap().1;
-    assert!(
-        noted(&named)[0].to_string().contains("is none of the versions that the current rules")
-    );
+    assert!(noted(&named)[0].to_string().contains("is not among the versions that the current"));
     let by_option = Options { rules: Some(Generation::Unified), ..named.clone() };
     assert_eq!(chosen(&by_option).2, "--rules");
     assert!(noted(&by_option).is_empty());
     tree.write("src/jenkins/scripts/perf/submit.py", "print('a launcher of our own')\n");
+    let submit = "jenkins/scripts/perf/submit.py of the source tree";
     assert_eq!(chosen(&named).2, format!("{submit} is unknown, so the newest rules apply"));
     assert!(noted(&named)[0].to_string().contains("choose with --rules"));
 }

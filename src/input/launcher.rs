@@ -30,7 +30,7 @@ const MARKERS: [(Generation, &[&str]); 3] = [
 const PRECHECK: &str = "precheck";
 
 /// The files that the rules were compared with (`slurm-disagg verify`), by their SHA-256, the commit
-/// of TensorRT-LLM that has them, and what its tests have otherwise than by our rules.
+/// of TensorRT-LLM that has them, and how their tests differ from our rules.
 const VERSIONS: &[Version] = &[
     // submit.py
     ("79ddde0e479d66b51524d3b281d5e66e0abab6ee5c1b95b12587ac664b1b2d4d", "38008ea", ""),
@@ -106,14 +106,14 @@ impl Launcher {
                 None => unknown.push(name),
                 Some((.., "")) => {}
                 Some((_, commit, differs)) => about.push(format!(
-                    "{name} of the source tree is that of TensorRT-LLM {commit}, which has {differs}"
+                    "{name} of the source tree (TensorRT-LLM {commit}) differs from the {rules} rules: {differs}"
                 )),
             }
             known.map(|(_, commit, _)| *commit)
         };
         let why = match compare(name, text) {
-            Some(commit) => format!("{name} of the source tree is that of TensorRT-LLM {commit}"),
-            None => format!("{name} of the source tree has the form of these rules"),
+            Some(commit) => format!("the source tree has {name} of TensorRT-LLM {commit}"),
+            None => format!("the source tree has a {name} of this form"),
         };
         if rules == Generation::Current
             && let Ok(clusters) = source::read(&source_dir.join(CLUSTERS), CLUSTERS)
@@ -123,7 +123,7 @@ impl Launcher {
         if !unknown.is_empty() {
             let are = if unknown.len() == 1 { "is" } else { "are" };
             about.push(format!(
-                "{} of the source tree {are} none of the versions that the {rules} rules were \
+                "{} of the source tree {are} not among the versions that the {rules} rules were \
                  checked with",
                 unknown.join(" and ")
             ));
@@ -180,12 +180,12 @@ mod tests {
         let current = format!("{NEW}{CLUSTER}");
         let other = format!("{DIRECTORY}/launch.py");
         for (files, rules, why) in [
-            (vec![(newer, &*current), (older, OLD)], Some(Generation::Current), "has the form"),
-            (vec![(newer, NEW)], Some(Generation::Unified), "has the form"),
-            (vec![(newer, NEW), (CLUSTERS, "")], Some(Generation::Unified), "has the form"),
-            (vec![(older, NEW)], Some(Generation::Unified), "has the form"),
+            (vec![(newer, &*current), (older, OLD)], Some(Generation::Current), "of this form"),
+            (vec![(newer, NEW)], Some(Generation::Unified), "of this form"),
+            (vec![(newer, NEW), (CLUSTERS, "")], Some(Generation::Unified), "of this form"),
+            (vec![(older, NEW)], Some(Generation::Unified), "of this form"),
             // Its tree has tests of one server too, with a launcher of their own.
-            (vec![(older, OLD)], None, "has the form"),
+            (vec![(older, OLD)], None, "of this form"),
             (vec![(newer, CLUSTER), (older, OLD)], Some(Generation::NEWEST), "is unknown, so"),
             (vec![(newer, "")], Some(Generation::NEWEST), "is unknown, so the newest rules"),
             (vec![(&*other, NEW)], Some(Generation::NEWEST), "is unknown, so the newest rules"),
@@ -214,7 +214,7 @@ mod tests {
     fn a_version_is_named_by_its_contents_and_any_other_is_noted() {
         let note = |launcher: &Launcher| launcher.note.as_ref().unwrap().to_string();
         let changed = launcher(&[(LAUNCHERS[0], NEW)]).unwrap();
-        assert!(note(&changed).contains("none of the versions that the unified rules"));
+        assert!(note(&changed).contains("not among the versions that the unified rules"));
         assert!(note(&changed).contains("`slurm-disagg verify` shows what differs"));
         let both = [(LAUNCHERS[0], &*format!("{NEW}{CLUSTER}")), (CLUSTERS, "")];
         assert!(note(&launcher(&both).unwrap()).contains("submit.py and jenkins"));

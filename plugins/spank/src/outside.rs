@@ -4,7 +4,7 @@
 //! What is set now would lose to the image's variables, and nothing shows that there will be a
 //! container. Slurm has no later callback. So the task's program becomes a script, which asks a process
 //! outside of the container for its changes: that one sees the environment and the mounts that the task
-//! has been executed with, and computes what [`remote`](crate::remote) does in the other order.
+//! has been executed with, and computes what [`remote`] does in the other order.
 
 use std::ffi::CString;
 use std::fs::{self, File};
