@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reads the profiles that are compiled in, with the reader that reads all YAML, and writes what is in
-//! them as constants: a run of the program does not read them again.
+//! them as constants: a run of the program does not read them again. The plugins and the C library, which
+//! many processes load that need no profile, have the texts alone.
 
 #![allow(dead_code)] // the program uses the rest of these modules
 
@@ -28,10 +29,16 @@ mod plan {
     pub mod secret;
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
-    for source in ["profiles", "src/diagnostic.rs", "src/input/yaml.rs", "src/plan/secret.rs"] {
-        println!("cargo::rerun-if-changed={source}");
+fn main() {
+    if let Err(error) = write_profiles() {
+        eprintln!("{error}");
+        std::process::exit(1);
     }
+}
+
+fn write_profiles() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=profiles");
+    let with_contents = env::var_os("CARGO_FEATURE_CLI").is_some();
     let mut files: Vec<_> = fs::read_dir("profiles")?
         .map(|entry| Ok(entry?.path()))
         .collect::<Result<_, Box<dyn Error>>>()?;
@@ -49,10 +56,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         if !document.warnings.0.is_empty() {
             return Err(document.warnings.into());
         }
-        writeln!(all, "({name:?}, {text:?}, Node {}),", code.node(root))?;
+        let contents = match with_contents {
+            true => format!("Some(Node {})", code.node(root)),
+            false => "None".to_owned(),
+        };
+        writeln!(all, "({name:?}, {text:?}, {contents}),")?;
     }
     let Code { statics, .. } = code;
-    let files = format!("{statics}static FILES: &[(&str, &str, Node)] = &[\n{all}];\n");
+    let files = format!("{statics}static FILES: &[(&str, &str, Option<Node>)] = &[\n{all}];\n");
     Ok(fs::write(Path::new(&env::var("OUT_DIR")?).join("profiles.rs"), files)?)
 }
 

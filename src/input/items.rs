@@ -105,8 +105,11 @@ impl<'d> Fields<'d> {
         mut read: impl FnMut(&mut Self, &Label, &'d Node) -> Result<T, Diagnostic>,
     ) -> IndexMap<String, T> {
         let (section, label) = (self.section(parent, key), Label::from(key));
-        let mut parts = IndexMap::with_capacity(section.entries().len());
-        for (key, node) in section.entries() {
+        if let Some((key, _)) = section.entries().get(MAX_ENTRIES) {
+            self.error(key.position, format!("{label}: more than {MAX_ENTRIES} entries"));
+        }
+        let mut parts = IndexMap::with_capacity(section.entries().len().min(MAX_ENTRIES));
+        for (key, node) in section.entries().iter().take(MAX_ENTRIES) {
             match read(self, &label, node) {
                 Ok(part) => drop(parts.insert(key.name.to_string(), part)),
                 Err(error) => self.diagnostics.push(error),
@@ -121,12 +124,19 @@ impl<'d> Fields<'d> {
             let words = items(node).iter().map(|item| fields.one_text(path, item));
             let words: Vec<_> = words.collect::<Result<_, _>>()?;
             match &node.value {
-                Value::Scalar { text, .. } if text.contains(char::is_whitespace) => {
+                Value::Scalar { text, .. } if text.contains([' ', '\t']) => {
                     let message =
                         format!("{path} must be a list of words, not one text with blanks");
-                    let list = text.split_whitespace().collect::<Vec<_>>().join(", ");
-                    let help = format!("write [{list}], or [\"{text}\"] for one word");
+                    let list = text.split_whitespace().map(|word| format!("{word:?}"));
+                    let list = list.collect::<Vec<_>>().join(", ");
+                    let help = match text.contains(['"', '\'']) {
+                        true => format!("write one item for each word, or [{text:?}] for one word"),
+                        false => format!("write [{list}], or [{text:?}] for one word"),
+                    };
                     Err(fields.wrong(node.position, message).help(help))
+                }
+                Value::Scalar { text, .. } if text.is_empty() => {
+                    Err(fields.wrong(node.position, format!("{path} must not be empty")))
                 }
                 _ => Ok(words),
             }

@@ -91,7 +91,8 @@ impl Launcher {
         let text = match source::read(&source_dir.join(name), name) {
             Ok(source) => source,
             Err(error) => {
-                return Self::unknown(name, &format!("cannot be read: {}", error.message));
+                let why = error.message.trim_start_matches(&format!("{name}: "));
+                return Self::unknown(name, &format!("cannot be read: {why}"));
             }
         };
         let text = text.text.as_str();

@@ -43,7 +43,11 @@ pub fn parse(source: &Arc<Source>) -> Result<Read, Diagnostics> {
             names_source_dir = Some(start);
         }
         let value = reader.word();
-        script.set(name, value.ok(), start)?;
+        match script.set(name, value.ok(), start) {
+            // Behind the command, only the source tree counts.
+            Err(_) if found.is_some() => drop(script.known.remove(name)),
+            set => set?,
+        }
     }
     let Some((mut base, mut warnings)) = found else {
         let message = format!("{}: there is no line `export {VARIABLE}=…`", source.name);

@@ -24,6 +24,7 @@ use crate::plan::template::{Template, is_name};
 pub const SITE_FOLDER: &str = "/etc/slurm-disagg/profiles";
 
 /// The files of `profiles/`, as `build.rs` has read them.
+#[cfg_attr(not(feature = "cli"), allow(unused_imports, reason = "the texts alone are there"))]
 mod compiled {
     use std::borrow::Cow;
 
@@ -33,7 +34,7 @@ mod compiled {
     include!(concat!(env!("OUT_DIR"), "/profiles.rs"));
 
     /// Their names, texts and contents.
-    pub(super) static ALL: &[(&str, &str, Node)] = FILES;
+    pub(super) static ALL: &[(&str, &str, Option<Node>)] = FILES;
 }
 
 /// The name of the file that has clients in place of an engine.
@@ -48,7 +49,10 @@ pub fn built_in() -> impl Iterator<Item = &'static str> {
 fn compiled(wanted: &str) -> Option<Document> {
     let (name, text, root) = compiled::ALL.iter().find(|(name, ..)| *name == wanted)?;
     let source = Arc::new(Source::new(format!("profiles/{name}.yaml"), *text));
-    Some(Document::compiled(source, root))
+    match root {
+        Some(root) => Some(Document::compiled(source, root)),
+        None => yaml::parse(&source).ok(),
+    }
 }
 
 /// A profile's text.
@@ -316,10 +320,7 @@ fn role<'d>(fields: &mut Fields<'d>, section: &Section<'d>) -> ProfileRole {
     });
     let ports = fields.parts_of(section, "ports", |fields, path, node| fields.port(path, node));
     let env = fields.parts_of(section, "env", |fields, path, node| fields.item(path, node));
-    let args = fields.parts_of(section, "args", |fields, path, node| {
-        let origin = fields.origin(path.clone(), node.position);
-        Ok(Traced::new(fields.content(path, node)?, origin))
-    });
+    let args = fields.entries_of(section, "args", |fields, path, node| fields.content(path, node));
     let config =
         fields.parts_of(section, "config", |fields, path, node| fields.config_item(path, node));
     let named =

@@ -138,6 +138,13 @@ fn read_own(document: &Document, file: ConfigFile, changed: Option<String>) -> R
     let ready_limit = fields.integer(&root, "ready_limit", 1..=MAX_LIMIT);
     let engine = fields.text(&root, "engine");
     let engine = good(&mut fields, engine).unwrap_or_default();
+    if engine.value.is_empty()
+        && let Some(node) = root.get("engine")
+    {
+        let error = Diagnostic::error("engine is empty").at(document.at(node.position));
+        let help = "write the name of a profile; `slurm-disagg profiles` lists them";
+        fields.diagnostics.push_once(error.help(help));
+    }
     let (model, served_name) = model(&mut fields, &root, document);
     let gpus_per_node = fields.integer(&root, "gpus_per_node", 1..=MAX_GPUS_PER_NODE);
     let (setup, log_level) =
@@ -425,7 +432,7 @@ fn benchmark<'d>(
     }
     let concurrencies = fields.numbers(&section, "concurrencies");
     let concurrencies = each(good(fields, concurrencies));
-    for (at, number) in concurrencies.iter().enumerate() {
+    for (at, number) in concurrencies.iter().take(MAX_RUNS).enumerate() {
         if concurrencies[..at].iter().any(|before| before.value == number.value) {
             let message = format!("benchmark.concurrencies has {} twice", number.value);
             let error = Diagnostic::error(message).at(number.origin.location.clone());

@@ -134,8 +134,7 @@ impl Given {
             find::source_dir_of(&context.current_dir.join(&options.config)).filter(|_| is_path)
         });
         let mut warnings = Vec::new();
-        let has_launcher = tree.as_deref().filter(|_| all.rules.is_none());
-        let launcher = has_launcher.and_then(Launcher::of_tree);
+        let launcher = tree.as_deref().and_then(Launcher::of_tree);
         let has_cluster = options.cluster_name.is_some();
         let by_option =
             has_cluster.then(|| (Generation::Current, "--cluster-name is given".into()));
@@ -146,7 +145,7 @@ impl Given {
         });
         let mut has_prechecks = true;
         if let Some(Launcher { note, has_precheck, .. }) = launcher {
-            warnings.extend(note);
+            warnings.extend(note.filter(|_| all.rules.is_none()));
             has_prechecks = has_precheck || all.precheck.is_some();
         }
         let base = match &all.prefix_script {

@@ -16,6 +16,8 @@ const MAX_DEPTH: usize = 16;
 const MAX_NUMBER: i64 = 1 << 40;
 const CEIL_DIV: &str = "ceil-div";
 const DIV: &str = "div";
+/// What is between the two numbers of a `div` that leaves something over.
+pub const UNEVEN: &str = "cannot be divided by";
 
 /// A text with placeholders, read.
 #[derive(Debug, Clone, PartialEq)]
@@ -182,11 +184,11 @@ impl Pattern {
             let brace = text.bytes().skip(at).position(|byte| matches!(byte, b'{' | b'}'));
             let brace = brace.map_or(text.len(), |brace| at + brace);
             let rest = &text[brace..];
-            let end = rest.find('}').map(|end| brace + end);
+            let end = || rest.find('}').map(|end| brace + end);
             let (kept, next) = if rest.is_empty() {
                 (brace, brace)
             } else if rest.starts_with('{') && text[at..brace].ends_with('$') {
-                let Some(end) = end.filter(|end| is_name(&text[brace + 1..*end])) else {
+                let Some(end) = end().filter(|end| is_name(&text[brace + 1..*end])) else {
                     return Err((brace - 1, "`${` is followed by no `NAME}`".to_owned()));
                 };
                 (end + 1, end + 1)
@@ -195,7 +197,7 @@ impl Pattern {
             } else if rest.starts_with('}') {
                 return Err((brace, "this brace closes nothing; write }} for a brace".to_owned()));
             } else {
-                let Some(end) = end else {
+                let Some(end) = end() else {
                     return Err((
                         brace,
                         "this brace is not closed; write {{ for a brace".to_owned(),
@@ -360,7 +362,7 @@ impl Expr {
                     Times => a.checked_mul(b),
                     CeilDiv if b > 0 && a >= 0 => Some((a + b - 1) / b),
                     Div if b > 0 && a % b == 0 => Some(a / b),
-                    Div if b > 0 => return Err(format!("{a} cannot be divided by {b} ({self})")),
+                    Div if b > 0 => return Err(format!("{a} {UNEVEN} {b} in {self}")),
                     CeilDiv | Div => None,
                     Min => Some(a.min(b)),
                     Max => Some(a.max(b)),
@@ -558,7 +560,7 @@ mod tests {
             ("{four * 1099511627776}", "is a number in bounds"),
             ("{node_rank * node_rank}", "known only in the job"),
             ("{four ceil-div 0}", "is a number in bounds"),
-            ("{9 div four}", "9 cannot be divided by 4 ((9 div four))"),
+            ("{9 div four}", "9 cannot be divided by 4 in (9 div four)"),
             ("{list + 1}", "not a number here"),
             ("x{nothing}", "{nothing}: it has no value here"),
             ("{other}", "other is unknown"),

@@ -23,11 +23,13 @@ watch() {
     stopped=0
     trap 'stopped=20' TERM
     trap '' HUP INT QUIT USR1 USR2
-    command exec 3<"/proc/$1"
+    # Where /proc is hidden, a task is seen only once it has been executed.
+    until command exec 3<"/proc/$1" || ! kill -0 "$1"; do sleep 0.2; done
     while [ -e /proc/self/fd/3/stat ]; do
         # The number may become another process's before tail looks again.
         (trap '' TERM; exec timeout -s KILL 10 tail -s 0.2 --pid="$1" -f /dev/null)
-        [ $? -eq 137 ] || break
+        # A SIGTERM to all processes of the step ends tail, but not the rank.
+        [ $? -gt 128 ] || break
     done
     [ ! -e /proc/self/fd/3/stat ] || return # this tail cannot wait
     exec 3<&-

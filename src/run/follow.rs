@@ -184,6 +184,7 @@ impl Follower<'_> {
             let next_poll = Instant::now() + self.interval();
             loop {
                 let changed = self.tracks.iter_mut().any(Track::read_result);
+                self.tracks.iter_mut().for_each(Track::note_stage);
                 self.tracks.iter_mut().for_each(|track| track.settle(LATE_VERDICT));
                 self.screen.show(&self.views())?;
                 if self.tracks.iter().all(|track| track.view.outcome.is_some()) {
@@ -323,9 +324,9 @@ fn poll(
                 // Only after the record is read: a signal must not lose it.
                 if changed {
                     track.view.state = Some(queued.state.clone());
-                    track.since = Instant::now();
                 }
                 track.over = queued.state.is_final().then(|| track.over()).flatten();
+                track.note_stage();
             }
             None => {
                 let accounted = client.accounted(job_id, interrupts)?;
@@ -342,7 +343,8 @@ fn poll(
 /// A job that is being followed.
 struct Track {
     view: View,
-    /// When it entered its state.
+    /// What it is doing, and since when.
+    stage: Stage,
     since: Instant,
     /// When Slurm reported its end.
     over: Option<Instant>,
@@ -367,7 +369,16 @@ impl Track {
             outcome: None,
         };
         let since = Instant::now();
-        Self { view, since, over: None, exit_code: None, read: None, cancelled: false }
+        let stage = Stage::Waiting;
+        Self { view, stage, since, over: None, exit_code: None, read: None, cancelled: false }
+    }
+
+    /// Notes since when the job is in its stage.
+    fn note_stage(&mut self) {
+        let stage = self.stage();
+        if stage != self.stage {
+            (self.stage, self.since) = (stage, Instant::now());
+        }
     }
 
     fn is_open_in_slurm(&self) -> bool {

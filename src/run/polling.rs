@@ -40,7 +40,7 @@ pub fn interval(stage: Stage, lasted: Duration) -> Duration {
         Stage::Waiting => (20, 500, 30),
         Stage::Running => (20, 500, 15),
         Stage::Unresponsive => (10, 2_000, 30),
-        Stage::Ending => return FILE_INTERVAL,
+        Stage::Ending => (20, 500, 15),
     };
     (lasted / part).clamp(Duration::from_millis(least_ms), Duration::from_secs(most_s))
 }
@@ -59,7 +59,8 @@ mod tests {
     }
 
     #[test]
-    fn near_the_end_a_job_is_polled_often_however_long_it_took() {
-        assert_eq!(interval(Stage::Ending, Duration::from_secs(3_600)), FILE_INTERVAL);
+    fn a_job_that_does_not_end_is_polled_less_often() {
+        assert_eq!(interval(Stage::Ending, Duration::from_secs(1)), FILE_INTERVAL);
+        assert_eq!(interval(Stage::Ending, Duration::from_secs(3_600)), Duration::from_secs(15));
     }
 }

@@ -70,6 +70,7 @@ fn a_mistake_in_a_recipe_is_named_at_its_place() {
             "engine: sglnag",
             "r.yaml:1:9: error: there is no profile of an engine sglnag",
         ),
+        ("engine: sglang", "engine:", "r.yaml:1:7: error: engine is empty"),
         ("prefill:", "prefil:", "r.yaml:5:3: error: the engine sglang has no role prefil"),
         (
             "tp-size: 4",
@@ -138,6 +139,7 @@ fn a_mistake_in_a_recipe_is_named_at_its_place() {
         ("gpus: 8,", "srun_args: [--nodes=2],", "--nodes=2 contradicts the plan"),
         ("gpus: 8,", "before: [x, --api-key, abc],", "api-key is a secret"),
         // As one word, each would fail in the job only.
+        ("gpus: 8,", "wrap: '',", "r.yaml:6:18: error: roles.decode.wrap must not be empty"),
         ("gpus: 8,", "wrap: numactl -m 0,", "r.yaml:6:18: error: roles.decode.wrap must be a list"),
         (
             "gpus: 8,",
@@ -147,7 +149,7 @@ fn a_mistake_in_a_recipe_is_named_at_its_place() {
         (
             "isl: 64",
             "isl: 64, args: --seed 1",
-            "help: write [--seed, 1], or [\"--seed 1\"] for one",
+            "help: write [\"--seed\", \"1\"], or [\"--seed 1\"] for",
         ),
         (
             "time: 10",

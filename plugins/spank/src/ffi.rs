@@ -177,7 +177,7 @@ impl Spank {
     }
 
     /// Has another program executed with the task's arguments; gives the one that it replaces. Only legal in a
-    /// task's own process: there the command is that process' alone.
+    /// task's own process: there the command is that process's alone.
     ///
     /// # Errors
     /// Slurm does not tell the command, or its program is not UTF-8.

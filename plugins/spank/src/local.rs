@@ -176,7 +176,9 @@ pub fn options_are_read(spank: Spank, environment: &Mutable) -> Result<(), Strin
     if let Some(role) = &decided.role {
         environment.set(environment::STEP_ROLE, role)?;
         if decided.in_container {
-            let several = CommandLine::of_this_process().get("multi-prog").map(|_| SEVERAL);
+            let is_several = CommandLine::of_this_process().get("multi-prog").is_some()
+                || std::env::var_os("SLURM_SRUN_MULTI").is_some();
+            let several = is_several.then_some(SEVERAL);
             environment.set(environment::CONTAINER, several.unwrap_or("1"))?;
         }
         let instance = instance(&decided.plan, role)?;

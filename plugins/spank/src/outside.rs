@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! slurmstepd: a task that is not in its container yet, since the container plugin comes behind this one.
 //!
-//! What is set now would lose to the image's variables, and nothing shows that there will be a
+//! What is set now would lose to the image's variables, and nothing shows yet that the task ends up in a
 //! container. Slurm has no later callback. So the task's program becomes a script, which asks a process
-//! outside of the container for its changes: that one sees the environment and the mounts that the task
-//! has been executed with, and computes what [`remote`] does in the other order.
+//! outside of the container for its changes: that one reads the environment that the task has been executed
+//! with, checks that it is in a container, and computes what [`remote`] does in the other order. Files of the
+//! workspace it writes outside: the workspace must have the same path there.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -22,12 +23,14 @@ use rustix::io::{Errno, FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
-use crate::environment::TASK;
 use crate::ffi::Spank;
 use crate::remote::{self, Before, Change, Task, Variables};
 
 /// How long a process that has been executed may take to show its arguments.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The last line of what a task is told.
+const TOLD: &str = "disagg_told=1\n";
 
 /// Has the task make its changes by itself, in its container.
 ///
@@ -75,7 +78,7 @@ pub fn hand_over(spank: Spank, task: &Task, before: &Before) -> io::Result<()> {
     Ok(())
 }
 
-/// In place of a descriptor one that the task keeps: not every shell can close one that has two digits.
+/// In place of a descriptor one that the task keeps open: some shells cannot close one above 9.
 fn for_the_shell(file: OwnedFd) -> io::Result<OwnedFd> {
     let kept = fcntl_dupfd_cloexec(&file, 3)?;
     fcntl_setfd(&kept, FdFlags::empty())?;
@@ -85,8 +88,8 @@ fn for_the_shell(file: OwnedFd) -> io::Result<OwnedFd> {
 /// The task's program; what it is given are the arguments of the other one.
 fn script_of(program: &str, changes: &OwnedFd) -> String {
     format!(
-        "#!/bin/sh\nunset {TASK}\n. /proc/self/fd/{}\n\
-         [ -n \"${{{TASK}-}}\" ] || {{ echo 'disagg: the task has not been told its environment' >&2; exit 1; }}\n\
+        "#!/bin/sh\nunset disagg_told\n. /proc/self/fd/{}\n\
+         [ -n \"${{disagg_told-}}\" ] || {{ echo 'disagg: the task has not been told its environment' >&2; exit 1; }}\n\
          exec {} \"$@\"\n",
         changes.as_raw_fd(),
         quote::word(program)
@@ -106,19 +109,17 @@ fn outside(
     let _ = File::from(is_executed).read(&mut [0]);
     let Some((arguments, environment)) = executed(rank) else { return };
     if !arguments.contains(script) {
-        let role = &task.role;
-        eprintln!(
-            "disagg: {role} is ended: Slurm has executed another program than spank_disagg.so's"
-        );
         let rank = i32::try_from(rank).ok().and_then(Pid::from_raw);
         let _ = rank.map(|rank| kill_process(rank, Signal::KILL));
+        let why = "Slurm has executed another program than spank_disagg.so's";
+        let _ = writeln!(io::stderr(), "disagg: {} is ended: {why}", task.role);
         return;
     }
     let entries = environment.split('\0').filter_map(|entry| entry.split_once('='));
     let entries = entries.map(|(name, value)| (name.to_owned(), value.to_owned()));
     let variables: Variables = entries.collect();
-    let namespace = remote::mount_namespace(rank);
-    let changes = match namespace.is_none() || namespace == before.namespace {
+    let root = remote::root(rank);
+    let changes = match root.is_none() || root == before.root {
         true => Err(format!(
             "disagg: {} would not run in its container on {}: plugstack.conf there lacks the container plugin \
              (spank_pyxis.so)",
@@ -130,14 +131,16 @@ fn outside(
     let text = match &changes {
         Ok(changes) => {
             remote::watch(rank, changes, &variables);
-            changes.iter().filter_map(in_shell).collect()
+            // It may be cut: the last line says that all is there.
+            changes.iter().filter_map(in_shell).chain([TOLD.to_owned()]).collect()
         }
         Err(message) => format!("printf '%s\\n' {} >&2\nexit 1\n", quote::word(message)),
     };
     let _ = File::from(answer).write_all(text.as_bytes());
 }
 
-/// A change as a line of shell; None where a shell does not take the variable, and gives it to nobody.
+/// A change as a line of shell; None for a name that a shell cannot set. dash drops such variables of the
+/// environment, bash hands them on.
 fn in_shell((name, value): &Change) -> Option<String> {
     template::is_name(name).then(|| match value {
         Some(value) => format!("export {name}={}\n", quote::word(value)),

@@ -32,8 +32,8 @@ use crate::{handover, local, outside, step};
 /// What is known before the tasks start.
 #[derive(Default)]
 pub struct Before {
-    /// The mount namespace outside of any container.
-    pub namespace: Option<u64>,
+    /// The root outside of any container.
+    pub root: Option<(u64, u64)>,
     /// The value of [`PLAN`] and the file that it names, where it names one.
     plan: Option<(String, String)>,
 }
@@ -61,13 +61,13 @@ pub fn before_the_tasks(spank: Spank) {
         let is_path = |(name, value): &(String, String)| name == PLAN && value.starts_with('/');
         let path = spank.task_environment().into_iter().find(is_path);
         let plan = path.and_then(|(_, path)| content(&path).ok().map(|json| (path, json)));
-        let _ = BEFORE.set(Before { namespace: mount_namespace(process::id()), plan });
+        let _ = BEFORE.set(Before { root: root(process::id()), plan });
     }
 }
 
-/// The mount namespace of a process.
-pub fn mount_namespace(process: u32) -> Option<u64> {
-    fs::metadata(format!("/proc/{process}/ns/mnt")).ok().map(|file| file.ino())
+/// The root of a process: another one in a container, and the same where Slurm gives a job a /tmp of its own.
+pub fn root(process: u32) -> Option<(u64, u64)> {
+    fs::metadata(format!("/proc/{process}/root/")).ok().map(|root| (root.dev(), root.ino()))
 }
 
 fn role(spank: Spank) -> Option<String> {
@@ -90,8 +90,7 @@ pub fn task(spank: Spank) -> Result<(), String> {
     }
     let variables = spank.task_environment().into_iter().collect::<Variables>();
     let before = BEFORE.get_or_init(Before::default);
-    let is_outside =
-        before.namespace.is_some() && before.namespace == mount_namespace(process::id());
+    let is_outside = before.root.is_some() && before.root == root(process::id());
     let task = Task { role, size };
     if let Some(how) = variables.get(CONTAINER).filter(|_| is_outside) {
         let started = match how.as_str() {
@@ -203,9 +202,12 @@ fn of_instance(
 pub fn watch(process: u32, changes: &[Change], variables: &Variables) {
     let name = changes.iter().rfind(|(name, _)| name == RANK);
     let name = name.and_then(|(_, value)| value.as_deref()).unwrap_or_default();
-    let own = ["PATH", "SLURM_PROCID", "SLURMD_NODENAME"];
+    let own = ["SLURM_PROCID", "SLURMD_NODENAME"];
     let mut sh = Command::new("sh");
     sh.env_clear().envs(own.iter().filter_map(|name| variables.get_key_value(*name)));
+    // An image's may not name the host's programs.
+    let path = variables.get("PATH").map_or("", String::as_str);
+    sh.env("PATH", format!("{path}:/usr/bin:/bin"));
     sh.args(["-c", WATCH_SH, "sh", &process.to_string(), name]);
     if let Err(error) = sh.stdin(Stdio::null()).status() {
         log::verbose(&format!("disagg: nothing watches what a rank leaves behind: {error}"));

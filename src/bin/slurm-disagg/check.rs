@@ -133,7 +133,7 @@ fn check(file: &Path, changes: &[String], context: &Context) -> Checked {
         Ok(None) => return check_recipe(&shown, changes, context),
         Err(Diagnostics(found)) => return Checked { found, ..Checked::default() },
     };
-    // The check does not depend on the source tree and the models.
+    // The check does not depend on the models, and on a source tree only where the file is in one.
     let tree = find::source_dir_of(&path);
     let launcher = tree.as_deref().and_then(Launcher::of_tree);
     let by_tree = launcher.as_ref().and_then(Launcher::rules);
@@ -144,7 +144,9 @@ fn check(file: &Path, changes: &[String], context: &Context) -> Checked {
             test_id: test_id.cloned(),
             rules,
             set: changes.to_vec(),
-            trtllm_dir: Some("/".into()),
+            trtllm_dir: Some(
+                tree.as_ref().map_or("/".into(), |tree| tree.to_string_lossy().into_owned()),
+            ),
             models_dir: Some("/".into()),
             ..Options::default()
         };

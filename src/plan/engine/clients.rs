@@ -63,7 +63,8 @@ impl<'r> Planner<'r> {
             let run = RunOfClient { isl, osl, concurrency, prompts, results, asks };
             let args: Vec<_> = benchmark.args.iter().map(|word| word.value.clone()).collect();
             let rule = "the client".into();
-            let scope = Scope { all, role: None, args: &args, run: Some(&run), rule: &rule };
+            let scope =
+                Scope { all, role: None, of: None, args: &args, run: Some(&run), rule: &rule };
             let mut argv = self.setup();
             self.emit(&command, scope, None, &mut argv);
             let mut env = Env::default();
@@ -114,7 +115,8 @@ impl<'r> Planner<'r> {
         for extra in &recipe.steps {
             let run = RunOfClient { asks, ..RunOfClient::default() };
             let rule = "the client".into();
-            let scope = Scope { all, role: None, args: &[], run: Some(&run), rule: &rule };
+            let scope =
+                Scope { all, role: None, of: None, args: &[], run: Some(&run), rule: &rule };
             let mut argv = Vec::new();
             for word in &extra.command {
                 self.emit(&Item::Word(word.clone()), scope, None, &mut argv);

@@ -6,7 +6,7 @@ use super::{Planner, Scope, config_file, url};
 use crate::diagnostic::Diagnostic;
 use crate::plan::argument::{Argument, Group, Tasks};
 use crate::plan::content::Content;
-use crate::plan::expr::{Expr, Later, Pattern, Value};
+use crate::plan::expr::{Expr, Later, Pattern, UNEVEN, Value};
 use crate::plan::origin::{Origin, Traced};
 use crate::plan::profile::{Choice, Item};
 use crate::plan::role::Deal;
@@ -132,9 +132,8 @@ impl<'r> Planner<'r> {
                 Some(true) => self.values(&choice.then, scope),
                 Some(false) => self.values(&choice.otherwise, scope),
                 None => {
-                    let origin = &choice.condition.origin;
-                    let message = format!("{}: a variable cannot depend on the node", origin.input);
-                    self.error(message, origin.location.clone());
+                    let why = "a variable cannot depend on the node";
+                    self.pattern_error(&choice.condition.origin, scope, why);
                     None
                 }
             },
@@ -159,8 +158,7 @@ impl<'r> Planner<'r> {
         let value = match value {
             Ok(value) => value,
             Err(why) => {
-                let message = format!("{}: {why}", condition.origin.input);
-                self.error(message, condition.origin.location.clone());
+                self.pattern_error(&condition.origin, scope, &why);
                 return None;
             }
         };
@@ -170,8 +168,7 @@ impl<'r> Planner<'r> {
                 Some(None)
             }
             _ => {
-                let message = format!("{}: known only in the job", condition.origin.input);
-                self.error(message, condition.origin.location.clone());
+                self.pattern_error(&condition.origin, scope, "known only in the job");
                 None
             }
         }
@@ -179,7 +176,7 @@ impl<'r> Planner<'r> {
 
     pub(super) fn value(&mut self, word: &Traced<Pattern>, scope: Scope<'_, 'r>) -> Option<Value> {
         let value = word.value.value(&mut |name, of| self.lookup(name, of, scope));
-        value.map_err(|why| self.pattern_error(word, scope, &why)).ok()
+        value.map_err(|why| self.pattern_error(&word.origin, scope, &why)).ok()
     }
 
     pub(super) fn text(
@@ -189,15 +186,18 @@ impl<'r> Planner<'r> {
         scope: Scope<'_, 'r>,
     ) -> Option<Template> {
         let text = value.text();
-        text.map_err(|why| self.pattern_error(word, scope, &format!("{}: {why}", word.value))).ok()
+        let why = |why| self.pattern_error(&word.origin, scope, &format!("{}: {why}", word.value));
+        text.map_err(why).ok()
     }
 
-    fn pattern_error(&mut self, word: &Traced<Pattern>, scope: Scope<'_, 'r>, why: &str) {
-        let Origin { input, location, .. } = &word.origin;
-        // What the profile says is not known by its role: an anchor may repeat it.
-        let role = scope.role.filter(|_| !input.starts_with("roles."));
-        let role = role.map(|role| format!("roles.{}.", role.key)).unwrap_or_default();
-        self.error(format!("{role}{input}: {why}"), location.clone());
+    fn pattern_error(&mut self, origin: &Origin, scope: Scope<'_, 'r>, why: &str) {
+        let error = Diagnostic::error(format!("{}: {why}", named(origin, scope.of)));
+        let given = scope.of.and_then(|role| role.recipe).map(|given| &given.key.origin.location);
+        self.errors.push_once(match given.filter(|_| why.contains(UNEVEN)) {
+            // The numbers are the recipe's.
+            Some(at) => error.at(at.clone()).help("choose sizes that can be divided so"),
+            None => error.at(origin.location.clone()),
+        });
     }
 
     /// The value of a placeholder.
@@ -339,4 +339,12 @@ impl<'r> Planner<'r> {
             _ => Err(format!("unknown placeholder {{{name}}}")),
         }
     }
+}
+
+/// The name of what a profile or a recipe says. What a profile says in its roles is not known by its role,
+/// since an anchor may repeat it.
+pub(super) fn named(origin: &Origin, of: Option<&Sized<'_>>) -> String {
+    let role = of.filter(|_| !origin.input.starts_with("roles."));
+    let role = role.map(|role| format!("roles.{}.", role.key)).unwrap_or_default();
+    format!("{role}{}", origin.input)
 }

@@ -87,6 +87,8 @@ struct Scope<'s, 'r> {
     all: &'s [Sized<'r>],
     /// The role; none for a client.
     role: Option<&'s Sized<'r>>,
+    /// The role whose profile has the words, which may be about another one.
+    of: Option<&'s Sized<'r>>,
     /// The words of `{args}`.
     args: &'s [String],
     run: Option<&'s RunOfClient<'r>>,
@@ -314,7 +316,8 @@ impl<'r> Planner<'r> {
         let profile = role.profile;
         let args = self.args(role);
         let rule = format!("profile {}, {}", self.profile.engine, role.key).into();
-        let scope = Scope { all, role: Some(role), args: &args, run: None, rule: &rule };
+        let scope =
+            Scope { all, role: Some(role), of: Some(role), args: &args, run: None, rule: &rule };
         let mut env = Env::default();
         for (name, item) in &profile.env {
             if let Some((value, origin)) = self.values(item, scope) {
@@ -447,10 +450,11 @@ impl<'r> Planner<'r> {
             if role.profile.config.get(key).is_some_and(|item| is_decided(item, &value.value)) {
                 let message = format!("{}: the profile sets it itself", value.origin.input);
                 let error = Diagnostic::error(message).at(value.origin.location.clone());
-                self.errors.push(error.help(format!(
-                    "remove what names ports or servers; roles.{}.ports has the first numbers of ports",
-                    role.key
-                )));
+                let mut help = "remove what names ports or servers".to_owned();
+                if value.origin.input.starts_with("roles.") {
+                    help += &format!("; roles.{}.ports has the first numbers of ports", role.key);
+                }
+                self.errors.push(error.help(help));
             }
             put(&mut config, key, &value.value);
         }

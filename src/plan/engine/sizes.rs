@@ -329,8 +329,9 @@ impl<'r> Planner<'r> {
                 self.error(message, value.origin.location.clone());
             }
             let given: Vec<_> = all.into_iter().filter(|(name, _)| is_one(name)).collect();
-            if let [(one, value), (other, again), ..] = given[..]
-                && (one != other || value.value != again.value)
+            if let [(one, value), rest @ ..] = &given[..]
+                && let Some((_, again)) =
+                    rest.iter().find(|(other, again)| other != one || again.value != value.value)
             {
                 let places = [value, again].map(|value| &value.origin.input);
                 let message = format!("{} and {} mean the same", places[0], places[1]);

@@ -92,11 +92,10 @@ pub fn of_instance(
         environment.map(|(name, value)| Ok((name.into_owned(), expand(&value, variables)?)));
     let mut environment = environment.collect::<Result<Vec<_>, TooLong>>()?;
     environment.extend(host_file);
-    let ports = instance.role.ports.iter().flat_map(|(name, ports)| {
-        let first = instance.port(name).unwrap_or_default();
-        (first..first + u32::from(ports.each)).map(move |number| format!("{name}={number}"))
-    });
-    let ports: Vec<_> = ports.collect();
+    // Where each task has a port of its own, another task may have its already.
+    let ports = instance.role.ports.iter().filter(|(_, ports)| ports.each == 1);
+    let port = |name: &String| Some(format!("{name}={}", instance.port(name)?));
+    let ports: Vec<_> = ports.filter_map(|(name, _)| port(name)).collect();
     environment.extend((!ports.is_empty()).then(|| (PORTS.to_owned(), ports.join(" "))));
     Ok(StepCommand { arguments, environment })
 }
