@@ -359,6 +359,11 @@ fn a_tree_whose_launcher_has_no_prechecks_has_none_unless_they_are_asked_for() {
     tree.write("src/jenkins/scripts/perf/submit.py", older);
     assert!(!enabled(""));
     assert!(enabled("precheck: true\n"));
+    // Rules that are asked for do not put into the tree what it lacks.
+    tree.write("site.yaml", "models_dir: /m\n");
+    let rules = Some(Generation::Unified);
+    let plan = tree.plan(&Options { rules, ..options }).unwrap();
+    assert_eq!(plan.suite.unwrap().precheck, None);
 }
 
 #[test]

@@ -78,16 +78,20 @@ pub struct Launcher {
 impl Launcher {
     /// The launcher of a source tree that has one.
     pub fn of_tree(source_dir: &Path) -> Option<Self> {
+        Self::among(VERSIONS, source_dir)
+    }
+
+    fn among(versions: &[Version], source_dir: &Path) -> Option<Self> {
         let is_file = |name: &&str| source_dir.join(name).is_file();
         if let Some(name) = LAUNCHERS.into_iter().find(is_file) {
-            return Some(Self::read(source_dir, name));
+            return Some(Self::read(versions, source_dir, name));
         }
         let is_python = |entry: std::fs::DirEntry| entry.path().extension() == Some("py".as_ref());
         let mut entries = source_dir.join(DIRECTORY).read_dir().ok()?.flatten();
         entries.any(is_python).then(|| Self::unknown(DIRECTORY, "is unknown"))
     }
 
-    fn read(source_dir: &Path, name: &'static str) -> Self {
+    fn read(versions: &[Version], source_dir: &Path, name: &'static str) -> Self {
         let text = match source::read(&source_dir.join(name), name) {
             Ok(source) => source,
             Err(error) => {
@@ -102,7 +106,8 @@ impl Launcher {
         };
         let (mut unknown, mut about) = (Vec::new(), Vec::new());
         let mut compare = |name: &'static str, text: &str| {
-            let known = version(text);
+            let hash = sha256(text.as_bytes());
+            let known = versions.iter().find(|(known, ..)| *known == hash);
             match known {
                 None => unknown.push(name),
                 Some((.., "")) => {}
@@ -152,11 +157,6 @@ impl Launcher {
 /// A line of [`VERSIONS`].
 type Version = (&'static str, &'static str, &'static str);
 
-fn version(text: &str) -> Option<&'static Version> {
-    let hash = sha256(text.as_bytes());
-    VERSIONS.iter().find(|(known, ..)| *known == hash)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -166,13 +166,17 @@ mod tests {
     const OLD: &str = "f'export pytestCommandWorker=\"unset UCX_TLS && $pytestCommand\"'\n";
 
     fn launcher(files: &[(&str, &str)]) -> Option<Launcher> {
+        among(VERSIONS, files)
+    }
+
+    fn among(versions: &[Version], files: &[(&str, &str)]) -> Option<Launcher> {
         let tree = tempfile::tempdir().unwrap();
         for (name, text) in files {
             let path = tree.path().join(name);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        Launcher::of_tree(tree.path())
+        Launcher::among(versions, tree.path())
     }
 
     #[test]
@@ -219,6 +223,16 @@ mod tests {
         assert!(note(&changed).contains("`slurm-disagg verify` shows what differs"));
         let both = [(LAUNCHERS[0], &*format!("{NEW}{CLUSTER}")), (CLUSTERS, "")];
         assert!(note(&launcher(&both).unwrap()).contains("submit.py and jenkins"));
+        let hash = |text: &str| &*sha256(text.as_bytes()).leak();
+        let known = [(hash(both[0].1), "aaaaaaa", ""), (hash(""), "bbbbbbb", "other settings")];
+        let named = among(&known, &both).unwrap();
+        assert!(named.why.ends_with("perf/submit.py of TensorRT-LLM aaaaaaa"), "{}", named.why);
+        let expected = "cluster_env.py of the source tree (TensorRT-LLM bbbbbbb) differs from the current rules: other settings";
+        assert!(
+            note(&named).contains(expected) && !note(&named).contains("submit.py"),
+            "{named:?}"
+        );
+        assert_eq!(among(&known, &both[..1]).unwrap().note, None);
         for (at, (hash, commit, _)) in VERSIONS.iter().enumerate() {
             assert!(hash.len() == 64 && commit.len() == 7, "{hash}");
             assert!(VERSIONS[..at].iter().all(|(other, ..)| other != hash), "{hash}");
